@@ -1,0 +1,76 @@
+"""Galaxy redshifts from Gaia BP/RP (XP) spectra.
+
+The flow: `read_spectra` -> `sample_spectra` -> `predict_redshift`; `predict_table` does all three.
+Names are loaded on first use, so that importing the package costs neither TensorFlow, GaiaXPy nor
+astroquery.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from gaia_redshift._version import __version__
+
+if TYPE_CHECKING:
+    from gaia_redshift.flags import QualityFlag, decode_flags
+    from gaia_redshift.grid import SamplingGrid, read_grid
+    from gaia_redshift.model.registry import available_models, load_model
+    from gaia_redshift.pipeline import predict_redshift, predict_table
+    from gaia_redshift.readers import read_spectra
+    from gaia_redshift.sampling import sample_spectra
+    from gaia_redshift.simulate import simulate_spectra
+    from gaia_redshift.spectra import FluxVectors, XPSpectra
+    from gaia_redshift.writers import write_spectra, write_table
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+_HOMES = {
+    "FluxVectors": "spectra",
+    "QualityFlag": "flags",
+    "SamplingGrid": "grid",
+    "XPSpectra": "spectra",
+    "available_models": "model.registry",
+    "decode_flags": "flags",
+    "load_model": "model.registry",
+    "predict_redshift": "pipeline",
+    "predict_table": "pipeline",
+    "read_grid": "grid",
+    "read_spectra": "readers",
+    "sample_spectra": "sampling",
+    "simulate_spectra": "simulate",
+    "write_spectra": "writers",
+    "write_table": "writers",
+}
+
+__all__ = [
+    "FluxVectors",
+    "QualityFlag",
+    "SamplingGrid",
+    "XPSpectra",
+    "__version__",
+    "available_models",
+    "decode_flags",
+    "load_model",
+    "predict_redshift",
+    "predict_table",
+    "read_grid",
+    "read_spectra",
+    "sample_spectra",
+    "simulate_spectra",
+    "write_spectra",
+    "write_table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gaia_redshift' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"gaia_redshift.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

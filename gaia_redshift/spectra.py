@@ -1,0 +1,314 @@
+"""The two value types of the package: `XPSpectra` (coefficients) and `FluxVectors` (186 fluxes)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["BandSpectra", "FluxVectors", "XPSpectra"]
+
+
+def n_correlations(n_coefficients: int) -> int:
+    """Length of the column-ordered upper triangle for so many coefficients."""
+    return n_coefficients * (n_coefficients - 1) // 2
+
+
+@dataclass(frozen=True, eq=False)
+class BandSpectra:
+    """One band's (BP's or RP's) mean spectra of n sources, as the Gaia archive publishes them.
+
+    Rows may be on different bases: a row with fewer coefficients than k is padded with NaN.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (n, k), float64
+        Basis function coefficients; NaN beyond a row's own number.
+    errors : ndarray, shape (n, k), or None
+        Their standard errors; None if no row has any, NaN in rows without.
+    correlations : ndarray, shape (n, k (k - 1) / 2), or None
+        Column-ordered upper triangle of the correlation matrix (the archive's order), so that a
+        row with fewer coefficients fills a prefix; NaN in rows without.
+    n_coefficients : ndarray, shape (n,), int
+        Number of coefficients of each row, 0 where the band is missing.
+    basis_id : ndarray, shape (n,), int
+        The archive's ``bp_basis_function_id`` / ``rp_basis_function_id``; -1 where not given.
+    """
+
+    coefficients: NDArray[np.float64]
+    errors: NDArray[np.floating] | None = None
+    correlations: NDArray[np.floating] | None = None
+    n_coefficients: NDArray[np.int16] = None  # type: ignore[assignment]
+    basis_id: NDArray[np.int16] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        coefficients = np.atleast_2d(np.asarray(self.coefficients, dtype=np.float64))
+        n, k = coefficients.shape
+        object.__setattr__(self, "coefficients", coefficients)
+        if self.n_coefficients is None:
+            object.__setattr__(self, "n_coefficients", np.full(n, k, dtype=np.int16))
+        if self.basis_id is None:
+            object.__setattr__(self, "basis_id", np.full(n, -1, dtype=np.int16))
+        for name, shape in (
+            ("errors", (n, k)),
+            ("correlations", (n, n_correlations(k))),
+            ("n_coefficients", (n,)),
+            ("basis_id", (n,)),
+        ):
+            value = getattr(self, name)
+            if value is not None and np.shape(value) != shape:
+                raise InputError(f"{name} has shape {np.shape(value)}, expected {shape}")
+
+    def __len__(self) -> int:
+        return len(self.coefficients)
+
+    def __getitem__(self, rows: Any) -> BandSpectra:
+        return BandSpectra(
+            coefficients=self.coefficients[rows],
+            errors=None if self.errors is None else self.errors[rows],
+            correlations=None if self.correlations is None else self.correlations[rows],
+            n_coefficients=self.n_coefficients[rows],
+            basis_id=self.basis_id[rows],
+        )
+
+    @classmethod
+    def missing(cls, n: int) -> BandSpectra:
+        """Return a band that none of the n sources has."""
+        return cls(np.empty((n, 0)))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[BandSpectra]) -> BandSpectra:
+        """Join bands of several blocks, padding to the longest set of coefficients."""
+        k = max(part.coefficients.shape[1] for part in parts)
+        return cls(
+            coefficients=_stack([p.coefficients for p in parts], k, parts, np.float64),
+            errors=_stack_optional([p.errors for p in parts], k, parts),
+            correlations=_stack_optional([p.correlations for p in parts], n_correlations(k), parts),
+            n_coefficients=np.concatenate([p.n_coefficients for p in parts]),
+            basis_id=np.concatenate([p.basis_id for p in parts]),
+        )
+
+
+def _stack(
+    arrays: Sequence[Any], width: int, parts: Sequence[BandSpectra], dtype: Any
+) -> NDArray[Any]:
+    out = np.full((sum(len(p) for p in parts), width), np.nan, dtype=dtype)
+    start = 0
+    for array, part in zip(arrays, parts, strict=True):
+        if array is not None:
+            out[start : start + len(part), : array.shape[1]] = array
+        start += len(part)
+    return out
+
+
+def _stack_optional(
+    arrays: Sequence[Any], width: int, parts: Sequence[BandSpectra]
+) -> NDArray[Any] | None:
+    present = [a for a in arrays if a is not None]
+    if not present:
+        return None
+    return _stack(arrays, width, parts, np.result_type(*present))
+
+
+@dataclass(frozen=True, eq=False)
+class XPSpectra:
+    """BP/RP mean spectra of n sources as coefficients, in the order in which they were given.
+
+    Parameters
+    ----------
+    source_id : ndarray, shape (n,), int64
+        Gaia's source identifier.
+    bp, rp : BandSpectra
+        The two bands, n rows each.
+    flags : ndarray, shape (n,), int32
+        `gaia_redshift.flags.QualityFlag` bits found while reading.
+    columns : astropy.table.Table, n rows, or None
+        The other columns of the input, for ``keep=``.
+    release : str or None
+        Data release ("DR3", "DR4") where the input says so.
+    meta : dict
+        Where the spectra came from.
+
+    Raises
+    ------
+    InputError
+        If the parts differ in their number of rows.
+    """
+
+    source_id: NDArray[np.int64]
+    bp: BandSpectra
+    rp: BandSpectra
+    flags: NDArray[np.int32] = None  # type: ignore[assignment]
+    columns: Table | None = None
+    release: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        source_id = np.atleast_1d(np.asarray(self.source_id))
+        if source_id.dtype.kind not in "iu" and source_id.size:
+            raise InputError(
+                f"source_id must be integers (int64), not {source_id.dtype}: floats lose digits"
+            )
+        object.__setattr__(self, "source_id", source_id.astype(np.int64))
+        n = len(source_id)
+        if self.flags is None:
+            object.__setattr__(self, "flags", np.zeros(n, dtype=np.int32))
+        parts: dict[str, Any] = {"bp": self.bp, "rp": self.rp, "flags": self.flags}
+        if self.columns is not None:
+            parts["columns"] = self.columns
+        for name, part in parts.items():
+            if len(part) != n:
+                raise InputError(f"{name} has {len(part)} rows, source_id has {n}")
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    def __getitem__(self, rows: slice | NDArray[Any] | Sequence[int]) -> XPSpectra:
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        return XPSpectra(
+            source_id=self.source_id[rows],
+            bp=self.bp[rows],
+            rp=self.rp[rows],
+            flags=self.flags[rows],
+            columns=None if self.columns is None else self.columns[rows],
+            release=self.release,
+            meta=dict(self.meta),
+        )
+
+    def __repr__(self) -> str:
+        sets = sorted(
+            {
+                (int(b), int(r))
+                for b, r in zip(self.bp.n_coefficients, self.rp.n_coefficients, strict=True)
+            }
+        )
+        shown = ", ".join(f"{b}+{r}" for b, r in sets[:4]) + (", ..." if len(sets) > 4 else "")
+        return f"<XPSpectra: {len(self)} sources, BP+RP coefficients {shown or 'none'}>"
+
+    def blocks(self, size: int) -> Iterator[XPSpectra]:
+        """Iterate over consecutive blocks of at most ``size`` sources."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[XPSpectra]) -> XPSpectra:
+        """Join several sets of spectra, in order.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to join.
+        """
+        if not parts:
+            raise InputError("no spectra to join")
+        if len(parts) == 1:
+            return parts[0]
+        columns = None
+        if any(part.columns is not None for part in parts):
+            from astropy.table import Table, vstack
+
+            tables = [
+                part.columns
+                if part.columns is not None and part.columns.colnames
+                else Table({"_row": np.zeros(len(part), dtype=np.int8)})
+                for part in parts
+            ]
+            columns = vstack(tables, join_type="outer", metadata_conflicts="silent")
+            if "_row" in columns.colnames:
+                columns.remove_column("_row")
+                if not columns.colnames:
+                    columns = None
+        releases = {part.release for part in parts}
+        return cls(
+            source_id=np.concatenate([part.source_id for part in parts]),
+            bp=BandSpectra.concatenate([part.bp for part in parts]),
+            rp=BandSpectra.concatenate([part.rp for part in parts]),
+            flags=np.concatenate([part.flags for part in parts]),
+            columns=columns,
+            release=releases.pop() if len(releases) == 1 else None,
+            meta={"inputs": [source for part in parts for source in part.meta.get("inputs", [])]},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FluxVectors:
+    """Vectors of 186 fluxes (80 BP then 106 RP samples, wavelength rising in each band).
+
+    Parameters
+    ----------
+    source_id : ndarray, shape (n,), int64
+    flux : ndarray, shape (n, 186), float64, e-/s
+        NaN throughout in rows that could not be sampled.
+    flux_error : ndarray, shape (n, 186), e-/s, or None
+        Standard errors; None if no row has any, NaN in rows without.
+    quality : ndarray, shape (n,), int32
+        `gaia_redshift.flags.QualityFlag` bits.
+    grid : SamplingGrid
+        Where the samples lie.
+    columns : astropy.table.Table or None
+        The other columns of the input.
+    meta : dict
+        Where the spectra came from.
+
+    Raises
+    ------
+    InputError
+        If a shape is wrong.
+    """
+
+    source_id: NDArray[np.int64]
+    flux: NDArray[np.float64]
+    flux_error: NDArray[np.floating] | None = None
+    quality: NDArray[np.int32] = None  # type: ignore[assignment]
+    grid: SamplingGrid = DEFAULT_GRID
+    columns: Table | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        flux = np.asarray(self.flux)
+        if flux.ndim != 2 or flux.shape[1] != N_FLUX:
+            raise InputError(
+                f"fluxes must have shape (n, {N_FLUX}), not {flux.shape}; sample_spectra makes"
+                " such vectors from BP/RP spectra"
+            )
+        n = len(flux)
+        object.__setattr__(self, "flux", flux)
+        object.__setattr__(self, "source_id", np.asarray(self.source_id, dtype=np.int64))
+        if self.quality is None:
+            object.__setattr__(self, "quality", np.zeros(n, dtype=np.int32))
+        if self.flux_error is not None and np.shape(self.flux_error) != flux.shape:
+            raise InputError(
+                f"flux errors have shape {np.shape(self.flux_error)}, fluxes {flux.shape}"
+            )
+        for name in ("source_id", "quality", "columns"):
+            value = getattr(self, name)
+            if value is not None and len(value) != n:
+                raise InputError(f"{name} has {len(value)} rows, flux has {n}")
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def __getitem__(self, rows: slice | NDArray[Any] | Sequence[int]) -> FluxVectors:
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        return FluxVectors(
+            source_id=self.source_id[rows],
+            flux=self.flux[rows],
+            flux_error=None if self.flux_error is None else self.flux_error[rows],
+            quality=self.quality[rows],
+            grid=self.grid,
+            columns=None if self.columns is None else self.columns[rows],
+            meta=dict(self.meta),
+        )
+
+    def __repr__(self) -> str:
+        errors = "without" if self.flux_error is None else "with"
+        return f"<FluxVectors: {len(self)} sources, {N_FLUX} fluxes {errors} errors>"
