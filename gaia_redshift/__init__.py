@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from gaia_redshift.model.registry import available_models, load_model
     from gaia_redshift.pipeline import predict_redshift, predict_table
     from gaia_redshift.readers import read_spectra
-    from gaia_redshift.sampling import sample_spectra
+    from gaia_redshift.sampling import register_basis_set, sample_spectra, sample_wavelengths
     from gaia_redshift.simulate import simulate_spectra
     from gaia_redshift.spectra import FluxVectors, XPSpectra
-    from gaia_redshift.writers import write_spectra, write_table
+    from gaia_redshift.table import read_table, write_table
+    from gaia_redshift.writers import write_spectra
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -38,10 +39,13 @@ _HOMES = {
     "predict_table": "pipeline",
     "read_grid": "grid",
     "read_spectra": "readers",
+    "read_table": "table",
+    "register_basis_set": "sampling",
     "sample_spectra": "sampling",
+    "sample_wavelengths": "sampling",
     "simulate_spectra": "simulate",
     "write_spectra": "writers",
-    "write_table": "writers",
+    "write_table": "table",
 }
 
 __all__ = [
@@ -57,7 +61,10 @@ __all__ = [
     "predict_table",
     "read_grid",
     "read_spectra",
+    "read_table",
+    "register_basis_set",
     "sample_spectra",
+    "sample_wavelengths",
     "simulate_spectra",
     "write_spectra",
     "write_table",

@@ -64,9 +64,12 @@ class BandSpectra:
             ("n_coefficients", (n,)),
             ("basis_id", (n,)),
         ):
-            value = getattr(self, name)
-            if value is not None and np.shape(value) != shape:
-                raise InputError(f"{name} has shape {np.shape(value)}, expected {shape}")
+            if getattr(self, name) is None:
+                continue
+            value = np.asarray(getattr(self, name))
+            object.__setattr__(self, name, value)
+            if value.shape != shape:
+                raise InputError(f"{name} has shape {value.shape}, expected {shape}")
 
     def __len__(self) -> int:
         return len(self.coefficients)

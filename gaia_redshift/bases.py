@@ -1,0 +1,321 @@
+"""Sets of basis functions behind XP coefficients, evaluated where the flux samples lie.
+
+The bases are GaiaXPy's own (De Angeli et al. 2023, A&A 674, A2; Carrasco et al. 2021). A set is
+looked up by the basis ids of the row where it has any, else by its numbers of coefficients. Known
+here are DR3's Hermite set and a cycle-4 B-spline set; a newer GaiaXPy that ships more is used as
+it is, and `register_basis_set` adds a file or a function of the user's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift._quiet import preserve_settings, quiet_gaiaxpy
+from gaia_redshift.errors import InputError
+from gaia_redshift.grid import DEFAULT_GRID, N_SAMPLES, TRIM, SamplingGrid
+
+__all__ = [
+    "BasisSet",
+    "basis_sets",
+    "compute_design_matrices",
+    "find_basis_set",
+    "register_basis_set",
+    "sample_pseudo_wavelengths",
+    "sample_wavelengths",
+]
+
+BasisFunction = Callable[[str, NDArray[np.float64]], Any]
+"""``(band, pseudo-wavelengths (m,)) -> (k, m)``, with band "bp" or "rp"."""
+
+
+@dataclass(frozen=True)
+class BasisSet:
+    """A pair of BP and RP bases.
+
+    Parameters
+    ----------
+    name : str
+    n_bp, n_rp : int
+        Number of basis functions, and so of coefficients, in each band.
+    source : str or callable
+        Path of a file in GaiaXPy's format, ``gaiaxpy:ATTRIBUTE`` for one of those that GaiaXPy
+        ships (an attribute of ``gaiaxpy.config.paths``), or a function
+        ``(band, pseudo_wavelength (m,)) -> (k, m)``.
+    bp_basis_id, rp_basis_id : int or None
+        The archive's ``bp_basis_function_id`` and ``rp_basis_function_id``; None if unknown.
+    release : str or None
+        Data release that uses it.
+    """
+
+    name: str
+    n_bp: int
+    n_rp: int
+    source: str | BasisFunction
+    bp_basis_id: int | None = None
+    rp_basis_id: int | None = None
+    release: str | None = None
+
+
+_SETS: dict[str, BasisSet] = {
+    "dr3-hermite": BasisSet(
+        "dr3-hermite", 55, 55, "gaiaxpy:hermite_bases_file", 56, 57, release="DR3"
+    ),
+    "cycle4-bspline": BasisSet("cycle4-bspline", 48, 44, "gaiaxpy:spline_bases_file"),
+}
+
+
+def basis_sets() -> list[BasisSet]:
+    """Return the sets known now, in the order in which they were registered."""
+    return list(_SETS.values())
+
+
+@preserve_settings()
+def register_basis_set(
+    name: str,
+    source: str | os.PathLike[str] | BasisFunction,
+    *,
+    bp_basis_id: int | None = None,
+    rp_basis_id: int | None = None,
+    release: str | None = None,
+) -> BasisSet:
+    """Make a set of bases known for the rest of the session, before those known already.
+
+    Parameters
+    ----------
+    name : str
+        A name of your choice; a set of the same name is replaced.
+    source : path or callable
+        A file in the XML format of GaiaXPy's bases, or a function
+        ``(band, pseudo_wavelength (m,)) -> array (k, m)`` with band "bp" or "rp".
+    bp_basis_id, rp_basis_id : int, optional
+        Basis ids of the rows that it serves; by default those that the file states. Without ids,
+        rows are recognised by their numbers of coefficients.
+    release : str, optional
+        Data release, for the record.
+
+    Returns
+    -------
+    BasisSet
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or the function's answer has the wrong shape.
+    """
+    checked = source if callable(source) else os.path.abspath(os.fspath(source))
+    if isinstance(checked, str):
+        ids = _read_ids(checked)
+        bp_basis_id = ids[0] if bp_basis_id is None else bp_basis_id
+        rp_basis_id = ids[1] if rp_basis_id is None else rp_basis_id
+    probe = np.array([20.0, 30.0])
+    n_bp, n_rp = (len(_evaluate(checked, {b: probe})[b]) for b in ("bp", "rp"))
+    _SETS.pop(name, None)
+    _SETS[name] = BasisSet(name, n_bp, n_rp, checked, bp_basis_id, rp_basis_id, release)
+    return _SETS[name]
+
+
+def find_basis_set(n_bp: int, n_rp: int, bp_id: int = -1, rp_id: int = -1) -> BasisSet | None:
+    """Return the set for such rows, the latest registered first; None if nobody knows it.
+
+    Parameters
+    ----------
+    n_bp, n_rp : int
+        Numbers of coefficients.
+    bp_id, rp_id : int
+        Basis ids; zero or negative where the row has none. With an id the numbers of coefficients
+        are not compared: a row that has too few of them is damaged, not on another basis.
+
+    Returns
+    -------
+    BasisSet or None
+    """
+    found = _match(basis_sets(), n_bp, n_rp, bp_id, rp_id)
+    if found is None:
+        _register_shipped_sets()
+        found = _match(basis_sets(), n_bp, n_rp, bp_id, rp_id)
+    return found
+
+
+def _match(sets: list[BasisSet], n_bp: int, n_rp: int, bp_id: int, rp_id: int) -> BasisSet | None:
+    if bp_id > 0 or rp_id > 0:
+        candidates = [
+            s
+            for s in sets
+            if (bp_id <= 0 or s.bp_basis_id == bp_id) and (rp_id <= 0 or s.rp_basis_id == rp_id)
+        ]
+        exact = [s for s in candidates if (s.n_bp, s.n_rp) == (n_bp, n_rp)]
+        candidates = exact or candidates
+    else:
+        candidates = [s for s in sets if (s.n_bp, s.n_rp) == (n_bp, n_rp)]
+    return candidates[-1] if candidates else None
+
+
+@lru_cache(maxsize=1)
+def _register_shipped_sets() -> None:
+    """Add sets that a newer GaiaXPy ships beyond the two known here, behind all others."""
+    with quiet_gaiaxpy():
+        from gaiaxpy.config import paths
+    known = {s.source for s in _SETS.values()}
+    for attribute in sorted(vars(paths)):
+        source = f"gaiaxpy:{attribute}"
+        if attribute.endswith("_bases_file") and source not in known:
+            try:
+                n_bp, n_rp = (
+                    len(_evaluate(source, {b: np.array([30.0])})[b]) for b in ("bp", "rp")
+                )
+                bp_id, rp_id = _read_ids(source)
+            except InputError:  # not a file of this kind
+                continue
+            new = BasisSet(attribute.removesuffix("_bases_file"), n_bp, n_rp, source, bp_id, rp_id)
+            others = dict(_SETS)
+            _SETS.clear()
+            _SETS.update({new.name: new, **others})
+
+
+def sample_pseudo_wavelengths(grid: SamplingGrid = DEFAULT_GRID) -> dict[str, NDArray[np.float64]]:
+    """Return where the kept samples of each band lie, in GaiaXPy's pseudo-wavelength.
+
+    Parameters
+    ----------
+    grid : SamplingGrid
+
+    Returns
+    -------
+    dict
+        ``{"bp": array (80,), "rp": array (106,)}``; wavelength rises with the index, so BP's
+        pseudo-wavelength falls.
+    """
+    with quiet_gaiaxpy():
+        from gaiaxpy.core.dispersion_function import wl_to_pwl
+
+        kept = {}
+        for band in ("bp", "rp"):
+            values = np.asarray(wl_to_pwl(band, np.array(getattr(grid, band))), dtype=float)
+            if values.size == 2:
+                values = np.linspace(values[0], values[1], N_SAMPLES)
+            low, high = TRIM[band]
+            kept[band] = values[low : N_SAMPLES - high]
+    return kept
+
+
+@preserve_settings()
+def sample_wavelengths(grid: SamplingGrid = DEFAULT_GRID) -> NDArray[np.float64]:
+    """Return the wavelengths of the 186 samples: 80 in BP, then 106 in RP.
+
+    Parameters
+    ----------
+    grid : SamplingGrid
+
+    Returns
+    -------
+    ndarray, shape (186,), nm
+        From DR3's tabulated dispersion function, as GaiaXPy ships it.
+    """
+    kept = sample_pseudo_wavelengths(grid)
+    with quiet_gaiaxpy():
+        from gaiaxpy.core.dispersion_function import pwl_to_wl
+
+        return np.concatenate([pwl_to_wl(band, kept[band]) for band in ("bp", "rp")])
+
+
+def compute_design_matrices(
+    grid: SamplingGrid = DEFAULT_GRID, basis_set: BasisSet | str = "dr3-hermite"
+) -> dict[str, NDArray[np.float64]]:
+    """Return the bases at the kept samples: ``coefficients @ matrix`` are fluxes in e-/s.
+
+    Parameters
+    ----------
+    grid : SamplingGrid
+    basis_set : BasisSet or str
+        A set or its name.
+
+    Returns
+    -------
+    dict
+        ``{"bp": array (n_bp, 80), "rp": array (n_rp, 106)}``, read-only and cached.
+
+    Raises
+    ------
+    InputError
+        If no set has this name or its source cannot be read.
+    """
+    if isinstance(basis_set, str):
+        if basis_set not in _SETS:
+            raise InputError(
+                f"no basis set '{basis_set}'; known are {', '.join(_SETS)}; register_basis_set adds"
+                " others"
+            )
+        basis_set = _SETS[basis_set]
+    return _cached_design_matrices(grid, basis_set)
+
+
+@lru_cache(maxsize=16)
+def _cached_design_matrices(
+    grid: SamplingGrid, basis_set: BasisSet
+) -> dict[str, NDArray[np.float64]]:
+    matrices = _evaluate(basis_set.source, sample_pseudo_wavelengths(grid))
+    for matrix in matrices.values():
+        matrix.flags.writeable = False
+    return matrices
+
+
+def _evaluate(
+    source: str | BasisFunction, positions: dict[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    matrices = {}
+    for band, where in positions.items():
+        if callable(source):
+            matrix = np.array(source(band, where), dtype=np.float64)
+        else:
+            with quiet_gaiaxpy():
+                from gaiaxpy.converter.converter import get_design_matrices
+
+                try:
+                    both = get_design_matrices(where, _read_config(source))
+                except Exception as error:
+                    raise InputError(f"cannot read the bases in {source}: {error}") from error
+            matrix = np.array(both[band].design_matrix, dtype=np.float64)
+        if matrix.ndim != 2 or matrix.shape[1] != len(where) or not np.all(np.isfinite(matrix)):
+            raise InputError(
+                f"the {band.upper()} bases of {source} gave shape {matrix.shape} (or NaN) for"
+                f" {len(where)} pseudo-wavelengths; (k, {len(where)}) is needed"
+            )
+        matrices[band] = matrix
+    return matrices
+
+
+def _read_ids(source: str) -> tuple[int | None, int | None]:
+    with quiet_gaiaxpy():
+        from gaiaxpy.converter.config import get_bands_config
+
+        try:
+            bands = get_bands_config(_read_config(source))
+            ids = [int(getattr(c, "uniqueId", 0)) for c in (bands.bpConfig, bands.rpConfig)]
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"cannot read the bases in {source}: {error}") from error
+    return ids[0] or None, ids[1] or None
+
+
+@lru_cache(maxsize=16)
+def _read_config(source: str) -> Any:
+    with quiet_gaiaxpy():
+        from gaiaxpy.config import paths
+        from gaiaxpy.converter.config import parse_config
+
+        shipped = source.startswith("gaiaxpy:")
+        path = getattr(paths, source.removeprefix("gaiaxpy:")) if shipped else source
+        try:
+            return parse_config(path)
+        except Exception as error:
+            raise InputError(
+                f"cannot read {path} as a file of bases in GaiaXPy's XML format: {error}"
+            ) from error

@@ -1,0 +1,255 @@
+"""The command ``gaia-redshift``: one subcommand per capability."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gaia_redshift.cli_parser import PROGRAM, TRUTH, build_parser
+from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
+from gaia_redshift.grid import N_FLUX, read_grid
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 after an error or a partial failure, 2 for wrong usage, 130 if interrupted.
+    """
+    parser = build_parser(_COMMANDS)
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    with warnings.catch_warnings():
+        handler = _set_up_messages(arguments)
+        try:
+            code: int = arguments.run(arguments)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            _complain("interrupted")
+            code = 130
+        except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        except (GaiaRedshiftError, OSError, MemoryError) as error:
+            _complain(str(error) or type(error).__name__)
+            code = 1
+        finally:
+            logging.getLogger("gaia_redshift").removeHandler(handler)
+    return code
+
+
+def _complain(message: str, kind: str = "error") -> None:
+    print(f"{PROGRAM}: {kind}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _set_up_messages(arguments: argparse.Namespace) -> logging.Handler:
+    """Send the package's log and warnings to stderr, a line each; other warnings only with -v."""
+    package = logging.getLogger("gaia_redshift")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(message)s"))
+    levels = [logging.WARNING, logging.INFO, logging.DEBUG]
+    package.setLevel(logging.ERROR if arguments.quiet else levels[min(arguments.verbose, 2)])
+    package.addHandler(handler)
+
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in shown:  # once, however many files it is true of
+            shown.add(str(message))
+            _complain(str(message), "warning")
+
+    warnings.simplefilter("default" if arguments.verbose else "ignore")
+    if not arguments.quiet:
+        warnings.simplefilter("always", GaiaRedshiftWarning)
+    warnings.showwarning = show
+    return handler
+
+
+def _show_progress(arguments: argparse.Namespace) -> bool:
+    return not arguments.quiet and sys.stderr.isatty()
+
+
+def _run_predict(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.pipeline import join_predictions, load_for_prediction
+    from gaia_redshift.table import table_format
+
+    if arguments.output:  # find out before the work, not after
+        table_format(arguments.output)
+        if os.path.exists(arguments.output) and not arguments.overwrite:
+            raise InputError(f"{arguments.output} exists already: give --overwrite to replace it")
+    if arguments.bases:
+        from gaia_redshift.sampling import register_basis_set
+
+        register_basis_set("user", arguments.bases)
+    if arguments.grid:
+        arguments.grid = read_grid(arguments.grid)
+    model = load_for_prediction(arguments.model)
+    tables, failed = [], 0
+    for path in arguments.inputs:
+        try:
+            tables.append(_predict_file(path, model, arguments))
+        except InputError as error:
+            failed += 1
+            message = str(error)
+            _complain(message if os.path.basename(path) in message else f"{path}: {message}")
+    if tables:
+        _deliver(join_predictions(tables), arguments)
+    if failed and len(arguments.inputs) > 1:
+        _complain(f"{failed} of {len(arguments.inputs)} inputs could not be read")
+    return 1 if failed else 0
+
+
+def _deliver(table: Table, arguments: argparse.Namespace) -> None:
+    """Print or write the predictions, plot them and sum them up."""
+    from gaia_redshift.table import write_table
+    from gaia_redshift.terminal import format_table, summarise_metrics, summarise_table
+
+    truth = arguments.truth or (TRUTH if TRUTH in table.colnames else None)
+    if truth and f"{truth}_in" in table.colnames:  # the output has a column of this name itself
+        truth = f"{truth}_in"
+    lines = [summarise_table(table)] + ([summarise_metrics(table, truth)] if truth else [])
+    if arguments.plot:
+        from gaia_redshift.plot import plot_predictions, save_plot
+
+        save_plot(plot_predictions(table, truth), arguments.plot)
+        lines.append(f"plot: {arguments.plot}")
+    if arguments.output:
+        write_table(table, arguments.output, overwrite=arguments.overwrite)
+        lines.append(f"table: {arguments.output}")
+    else:
+        print(format_table(table))
+    if not arguments.quiet:
+        print("\n".join(lines))
+
+
+def _parse_keep(values: list[str] | None) -> list[str] | str | None:
+    names = [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+    return "all" if "all" in names else names or None
+
+
+def _predict_file(path: str, model: Any, arguments: argparse.Namespace) -> Table:
+    """Predict one file, carrying the true redshifts along where it has them."""
+    from gaia_redshift.pipeline import predict_table
+
+    def predict(columns: list[str] | str | None) -> Table:
+        return predict_table(
+            path,
+            model=model,
+            grid=arguments.grid,
+            keep=columns,
+            progress=_show_progress(arguments),
+        )
+
+    keep = _parse_keep(arguments.keep)
+    if keep == "all":
+        return predict(keep)
+    truth = arguments.truth or TRUTH
+    wanted = [*(keep or [])] + ([truth] if truth not in (keep or []) else [])
+    try:
+        return predict(wanted)
+    except InputError as error:
+        if arguments.truth or f"'{TRUTH}'" not in str(error):
+            raise
+    return predict(keep)
+
+
+def _run_simulate(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.simulate import simulate_blocks
+    from gaia_redshift.writers import SpectraWriter
+
+    if arguments.n < 1:
+        raise InputError(f"-n must be at least 1, not {arguments.n}")
+    blocks = simulate_blocks(
+        arguments.n,
+        seed=arguments.seed,
+        survey=arguments.survey,
+        correlations=not arguments.no_correlations,
+        progress=_show_progress(arguments),
+    )
+    with SpectraWriter(arguments.output, overwrite=arguments.overwrite) as writer:
+        for block in blocks:
+            writer.write(block)
+    if not arguments.quiet:
+        print(f"{arguments.n:,} simulated galaxies (not observed ones): {arguments.output}")
+    return 0
+
+
+def _run_train(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.train import run_training
+
+    if (arguments.data is None) == (arguments.simulate is None):
+        raise InputError("give either a file of spectra with true redshifts or --simulate N")
+    print(run_training(arguments, progress=_show_progress(arguments)))
+    return 0
+
+
+def _run_models(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.model.registry import available_models, load_model
+
+    if arguments.name is None:
+        for name in available_models():
+            print(name)
+        return 0
+    model = load_model(arguments.name)
+    grid = ", ".join(
+        f"{band.upper()} {values[0]:g}-{values[-1]:g} nm"
+        for band, values in (("bp", model.grid.bp), ("rp", model.grid.rp))
+    )
+    rows = {
+        "name": model.name,
+        "version": model.version,
+        "trained on": model.manifest.get("trained_on", "not stated"),
+        "redshifts": f"{model.redshift_range[0]:g} to {model.redshift_range[1]:g}",
+        "input": f"{N_FLUX} fluxes ({grid})" + (", errors" if model.uses_errors else ""),
+        "sha256": model.sha256,
+    }
+    for key, value in rows.items():
+        print(f"{key:<11} {value}")
+    print(f"\n{model.card.rstrip()}")
+    return 0
+
+
+def _run_flags(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.flags import decode_flags, describe_flags
+
+    if arguments.values:
+        for value in arguments.values:
+            print(f"{value}: {', '.join(decode_flags(value)) or 'clean'}")
+        return 0
+    for value, name, meaning in describe_flags():
+        print(f"{value:>6}  {name:<23} {meaning}")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "predict": _run_predict,
+    "simulate": _run_simulate,
+    "train": _run_train,
+    "models": _run_models,
+    "flags": _run_flags,
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,155 @@
+"""Arguments of the command ``gaia-redshift``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from gaia_redshift._version import __version__
+
+__all__ = ["PROGRAM", "TRUTH", "build_parser"]
+
+PROGRAM = "gaia-redshift"
+TRUTH = "redshift_true"
+"""Column of true redshifts that simulated spectra carry; compared with when it is there."""
+
+_EPILOG = """examples:
+  gaia-redshift predict XP_CONTINUOUS_RAW.csv
+  gaia-redshift predict *.fits --keep ra,dec -o redshifts.ecsv
+  gaia-redshift simulate -n 1000 --seed 1 -o galaxies.csv.gz
+  gaia-redshift predict galaxies.csv.gz --plot predicted.png
+  gaia-redshift models kiraleos2023
+  gaia-redshift flags 132
+
+Each command explains itself: gaia-redshift predict --help"""
+
+_PREDICT_EPILOG = """examples:
+  gaia-redshift predict XP_CONTINUOUS_RAW.csv          print the redshifts
+  gaia-redshift predict a.fits b.zip -o redshifts.vot  write a VOTable
+  gaia-redshift predict galaxies.parquet --keep ra,dec,phot_g_mean_mag -o redshifts.fits
+  gaia-redshift predict simulated.csv.gz --plot z.png  compare with the column redshift_true
+
+A source that cannot be predicted is masked and flagged, which is no failure of the command. A file
+that cannot be read is: it is named, the other files are still predicted and written, and the exit
+code is 1."""
+
+
+def build_parser(
+    commands_run: dict[str, Callable[[argparse.Namespace], int]],
+) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Parameters
+    ----------
+    commands_run : dict
+        For each subcommand the function that runs it; it becomes ``arguments.run``.
+    """
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say more on stderr (-vv: still more)"
+    )
+    common.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress bars, warnings and summaries"
+    )
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Redshifts of galaxies from Gaia BP/RP (XP) low-resolution spectra.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+
+    def add(name: str, summary: str, epilog: str = "") -> argparse.ArgumentParser:
+        new = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=epilog,
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        new.set_defaults(run=commands_run[name])
+        return new
+
+    _add_predict(add("predict", "predict redshifts from XP spectra", _PREDICT_EPILOG))
+    _add_simulate(add("simulate", "simulate XP spectra of galaxies"))
+    _add_train(add("train", "train a model"))
+    models = add("models", "list the models, or describe one")
+    models.add_argument("name", nargs="?", help="a model to describe")
+    flags = add("flags", "explain the flags, or decode values of flags_cnn")
+    flags.add_argument("values", nargs="*", type=int, metavar="VALUE", help="values to decode")
+    return parser
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="files of XP spectra: csv, ecsv, FITS, VOTable (each also .gz), zip of these as"
+        " DataLink delivers it, avro, Parquet, HDF5",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the table: .ecsv, .fits, .vot, .xml, .parquet, .h5, .csv (without it the first"
+        " rows are printed)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument("--model", default="default", help="name or folder (see `models`)")
+    parser.add_argument(
+        "--keep",
+        action="append",
+        metavar="COLUMNS",
+        help="columns of the input to carry along, separated by commas, or `all`",
+    )
+    parser.add_argument(
+        "--grid", metavar="FILE", help="table of 120 wavelengths a band (nm), columns bp and rp"
+    )
+    parser.add_argument(
+        "--bases", metavar="FILE", help="further set of bases, in GaiaXPy's XML format"
+    )
+    parser.add_argument("--plot", metavar="PNG", help="draw the redshifts (against the true ones)")
+    parser.add_argument(
+        "--truth",
+        metavar="COLUMN",
+        help=f"column of true redshifts to compare with (default: {TRUTH} where there is one)",
+    )
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of galaxies")
+    parser.add_argument("--seed", type=int, required=True, metavar="S", help="random seed")
+    parser.add_argument(
+        "--survey", choices=["sdss", "flat"], default="sdss", help="redshifts as SDSS's, or flat"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="csv, ecsv, FITS, Parquet, ... in the archive's form, with the true redshifts",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument(
+        "--no-correlations", action="store_true", help="leave the correlations out: smaller files"
+    )
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", nargs="?", metavar="DATA", help=f"spectra with a column {TRUTH} (else: --simulate)"
+    )
+    parser.add_argument(
+        "--simulate", type=int, metavar="N", help="train on N galaxies simulated for it"
+    )
+    parser.add_argument("--survey", choices=["sdss", "flat"], default="sdss")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="random seed (1)")
+    parser.add_argument("--network", default="kiraleos2023", help="architecture (kiraleos2023)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes through the data")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="spectra per step")
+    parser.add_argument("--name", help="name of the model (default: that of the folder)")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the model's folder")
+    parser.add_argument("--resume", action="store_true", help="go on after an interruption")

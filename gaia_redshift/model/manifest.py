@@ -1,0 +1,207 @@
+"""What a model folder must hold, and the checks that it passes before anything is used.
+
+A folder holds ``manifest.json`` and the files that it lists with their sha256: weights, scaler and
+model card. Nothing in a folder is ever executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gaia_redshift.errors import InputError, ModelError, ModelIntegrityError
+from gaia_redshift.grid import N_FLUX, SamplingGrid
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "ROLES",
+    "hash_bytes",
+    "parse_manifest",
+    "read_files",
+    "read_manifest",
+]
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+"""Version of the folder's layout; a folder with a higher one comes from a newer package."""
+ROLES = ("weights", "scaler", "card")
+"""The files that every model has, by what they are for."""
+
+_MAX_MANIFEST_BYTES = 1_000_000
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "format_version": int,
+    "name": str,
+    "version": str,
+    "network": str,
+    "engine": str,
+    "files": dict,
+    "grid": dict,
+    "n_flux": int,
+    "uses_errors": bool,
+    "redshift_range": list,
+    "flux_tolerance": (int, float),
+    "trained_on": str,
+    "training": dict,
+    "metrics": dict,
+}
+
+
+def hash_bytes(data: bytes) -> str:
+    """Return the sha256 of some bytes as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
+    """Read and check a folder's manifest.
+
+    Returns
+    -------
+    manifest : dict
+    sha256 : str
+        Of the manifest file itself.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or if it is not one that this version understands.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise ModelError(f"{path}: larger than a manifest can be")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder}: not a model folder, it holds no {MANIFEST_NAME} (train_model makes one)"
+        ) from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: not valid JSON; the file is damaged") from None
+    return parse_manifest(content, path), hash_bytes(data)
+
+
+def parse_manifest(content: Any, path: Path) -> dict[str, Any]:
+    """Check a manifest's content; ``path`` is for the messages.
+
+    Raises
+    ------
+    ModelError
+        One line that names the file, the field and what is wrong with it.
+    """
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: a manifest is a JSON object, not a {type(content).__name__}")
+    version = content.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format version {version} is newer than this gaia_redshift reads"
+            f" ({FORMAT_VERSION}); update the package"
+        )
+    if version != FORMAT_VERSION:
+        raise ModelError(f"{path}: unknown format version {version!r} (known: {FORMAT_VERSION})")
+    unknown = sorted(set(content) - set(_FIELDS))
+    if unknown:
+        raise ModelError(
+            f"{path}: unknown field {unknown[0]!r}; the model may come from a newer"
+            " gaia_redshift: update the package"
+        )
+    for field, kind in _FIELDS.items():
+        if field not in content:
+            raise ModelError(f"{path}: the field {field!r} is missing")
+        value = content[field]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ModelError(f"{path}: the field {field!r} has a value of the wrong kind")
+    _check_files(content["files"], path)
+    _check_numbers(content, path)
+    return content
+
+
+def _check_files(files: dict[str, Any], path: Path) -> None:
+    missing = [role for role in ROLES if role not in files]
+    if missing:
+        raise ModelError(f"{path}: no file is listed for {missing[0]!r}")
+    for role, entry in files.items():
+        if role not in ROLES:
+            raise ModelError(
+                f"{path}: unknown kind of file {role!r}; the model may come from a newer"
+                " gaia_redshift: update the package"
+            )
+        if not isinstance(entry, dict) or set(entry) != {"name", "sha256", "size"}:
+            raise ModelError(f"{path}: the entry for {role!r} needs name, sha256 and size")
+        name = entry["name"]
+        # A plain name cannot leave the folder; separators of every system are excluded.
+        if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+            raise ModelError(
+                f"{path}: {name!r} is not a plain file name inside the model folder; refused"
+            )
+        if not isinstance(entry["sha256"], str) or not re.fullmatch(
+            r"[0-9a-f]{64}", entry["sha256"]
+        ):
+            raise ModelError(f"{path}: the sha256 of {name} is not 64 hexadecimal digits")
+        if not isinstance(entry["size"], int) or isinstance(entry["size"], bool):
+            raise ModelError(f"{path}: the size of {name} is not a number of bytes")
+
+
+def _check_numbers(content: dict[str, Any], path: Path) -> None:
+    if content["n_flux"] != N_FLUX:
+        raise ModelError(f"{path}: made for {content['n_flux']} fluxes, vectors have {N_FLUX}")
+    limits = content["redshift_range"]
+    if (
+        len(limits) != 2
+        or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in limits)
+        or not limits[0] < limits[1]
+    ):
+        raise ModelError(f"{path}: redshift_range must be two rising numbers")
+    if not content["flux_tolerance"] >= 0:
+        raise ModelError(f"{path}: flux_tolerance must not be negative")
+    try:
+        if set(content["grid"]) != {"bp", "rp"}:
+            raise InputError("it needs bp and rp, and nothing else")
+        SamplingGrid(**{band: tuple(values) for band, values in content["grid"].items()})
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: unusable grid: {error}") from None
+
+
+def read_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
+    """Read every file that the manifest lists, each against its size and sha256.
+
+    The bytes that were checked are the bytes that are used: nothing is read twice.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or cannot be read.
+    ModelIntegrityError
+        If a file differs from what the manifest records.
+    """
+    contents = {}
+    for role, entry in manifest["files"].items():
+        path = folder / entry["name"]
+        try:
+            found = path.stat().st_size
+            data = path.read_bytes() if found == entry["size"] else b""
+        except FileNotFoundError:
+            raise ModelError(f"{path}: the file is missing from the model folder") from None
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+        if found != entry["size"]:
+            raise ModelIntegrityError(
+                f"{path}: {found} bytes where the manifest records {entry['size']}; the file is"
+                " damaged or was changed: install or train the model anew"
+            )
+        digest = hash_bytes(data)
+        if digest != entry["sha256"]:
+            raise ModelIntegrityError(
+                f"{path}: its sha256 {digest[:12]}... is not the {entry['sha256'][:12]}... that"
+                " the manifest records; the file is damaged or was changed: install or train the"
+                " model anew"
+            )
+        contents[role] = data
+    return contents

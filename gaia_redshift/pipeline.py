@@ -1,0 +1,354 @@
+"""The whole flow, glued: read -> sample -> predict -> table; alone in knowing all the stages."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+from gaia_redshift.flags import FATAL, QualityFlag
+from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+from gaia_redshift.table import (
+    build_table,
+    describe_provenance,
+    select_columns,
+    stack_tables,
+)
+from gaia_redshift.vectors import check_vectors, make_vectors
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["join_predictions", "load_for_prediction", "predict_redshift", "predict_table"]
+
+logger = logging.getLogger(__name__)
+
+BLOCK_SIZE = 8192
+"""Sources read, sampled and predicted at a time."""
+
+
+class Model(Protocol):
+    """What the pipeline needs of a model (`gaia_redshift.load_model` returns such)."""
+
+    name: str
+    version: str
+    sha256: str
+    manifest: dict[str, Any]
+    grid: SamplingGrid
+    uses_errors: bool
+
+    def predict(
+        self, flux: NDArray[np.float64], flux_error: NDArray[np.floating] | None = None
+    ) -> Any:
+        """Return ``redshift`` (n,), ``flags`` (n,), ``lower`` and ``upper`` (n,) or None."""
+
+
+@dataclass
+class _Results:
+    """Rows of the output, collected block by block."""
+
+    source_id: list[NDArray[np.int64]] = field(default_factory=list)
+    redshift: list[NDArray[np.floating]] = field(default_factory=list)
+    lower: list[NDArray[np.floating]] = field(default_factory=list)
+    upper: list[NDArray[np.floating]] = field(default_factory=list)
+    has_interval: bool = False
+    flags: list[NDArray[np.int32]] = field(default_factory=list)
+    columns: list[Table] = field(default_factory=list)
+    releases: set[str] = field(default_factory=set)
+    inputs: dict[str, None] = field(default_factory=dict)
+
+
+@preserve_settings()
+def predict_table(
+    sources: Any,
+    *,
+    model: str | os.PathLike[str] | Model = "default",
+    grid: SamplingGrid | str | os.PathLike[str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    flux_errors: bool | None = None,
+    block_size: int = BLOCK_SIZE,
+    progress: bool = False,
+) -> Table:
+    """Predict the redshifts of galaxies from their BP/RP spectra, in any form.
+
+    Parameters
+    ----------
+    sources : path, list of paths, DataFrame, Table, dict of arrays, XPSpectra, ...
+        Anything that `gaia_redshift.read_spectra` takes. Files are read in blocks.
+    model : str, path or model
+        A name of `gaia_redshift.available_models`, a model's folder, or a loaded model.
+    grid : SamplingGrid or path, optional
+        Where to sample instead of on the model's own grid; a path is read by
+        `gaia_redshift.read_grid`.
+    keep : str, list of str, or "all", optional
+        Columns of the input to carry along.
+    flux_errors : bool, optional
+        Read coefficient errors and correlations, and set the flags about them, whether or not the
+        model uses them. By default only where it does: reading correlations takes most of the time.
+    block_size : int
+        Sources in memory at a time.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Table
+        One row per input row, in order: ``source_id``, ``redshift_cnn`` (masked where there is
+        none), ``flags_cnn`` (`gaia_redshift.decode_flags` turns it into words), the columns kept;
+        provenance in ``meta``.
+
+    Raises
+    ------
+    InputError
+        If an input cannot be read or holds no spectra.
+    ModelError
+        If the model cannot be loaded.
+
+    Warns
+    -----
+    GaiaRedshiftWarning
+        If the grid is not the model's, or rows are on an unknown set of bases.
+
+    Examples
+    --------
+    >>> from gaia_redshift import predict_table
+    >>> table = predict_table("XP_CONTINUOUS_RAW.csv")  # doctest: +SKIP
+    >>> table["source_id", "redshift_cnn", "flags_cnn"]  # doctest: +SKIP
+    """
+    from gaia_redshift.readers import iter_spectra
+
+    if block_size < 1:
+        raise InputError(f"block_size must be positive, not {block_size}")
+    loaded = load_for_prediction(model)
+    chosen = _choose_grid(grid, loaded)
+    errors = loaded.uses_errors if flux_errors is None else flux_errors
+    results = _Results()
+    messages: dict[str, None] = {}
+    keep = [keep] if isinstance(keep, str) and keep != "all" else keep
+    blocks: Iterable[XPSpectra] = iter_spectra(
+        sources,
+        block_size=block_size,
+        correlations=errors,
+        errors=errors,
+        keep=keep,
+        progress=progress,
+    )
+    for block in blocks:
+        wanted = replace(block, columns=select_columns(block.columns, keep))
+        vectors, said = _sample(wanted, chosen, errors)
+        messages.update(said)
+        _predict(vectors, loaded, results, progress=False)
+    if not sum(map(len, results.source_id)):
+        raise InputError("the input holds no spectra")
+    for message in messages:
+        warnings.warn(message, GaiaRedshiftWarning, stacklevel=3)
+    return _assemble(results, loaded, chosen)
+
+
+@preserve_settings()
+def predict_redshift(
+    vectors: FluxVectors | ArrayLike,
+    *,
+    model: str | os.PathLike[str] | Model = "default",
+    flux_error: ArrayLike | None = None,
+    source_id: ArrayLike | None = None,
+    keep: str | Sequence[str] | None = None,
+    progress: bool = False,
+) -> Table:
+    """Predict redshifts from vectors of 186 fluxes.
+
+    Parameters
+    ----------
+    vectors : FluxVectors, or array-like of shape (n, 186) or (186,), e-/s
+        As `gaia_redshift.sample_spectra` returns them, or fluxes sampled elsewhere: 80 BP then 106
+        RP samples on the model's grid, wavelength rising in each band.
+    model : str, path or model
+        As for `predict_table`.
+    flux_error : array-like of the same shape, e-/s, optional
+        Standard errors that go with an array of fluxes.
+    source_id : array-like of int, shape (n,), optional
+        Identifiers that go with an array of fluxes; by default 0 to n - 1.
+    keep : str, list of str, or "all", optional
+        Columns of ``vectors.columns`` to carry along.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Table
+        As `predict_table` returns.
+
+    Raises
+    ------
+    InputError
+        If a shape or type is wrong.
+    ModelError
+        If the model cannot be loaded.
+    """
+    loaded = load_for_prediction(model)
+    if isinstance(vectors, FluxVectors):
+        if flux_error is not None or source_id is not None:
+            raise InputError("flux_error and source_id go with arrays: FluxVectors hold their own")
+        _choose_grid(vectors.grid, loaded)
+        checked = vectors
+    else:
+        checked = make_vectors(vectors, flux_error, source_id, loaded.grid)
+    checked = replace(
+        checked,
+        quality=check_vectors(checked, loaded.uses_errors),
+        columns=select_columns(checked.columns, keep),
+    )
+    results = _Results()
+    _predict(checked, loaded, results, progress=progress)
+    return _assemble(results, loaded, checked.grid)
+
+
+def join_predictions(tables: Sequence[Table]) -> Table:
+    """Join tables of `predict_table`, in order, and flag sources that several of them hold.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+        Made with the same model.
+
+    Returns
+    -------
+    Table
+    """
+    if len(tables) == 1:
+        return tables[0]
+    joined = stack_tables(tables)
+    joined.meta.clear()
+    joined.meta.update(tables[0].meta)
+    inputs = [name for table in tables for name in table.meta.get("inputs", [])]
+    if inputs:
+        joined.meta["inputs"] = inputs
+    releases = sorted({str(table.meta.get("data_release", "unknown")) for table in tables})
+    joined.meta["data_release"] = ", ".join(releases)
+    joined["flags_cnn"] |= _duplicate_bits(np.asarray(joined["source_id"]))
+    return joined
+
+
+def load_for_prediction(model: Any) -> Model:
+    """Return the model itself, or load the one of this name or path.
+
+    Raises
+    ------
+    InputError
+        If it is neither a name, a path nor a model.
+    ModelError
+        If it cannot be loaded.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        from gaia_redshift.model.registry import load_model
+
+        return load_model(model)
+    if not hasattr(model, "predict") or not hasattr(model, "grid"):
+        raise InputError(
+            f"model must be a name, a path or a loaded model, not {type(model).__name__}"
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def _choose_grid(grid: Any, model: Model) -> SamplingGrid:
+    if grid is None:
+        return model.grid
+    if isinstance(grid, (str, os.PathLike)):
+        from gaia_redshift.grid import read_grid
+
+        grid = read_grid(grid)
+    if not isinstance(grid, SamplingGrid):
+        raise InputError(f"grid must be a SamplingGrid or a path, not {type(grid).__name__}")
+    if grid != model.grid:
+        warnings.warn(
+            f"the model {model.name} was trained on another grid of wavelengths than this one:"
+            " expect shifted redshifts",
+            GaiaRedshiftWarning,
+            stacklevel=4,
+        )
+    return grid
+
+
+def _sample(
+    spectra: XPSpectra, grid: SamplingGrid, errors: bool
+) -> tuple[FluxVectors, dict[str, None]]:
+    """Sample a block; return its warnings apart, so that each is given once and not per block."""
+    from gaia_redshift.sampling import sample_spectra
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        vectors = sample_spectra(spectra, grid=grid, errors=errors)
+    said = {str(w.message): None for w in caught if issubclass(w.category, GaiaRedshiftWarning)}
+    return vectors, said
+
+
+def _predict(vectors: FluxVectors, model: Model, results: _Results, progress: bool) -> None:
+    """Predict the rows that have fluxes and add all rows to the results."""
+    n = len(vectors)
+    flags = vectors.quality.astype(np.int32)
+    rows = np.flatnonzero((flags & FATAL) == 0)
+    redshift, lower, upper = (np.full(n, np.nan, dtype=np.float32) for _ in range(3))
+    if len(rows):
+        errors = vectors.flux_error[rows] if vectors.flux_error is not None else None
+        options = {"progress": True} if progress else {}
+        prediction = model.predict(
+            vectors.flux[rows], errors if model.uses_errors else None, **options
+        )
+        redshift[rows] = prediction.redshift
+        if prediction.flags is not None:
+            flags[rows] |= np.asarray(prediction.flags, dtype=np.int32)
+        if prediction.lower is not None:
+            lower[rows] = prediction.lower
+            upper[rows] = prediction.upper
+            results.has_interval = True
+    results.source_id.append(vectors.source_id)
+    results.redshift.append(redshift)
+    results.lower.append(lower)
+    results.upper.append(upper)
+    results.flags.append(flags)
+    if vectors.columns is not None:
+        results.columns.append(vectors.columns)
+    if vectors.meta.get("release"):
+        results.releases.add(str(vectors.meta["release"]))
+    results.inputs.update(dict.fromkeys(str(name) for name in vectors.meta.get("inputs", [])))
+
+
+def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> Table:
+    source_id = np.concatenate(results.source_id)
+    flags = np.concatenate(results.flags) | _duplicate_bits(source_id)
+    columns = stack_tables(results.columns) if results.columns else None
+    meta = describe_provenance(
+        model_name=model.name,
+        model_version=str(model.version),
+        model_sha256=model.sha256,
+        trained_on=str(model.manifest.get("trained_on", "not stated")),
+        grid=grid,
+        release=", ".join(sorted(results.releases)) or None,
+        inputs=list(results.inputs),
+    )
+    return build_table(
+        source_id,
+        np.concatenate(results.redshift),
+        flags,
+        lower=np.concatenate(results.lower) if results.has_interval else None,
+        upper=np.concatenate(results.upper) if results.has_interval else None,
+        columns=columns,
+        meta=meta,
+    )
+
+
+def _duplicate_bits(source_id: NDArray[np.int64]) -> NDArray[np.int32]:
+    from gaia_redshift.readers import flag_duplicates
+
+    return np.where(
+        flag_duplicates(source_id), np.int32(QualityFlag.DUPLICATE_SOURCE_ID), np.int32(0)
+    )

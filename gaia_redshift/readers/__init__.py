@@ -1,0 +1,12 @@
+"""Read BP/RP spectra from any local form (`read_spectra`), or block by block (`iter_spectra`).
+
+Modules: ``sources`` (what may be given), ``formats`` with ``content``, ``text``, ``binary``,
+``votable``, ``avro`` and ``archives`` (files to blocks of columns), ``tables`` (tables in memory to
+blocks of columns), ``columns`` (which column is what), ``arrays`` (array columns), ``bands`` and
+``kept`` (blocks to `XPSpectra`).
+"""
+
+from gaia_redshift.readers.bands import flag_duplicates
+from gaia_redshift.readers.reading import iter_spectra, read_spectra
+
+__all__ = ["flag_duplicates", "iter_spectra", "read_spectra"]

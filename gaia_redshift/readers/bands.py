@@ -1,0 +1,235 @@
+"""From blocks of columns to `XPSpectra`: padding, checks and flags, kept columns."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.flags import QualityFlag
+from gaia_redshift.readers.arrays import Ragged, to_ragged
+from gaia_redshift.readers.columns import (
+    BandLayout,
+    Block,
+    ReadOptions,
+    to_numbers,
+    to_source_ids,
+)
+from gaia_redshift.readers.kept import build_kept_columns
+from gaia_redshift.spectra import BandSpectra, XPSpectra, n_correlations
+
+if TYPE_CHECKING:
+    from gaia_redshift.readers.kept import TextKinds
+
+__all__ = ["build_spectra", "flag_duplicates"]
+
+logger = logging.getLogger(__name__)
+
+LONGEST = 128
+"""A row with more coefficients than this is cut and flagged (real sets of bases have 44 to 55)."""
+CORRELATION_LIMIT = 1.0001
+"""The archive stores correlations with 32 bits: they may exceed 1 by rounding only."""
+DR3_BASIS_IDS = {"bp": 56, "rp": 57}
+
+
+def flag_duplicates(source_id: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find source ids that occur more than once.
+
+    Parameters
+    ----------
+    source_id : ndarray, shape (n,), int64
+
+    Returns
+    -------
+    ndarray, shape (n,), bool
+        True for every occurrence, the first one included.
+
+    Examples
+    --------
+    >>> flag_duplicates(np.array([7, 8, 7]))
+    array([ True, False,  True])
+    """
+    _, inverse, counts = np.unique(source_id, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse.reshape(-1)] > 1)
+
+
+def build_spectra(block: Block, options: ReadOptions, kinds: TextKinds) -> XPSpectra:
+    """Normalise a block of columns.
+
+    Parameters
+    ----------
+    block : Block
+    options : ReadOptions
+    kinds : dict
+        Types of kept text columns found so far in this table; updated.
+
+    Returns
+    -------
+    XPSpectra
+        With flags for what is wrong in single rows.
+
+    Raises
+    ------
+    InputError
+        If a source_id is absent or no whole number, or a column to keep holds arrays.
+    """
+    layout = block.layout
+    source_id = to_source_ids(block.columns[layout.source_id], block.label, block.first_row)
+    n = len(source_id)
+    flags = np.zeros(n, dtype=np.int32)
+    bp = _build_band(block.columns, layout.bp, n, options, flags, QualityFlag.MISSING_BP)
+    rp = _build_band(block.columns, layout.rp, n, options, flags, QualityFlag.MISSING_RP)
+    return XPSpectra(
+        source_id=source_id,
+        bp=bp,
+        rp=rp,
+        flags=flags,
+        columns=build_kept_columns(block, kinds) if options.keep is not None else None,
+        release=block.release or find_release(block.label, bp, rp),
+        meta={"inputs": [block.source]},
+    )
+
+
+def find_release(label: str, bp: BandSpectra, rp: BandSpectra) -> str | None:
+    """Return "DR3" where the basis ids or the archive's file name ("... Gaia DR3 ...") say so."""
+    ids = {"bp": bp.basis_id[bp.basis_id > 0], "rp": rp.basis_id[rp.basis_id > 0]}
+    if any(len(v) for v in ids.values()):
+        same = all((v == DR3_BASIS_IDS[band]).all() for band, v in ids.items())
+        return "DR3" if same else None
+    named = re.search(r"Gaia (DR\d+)\b", label)
+    return named[1] if named else None
+
+
+def _build_band(
+    columns: Mapping[str, Any],
+    layout: BandLayout,
+    n: int,
+    options: ReadOptions,
+    flags: NDArray[np.int32],
+    missing_flag: QualityFlag,
+) -> BandSpectra:
+    ragged = _gather(columns, layout.coefficients, n)
+    coefficients = ragged.to_padded(LONGEST).astype(np.float64)  # never a view of the input
+    lengths = np.minimum(ragged.lengths, LONGEST)
+    said = np.full(n, np.nan)
+    if layout.n_parameters is not None:
+        said = to_numbers(columns[layout.n_parameters])
+    coefficients, lengths = _trim_padding(coefficients, lengths, said)
+    inside = np.arange(coefficients.shape[1]) < lengths[:, None]
+    nan = np.isnan(coefficients)
+
+    absent = (nan | ~inside).all(axis=1) & ~ragged.damaged
+    lengths[absent] = 0
+    wrong = ragged.damaged | (ragged.lengths > LONGEST)
+    wrong |= ~absent & np.isfinite(said) & (said != lengths)
+    flags[absent] |= missing_flag
+    flags[wrong] |= QualityFlag.BAD_COEFFICIENT_COUNT
+    infinite = (inside & ~np.isfinite(coefficients)).any(axis=1)
+    flags[infinite & ~absent] |= QualityFlag.NON_FINITE_FLUX
+
+    k = int(lengths.max(initial=0))
+    errors, correlations = None, None
+    if options.errors:
+        errors, correlations = _build_errors(columns, layout, lengths, k, flags)
+    basis_id = np.full(n, -1, dtype=np.int16)
+    if layout.basis_id is not None:
+        ids = to_numbers(columns[layout.basis_id])
+        usable = (ids > 0) & (ids < np.iinfo(np.int16).max)
+        basis_id[usable] = ids[usable].astype(np.int16)
+    return BandSpectra(
+        coefficients=coefficients[:, :k],
+        errors=errors,
+        correlations=correlations,
+        n_coefficients=lengths.astype(np.int16),
+        basis_id=basis_id,
+    )
+
+
+def _gather(columns: Mapping[str, Any], names: tuple[str, ...], n: int) -> Ragged:
+    if not names:
+        return Ragged.empty(n)
+    if len(names) == 1:
+        return to_ragged(columns[names[0]])
+    return Ragged.from_matrix(np.stack([to_numbers(columns[name]) for name in names], axis=1))
+
+
+def _trim_padding(
+    padded: NDArray[np.floating], lengths: NDArray[np.int64], said: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Shorten rows of fixed-width columns to their stated number where only NaN lies beyond it."""
+    lengths = lengths.copy()
+    column = np.arange(padded.shape[1])
+    longer = np.flatnonzero(np.isfinite(said) & (said >= 0) & (said < lengths))
+    if len(longer):
+        beyond = column >= said[longer, None]
+        rows = longer[(np.isnan(padded[longer]) | ~beyond).all(axis=1)]
+        lengths[rows] = said[rows].astype(np.int64)
+    return padded, lengths
+
+
+def _build_errors(
+    columns: Mapping[str, Any],
+    layout: BandLayout,
+    lengths: NDArray[np.int64],
+    k: int,
+    flags: NDArray[np.int32],
+) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None]:
+    """Return errors and correlations, NaN in rows where either is unusable."""
+    n = len(lengths)
+    present = lengths > 0
+    ragged = _gather(columns, layout.errors, n)
+    errors, given, bad = _fit(ragged, lengths, k)
+    with np.errstate(invalid="ignore"):
+        bad |= given & (errors < 0).any(axis=1)
+    bad |= given & np.isinf(errors).any(axis=1)
+    flags[present & ~given & ~bad] |= QualityFlag.NO_FLUX_ERROR
+
+    correlations = None
+    if layout.correlations:
+        ragged = _gather(columns, layout.correlations, n)
+        correlations, given, mismatched = _fit(ragged, n_correlations(lengths), n_correlations(k))
+        if ragged.text:  # the archive's own precision, at half the memory
+            correlations = correlations.astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            beyond = (np.abs(correlations) > CORRELATION_LIMIT).any(axis=1)
+        # One coefficient has no correlations; without any given, errors alone are used.
+        bad |= mismatched | (given & beyond)
+        if (given & ~bad).any():
+            correlations[bad | ~present] = np.nan
+        else:
+            correlations = None
+    bad &= present
+    flags[bad] |= QualityFlag.BAD_FLUX_ERROR
+    errors[bad | ~present] = np.nan
+    return (None if np.isnan(errors).all() else errors), correlations
+
+
+def _fit(
+    ragged: Ragged, expected: NDArray[np.int64], width: int
+) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Cut or pad to ``width``: (values, rows that have any, rows of the wrong length or with NaN).
+
+    Numbers beyond a row's expected length count as padding if they are NaN.
+    """
+    padded = ragged.to_padded(n_correlations(LONGEST))
+    found = padded.shape[1]
+    if found < width:
+        padded = np.pad(padded, ((0, 0), (0, width - found)), constant_values=np.nan)
+    nan = np.isnan(padded)
+    given = ~nan.all(axis=1) if padded.shape[1] else np.zeros(len(padded), dtype=bool)
+    n_nan = nan.sum(axis=1)
+    # The right length and no NaN inside, if and only if just what lies beyond is NaN.
+    inside = np.arange(padded.shape[1]) < expected[:, None]
+    right = n_nan == padded.shape[1] - expected
+    if not right.all() or (expected != padded.shape[1]).any():
+        right &= ~(nan & inside).any(axis=1)
+    bad = ragged.damaged | (given & ~right)
+    values = padded[:, :width]
+    if not values.flags.writeable or values.base is not None:
+        values = values.copy()
+    return values, given, bad

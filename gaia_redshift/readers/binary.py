@@ -1,0 +1,296 @@
+"""FITS tables, Parquet and HDF5."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.arrays import Ragged
+from gaia_redshift.readers.columns import Block, ColumnInfo, Layout, ReadOptions, find_layout
+from gaia_redshift.readers.content import Content
+
+__all__ = ["iter_fits_blocks", "iter_hdf5_blocks", "iter_parquet_blocks"]
+
+BLOCK_ROWS = 2048
+
+
+def choose_layouts(
+    tables: list[tuple[Any, list[str]]], options: ReadOptions, label: str
+) -> list[tuple[Any, Layout]]:
+    """Take the tables that hold spectra (COMBINED files have several, others one among many).
+
+    Raises
+    ------
+    InputError
+        If none does; it says why the first does not.
+    """
+    chosen: list[tuple[Any, Layout]] = []
+    first_error: InputError | None = None
+    for table, names in tables:
+        try:
+            find_layout(names, ReadOptions(), label)
+        except InputError as error:
+            first_error = first_error or error
+            continue
+        chosen.append((table, find_layout(names, options, label)))
+    if not chosen:
+        raise first_error or InputError(f"{label}: holds no table")
+    return chosen
+
+
+def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
+    """Read the binary tables of a FITS file; arrays of fixed or variable length."""
+    from astropy.io import fits
+
+    if content.path is not None:
+        buffer: NDArray[np.uint8] = np.memmap(content.path, dtype=np.uint8, mode="r")
+        opened: Any = content.path
+    else:
+        import io
+
+        raw = content.read()
+        buffer = np.frombuffer(raw, dtype=np.uint8)
+        opened = io.BytesIO(raw)
+    with warnings.catch_warnings():
+        # A file that is cut short warns here and is refused below; odd units are kept as text.
+        warnings.simplefilter("ignore")
+        hdus = fits.open(opened, memmap=content.path is not None, ignore_missing_simple=True)
+    with hdus:
+        tables = []
+        for hdu in hdus:
+            if isinstance(hdu, fits.BinTableHDU):
+                span = hdu.fileinfo()
+                if span["datLoc"] + hdu.header["NAXIS1"] * hdu.header["NAXIS2"] + hdu.header.get(
+                    "PCOUNT", 0
+                ) > len(buffer):
+                    raise InputError(
+                        f"{content.label}: the FITS file is cut short ({len(buffer)} bytes)"
+                    )
+                tables.append((hdu, hdu.columns.names))
+        empty = True
+        for hdu, layout in choose_layouts(tables, options, content.label):
+            infos = {c.name: _fits_info(hdu.header, i) for i, c in enumerate(hdu.columns, 1)}
+            n = int(hdu.header["NAXIS2"])
+            for start in range(0, n, BLOCK_ROWS):
+                empty = False
+                stop = min(start + BLOCK_ROWS, n)
+                columns = {
+                    name: _read_fits_column(hdu, name, start, stop, buffer)
+                    for name in layout.names
+                }
+                yield Block(columns, layout, content.label, content.source, start + 1, infos)
+        if empty:
+            raise InputError(f"{content.label}: holds no sources (a table without rows)")
+
+
+def _fits_info(header: Any, number: int) -> ColumnInfo:
+    def get(key: str) -> str | None:
+        value = str(header.get(f"{key}{number}", "")).strip()
+        return value or None
+
+    return ColumnInfo(get("TUNIT"), get("TCOMM"), get("TUCD"))
+
+
+def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArray[np.uint8]) -> Any:
+    column = hdu.columns[name]
+    match = re.match(r"\s*(\d*)([PQ])([A-Z])", str(column.format))
+    if match is None:
+        values = hdu.data.field(name)[start:stop]
+        if column.null is not None and values.dtype.kind in "iu":
+            return np.ma.MaskedArray(values, mask=values == column.null)
+        if values.dtype.kind in "SU":
+            text = np.char.strip(np.asarray(values).astype(str))
+            return np.ma.MaskedArray(text, mask=text == "")
+        return np.asarray(values)
+    # Variable length: (length, offset) pairs in the rows, numbers in the heap behind them.
+    code = {"D": ">f8", "E": ">f4", "J": ">i4", "I": ">i2", "K": ">i8"}.get(match[3])
+    if code is None:
+        return np.array([str(v) for v in hdu.data[start:stop].field(name)], dtype=object)
+    header, data_start = hdu.header, hdu.fileinfo()["datLoc"]
+    width = int(header["NAXIS1"])
+    rows = buffer[data_start + start * width : data_start + stop * width].reshape(-1, width)
+    offset = _column_offset(hdu, name)
+    pointer = ">i4" if match[2] == "P" else ">i8"
+    size = 2 * np.dtype(pointer).itemsize
+    pairs = np.ascontiguousarray(rows[:, offset : offset + size]).view(pointer).astype(np.int64)
+    heap_start = data_start + int(header.get("THEAP", width * int(header["NAXIS2"])))
+    heap = buffer[heap_start:]
+    item = np.dtype(code).itemsize
+    parts = [heap[where : where + length * item].view(code) for length, where in pairs]
+    values = np.concatenate(parts) if parts else np.empty(0)
+    lengths = np.array([len(part) for part in parts], dtype=np.int64)
+    if (lengths != pairs[:, 0]).any():
+        raise InputError(f"column '{name}' points beyond the end of the file")
+    native = np.float32 if match[3] == "E" else np.float64
+    return Ragged(values.astype(native), lengths, np.zeros(len(lengths), dtype=bool))
+
+
+def _column_offset(hdu: Any, name: str) -> int:
+    dtype = hdu.columns.dtype
+    return int(dtype.fields[name][1])
+
+
+def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
+    """Read a Parquet file in batches of rows, only the columns that are needed."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    source: Any = str(content.path) if content.path is not None else pa.BufferReader(content.read())
+    with parquet.ParquetFile(source) as file:
+        schema = file.schema_arrow
+        layout = find_layout(list(schema.names), options, content.label)
+        if file.metadata.num_rows == 0:
+            raise InputError(f"{content.label}: holds no sources (a table without rows)")
+        infos = _parquet_infos(schema)
+        first_row = 1
+        for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=layout.names):
+            columns = {name: batch.column(name) for name in layout.names}
+            yield Block(columns, layout, content.label, content.source, first_row, infos)
+            first_row += batch.num_rows
+
+
+def _parquet_infos(schema: Any) -> dict[str, ColumnInfo]:
+    infos: dict[str, ColumnInfo] = {}
+    for field in schema:
+        meta = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+        if meta.keys() & {"unit", "description", "ucd"}:
+            infos[field.name] = ColumnInfo(
+                meta.get("unit"), meta.get("description"), meta.get("ucd")
+            )
+    yaml = (schema.metadata or {}).get(b"table_meta_yaml")
+    if yaml is not None:  # written by astropy
+        from astropy.table.meta import get_header_from_yaml
+
+        for column in get_header_from_yaml(yaml.decode().split("\n")).get("datatype", []):
+            unit = column.get("unit")
+            infos[column["name"]] = ColumnInfo(
+                str(unit) if unit else None,
+                column.get("description"),
+                (column.get("meta") or {}).get("ucd"),
+            )
+    return infos
+
+
+def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
+    """Read HDF5: a group with a dataset per column, or a compound dataset (astropy, PyTables).
+
+    Numeric DataFrames in pandas' fixed format are read too; its pickled objects are not.
+    """
+    import io
+
+    import h5py
+
+    source: Any = content.path if content.path is not None else io.BytesIO(content.read())
+    with h5py.File(source, "r") as file:
+        tables = _find_hdf5_tables(file, h5py)
+        if not tables and _has_pickles(file, h5py):
+            raise InputError(
+                f"{content.label}: holds objects pickled by pandas, which are not read for safety;"
+                " save the DataFrame as Parquet"
+            )
+        if not tables:
+            raise InputError(f"{content.label}: holds no table with a source_id column")
+        empty = True
+        candidates: list[tuple[Any, list[str]]] = [(table, list(table)) for table in tables]
+        for table, layout in choose_layouts(candidates, options, content.label):
+            n = len(table[layout.source_id])
+            for name in layout.names:
+                if len(table[name]) != n:
+                    raise InputError(
+                        f"{content.label}: dataset '{name}' has {len(table[name])} rows,"
+                        f" '{layout.source_id}' has {n}"
+                    )
+            infos = {name: _hdf5_info(table[name]) for name in layout.names}
+            for start in range(0, n, BLOCK_ROWS):
+                empty = False
+                columns = {
+                    name: _read_hdf5_column(table[name], start, start + BLOCK_ROWS)
+                    for name in layout.names
+                }
+                yield Block(columns, layout, content.label, content.source, start + 1, infos)
+        if empty:
+            raise InputError(f"{content.label}: holds no sources (a table without rows)")
+
+
+class _Field:
+    """One field of a compound dataset, or some columns of a 2-D one, read like a dataset."""
+
+    def __init__(self, dataset: Any, field: Any) -> None:
+        self.dataset, self.field = dataset, field
+        self.attrs: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return int(self.dataset.shape[0])
+
+    def __getitem__(self, rows: slice) -> Any:
+        if isinstance(self.field, int):
+            return self.dataset[rows, self.field]
+        return self.dataset[self.field, rows]
+
+
+def _find_hdf5_tables(file: Any, h5py: Any) -> list[dict[str, Any]]:
+    """Return every table below a group, as a mapping of names to what can be sliced."""
+    tables: list[dict[str, Any]] = []
+
+    def visit(group: Any) -> None:
+        if "axis0" in group and "block0_values" in group:  # a DataFrame in pandas' fixed format
+            table: dict[str, Any] = {}
+            i = 0
+            while f"block{i}_values" in group:
+                values = group[f"block{i}_values"]
+                if values.ndim == 2:
+                    for j, name in enumerate(group[f"block{i}_items"][:]):
+                        table[name.decode()] = _Field(values, j)
+                i += 1
+            if _has_id(table):
+                tables.append(table)
+            return
+        datasets = {k: v for k, v in group.items() if isinstance(v, h5py.Dataset)}
+        columns = {k: v for k, v in datasets.items() if v.ndim >= 1 and not v.dtype.names}
+        if _has_id(columns):
+            tables.append(columns)
+        for dataset in datasets.values():
+            if dataset.dtype.names and _has_id(dataset.dtype.names):
+                tables.append({name: _Field(dataset, name) for name in dataset.dtype.names})
+        for child in group.values():
+            if isinstance(child, h5py.Group):
+                visit(child)
+
+    visit(file)
+    return tables
+
+
+def _has_id(names: Any) -> bool:
+    return any(name.lower() in ("source_id", "sourceid") for name in names)
+
+
+def _has_pickles(file: Any, h5py: Any) -> bool:
+    found = []
+    file.visititems(lambda name, item: found.append(name) if "PSEUDOATOM" in item.attrs else None)
+    return bool(found)
+
+
+def _hdf5_info(dataset: Any) -> ColumnInfo:
+    def get(key: str) -> str | None:
+        value = dataset.attrs.get(key)
+        return value.decode() if isinstance(value, bytes) else value
+
+    return ColumnInfo(get("unit"), get("description"), get("ucd"))
+
+
+def _read_hdf5_column(dataset: Any, start: int, stop: int) -> Any:
+    values = dataset[start:stop]
+    if values.dtype.kind == "O" and len(values) and isinstance(values[0], bytes):
+        values = np.array([value.decode() for value in values], dtype=object)
+    elif values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    null = dataset.attrs.get("null")
+    if null is not None:
+        return np.ma.MaskedArray(values, mask=values == null)
+    return values

@@ -1,0 +1,327 @@
+"""Which column is what: names as they occur, found among the names of a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.arrays import parse_number_cells
+
+__all__ = [
+    "Block",
+    "ColumnInfo",
+    "Layout",
+    "ReadOptions",
+    "find_layout",
+    "from_arrow",
+    "list_names",
+    "to_numbers",
+    "to_source_ids",
+]
+
+BANDS = ("bp", "rp")
+_QUANTITIES = {
+    "coefficients": r"{b}_coeff(?:icient)?s?",
+    "errors": r"(?:e_|err_){b}_coeff(?:icient)?s?|{b}_coeff(?:icient)?s?_err(?:or)?s?",
+    "correlations": r"{b}_coeff(?:icient)?s?_corr(?:elation)?s?",
+}
+_SOURCE_ID = ("source_id", "sourceid")
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the caller wants to have read."""
+
+    errors: bool = True
+    correlations: bool = True
+    keep: str | tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """What a format says about a column besides its values; ``dtype`` for text formats only."""
+
+    unit: str | None = None
+    description: str | None = None
+    ucd: str | None = None
+    dtype: str | None = None
+
+
+@dataclass
+class BandLayout:
+    """Names of one band's columns: a single name, or one a coefficient, or none."""
+
+    coefficients: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    correlations: tuple[str, ...] = ()
+    n_parameters: str | None = None
+    basis_id: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Every column of the band that is to be read."""
+        singles = [name for name in (self.n_parameters, self.basis_id) if name is not None]
+        return [*self.coefficients, *self.errors, *self.correlations, *singles]
+
+
+@dataclass
+class Layout:
+    """Names of the columns of a table that are to be read."""
+
+    source_id: str
+    bp: BandLayout
+    rp: BandLayout
+    keep: dict[str, str] = field(default_factory=dict)
+    keep_all: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Every column to be read, each once."""
+        return list(
+            dict.fromkeys([self.source_id, *self.bp.names, *self.rp.names, *self.keep.values()])
+        )
+
+
+@dataclass
+class Block:
+    """Consecutive rows of one table, columns as the format holds them.
+
+    Parameters
+    ----------
+    columns : dict
+        Name to column: lists of bytes (text formats), ndarrays, masked arrays, pyarrow arrays.
+    layout : Layout
+        Which is what.
+    label : str
+        File or object, for messages.
+    source : str
+        What ``meta["inputs"]`` says.
+    first_row : int
+        Number of the first row in its table, from 1.
+    infos : dict
+        Units and descriptions by column name.
+    """
+
+    columns: dict[str, Any]
+    layout: Layout
+    label: str
+    source: str
+    first_row: int = 1
+    infos: dict[str, ColumnInfo] = field(default_factory=dict)
+    release: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns[self.layout.source_id])
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return the first names, for a message."""
+    names = list(names)
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown}, ... ({len(names)} columns)" if len(names) > _SHOWN else shown or "none"
+
+
+def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layout:
+    """Find source_id, the bands' columns and those to keep; upper and lower case are alike.
+
+    Raises
+    ------
+    InputError
+        If there is no source_id or neither band has coefficients, or a name in ``keep`` is absent.
+    """
+    by_lower: dict[str, str] = {}
+    for name in names:
+        by_lower.setdefault(name.lower().strip(), name)
+    source_id = next((by_lower[n] for n in _SOURCE_ID if n in by_lower), None)
+    bands: dict[str, BandLayout] = {}
+    used: set[str] = {source_id} if source_id else set()
+    for band in BANDS:
+        found = {key: _find_arrays(by_lower, band, key, label) for key in _QUANTITIES}
+        layout = BandLayout(
+            coefficients=found["coefficients"],
+            errors=found["errors"] if options.errors else (),
+            correlations=found["correlations"] if options.errors and options.correlations else (),
+            n_parameters=by_lower.get(f"{band}_n_parameters"),
+            basis_id=by_lower.get(f"{band}_basis_function_id"),
+        )
+        used.update(*found.values(), layout.names)
+        bands[band] = layout
+    if source_id is None or not (bands["bp"].coefficients or bands["rp"].coefficients):
+        raise InputError(_describe_wrong_columns(names, by_lower, source_id, label))
+    layout = Layout(source_id, bands["bp"], bands["rp"])
+    if options.keep == "all":
+        layout.keep = {name: name for name in names if name not in used}
+        layout.keep_all = True
+    elif options.keep is not None:
+        for wanted in options.keep:
+            actual = wanted if wanted in names else by_lower.get(wanted.lower())
+            if actual is None:
+                raise InputError(
+                    f"{label}: no column '{wanted}' to keep; there are: {list_names(names)}"
+                )
+            if actual != source_id:  # always there
+                layout.keep[wanted] = actual
+    return layout
+
+
+def _find_arrays(
+    by_lower: dict[str, str], band: str, quantity: str, label: str
+) -> tuple[str, ...]:
+    """Return the one array column, or the numbered scalar columns in their order."""
+    pattern = _QUANTITIES[quantity].format(b=band)
+    whole = [name for lower, name in by_lower.items() if re.fullmatch(pattern, lower)]
+    if whole:
+        return (whole[0],)
+    numbered: dict[int, str] = {}
+    for lower, name in by_lower.items():
+        match = re.fullmatch(rf"(?:{pattern})_?(\d+)", lower)
+        if match:
+            numbered[int(match[1])] = name
+    if not numbered:
+        return ()
+    first, last = min(numbered), max(numbered)
+    if first > 1 or len(numbered) != last - first + 1:
+        absent = next(i for i in range(min(first, 1), last + 1) if i not in numbered)
+        raise InputError(
+            f"{label}: columns '{numbered[first]}' to '{numbered[last]}' lack number {absent}"
+        )
+    return tuple(numbered[i] for i in range(first, last + 1))
+
+
+def _describe_wrong_columns(
+    names: Sequence[str], by_lower: dict[str, str], source_id: str | None, label: str
+) -> str:
+    lacking = "no source_id column" if source_id is None else "no BP/RP coefficient columns"
+    text = f"{label}: {lacking}; found: {list_names(names)}."
+    if "flux" in by_lower:
+        return (
+            f"{text} This looks like sampled spectra (XP_SAMPLED or a converter's output);"
+            " the continuous product is needed (XP_CONTINUOUS, in DR4 MEAN_SPECTRUM_XP)"
+        )
+    return (
+        f"{text} Expected source_id with bp_coefficients and rp_coefficients"
+        " (or bp_coeff_0, bp_coeff_1, ...), as in the archive's XP_CONTINUOUS files"
+    )
+
+
+def to_numbers(column: Any) -> NDArray[np.float64]:
+    """Turn a scalar column into float64, NaN where it is masked, blank or no number."""
+    column = from_arrow(column)
+    if isinstance(column, list):
+        return parse_number_cells(column)[0]
+    array = np.asanyarray(column)
+    data = np.ma.getdata(array)
+    if data.ndim != 1:
+        return np.full(len(data), np.nan)
+    if data.dtype.kind in "OSU":
+        cells = [c if isinstance(c, str | bytes | None) else _to_text(c) for c in data.tolist()]
+        numbers = parse_number_cells(cells)[0]
+    else:
+        numbers = data.astype(np.float64)
+    if np.ma.isMaskedArray(array):
+        numbers[np.ma.getmaskarray(array)] = np.nan
+    return numbers
+
+
+def _to_text(cell: Any) -> str | None:
+    return None if cell is np.ma.masked else str(cell)
+
+
+def from_arrow(column: Any) -> Any:
+    """Take pyarrow columns as masked arrays (numbers) or lists (anything else)."""
+    if not type(column).__module__.startswith("pyarrow"):
+        return column
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if hasattr(column, "combine_chunks"):
+        column = column.combine_chunks()
+        if hasattr(column, "num_chunks"):
+            column = pa.concat_arrays(column.chunks)
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        hidden = column.is_null().to_numpy(zero_copy_only=False)
+        filled = pc.fill_null(column, False if pa.types.is_boolean(kind) else 0)
+        return np.ma.MaskedArray(filled.to_numpy(zero_copy_only=False), mask=hidden)
+    return column.to_pylist()
+
+
+def to_source_ids(column: Any, label: str, first_row: int = 1) -> NDArray[np.int64]:
+    """Turn a column into int64 source ids without ever passing through float.
+
+    Raises
+    ------
+    InputError
+        With the row's number if an id is absent or none, or if floats have lost digits.
+    """
+    column = from_arrow(column)
+    mask = None
+    if isinstance(column, list):
+        cells: Any = column
+    else:
+        array = np.asanyarray(column)
+        data = np.ma.getdata(array)
+        if data.ndim != 1:
+            raise InputError(f"{label}: source_id has shape {data.shape}, expected one id a row")
+        mask = np.ma.getmaskarray(array) if np.ma.isMaskedArray(array) else None
+        if mask is not None and mask.any():
+            raise InputError(f"{label}, row {first_row + int(np.argmax(mask))}: no source_id")
+        if data.dtype.kind == "i":
+            return data.astype(np.int64)
+        if data.dtype.kind == "u":
+            if len(data) and data.max() > np.iinfo(np.int64).max:
+                row = first_row + int(np.argmax(data))
+                raise InputError(f"{label}, row {row}: {data.max()} is no source_id (int64)")
+            return data.astype(np.int64)
+        if data.dtype.kind == "f":
+            return _from_floats(data, label, first_row)
+        cells = data.tolist()
+    ids = np.empty(len(cells), dtype=np.int64)
+    for i, cell in enumerate(cells):
+        try:
+            ids[i] = _to_id(cell)
+        except (ValueError, TypeError, OverflowError):
+            shown = cell.decode(errors="replace") if isinstance(cell, bytes) else cell
+            problem = (
+                "no source_id"
+                if shown is None or not str(shown).strip() or str(shown).lower() in ("nan", "<na>")
+                else f"'{str(shown)[:40]}' is no source_id (a whole number is expected)"
+            )
+            raise InputError(f"{label}, row {first_row + i}: {problem}") from None
+    return ids
+
+
+def _to_id(cell: Any) -> int:
+    if isinstance(cell, bytes | str):
+        text = cell.strip()
+        digits = text[1:] if text[:1] in (b"-", b"+", "-", "+") else text
+        if not digits.isdigit():
+            raise ValueError
+        return int(text)
+    if isinstance(cell, bool | np.bool_) or not isinstance(cell, int | np.integer):
+        raise TypeError
+    return int(cell)
+
+
+def _from_floats(data: NDArray[np.floating], label: str, first_row: int) -> NDArray[np.int64]:
+    finite = np.isfinite(data)
+    if not finite.all():
+        raise InputError(f"{label}, row {first_row + int(np.argmin(finite))}: no source_id")
+    exact = float(2 ** (np.finfo(data.dtype).nmant + 1))
+    if len(data) and (np.abs(data) > exact).any():
+        raise InputError(
+            f"{label}: source_id is stored as {data.dtype}, which has lost its last digits; store"
+            " it as int64 or text (pandas: dtype={'source_id': 'int64'} when reading)"
+        )
+    ids = data.astype(np.int64)
+    if (ids != data).any():
+        row = int(np.argmax(ids != data))
+        raise InputError(f"{label}, row {first_row + row}: {data[row]} is no source_id")
+    return ids

@@ -1,0 +1,224 @@
+"""Bytes of a file or zip member, decompressed on the way, and what kind of file they are."""
+
+from __future__ import annotations
+
+import gzip
+import queue
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+from gaia_redshift.errors import GaiaRedshiftError, InputError
+
+__all__ = ["Content", "open_path", "read_chunks", "report_damage", "sniff_kind", "unpack"]
+
+HEAD = 4096
+CHUNK = 4 << 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Content:
+    """Something to read.
+
+    Parameters
+    ----------
+    label : str
+        Its name in messages.
+    source : str
+        What ``meta["inputs"]`` says: the file that the user named.
+    open : callable
+        Opens it as a binary stream, from its start.
+    path : Path or None
+        Where it lies as a plain, uncompressed file.
+    """
+
+    label: str
+    source: str
+    open: Callable[[], IO[bytes]]
+    path: Path | None = None
+
+    def read(self) -> bytes:
+        """Return everything."""
+        with self.open() as stream:
+            return stream.read()
+
+    def unzipped(self) -> Content:
+        """Return the content inside gzip."""
+        return Content(self.label, self.source, lambda: _open_gzip(self.open))
+
+
+class _GzipStream(gzip.GzipFile):
+    """A gzip stream that closes what it reads from."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        super().__init__(fileobj=raw, mode="rb")
+        self._raw_stream = raw
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._raw_stream.close()
+
+
+def _open_gzip(opener: Callable[[], IO[bytes]]) -> IO[bytes]:
+    return _GzipStream(opener())  # type: ignore[return-value]
+
+
+def open_path(path: Path) -> Content:
+    """Return a file's content, through gzip as often as it was packed (told by its first bytes).
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened, is empty, or is damaged from the start.
+    """
+    return unpack(Content(str(path), str(path), lambda: path.open("rb"), path))
+
+
+def unpack(content: Content) -> Content:
+    """Look through gzip, which the archive also uses without saying so in a name."""
+    for _ in range(3):
+        head = read_head(content)
+        if head[:2] != b"\x1f\x8b":
+            return content
+        content = content.unzipped()
+    return content
+
+
+def read_head(content: Content) -> bytes:
+    """Return the first bytes.
+
+    Raises
+    ------
+    InputError
+        If there are none or they cannot be read.
+    """
+    try:
+        with content.open() as stream:
+            head = stream.read(HEAD)
+    except (OSError, EOFError, zlib.error) as error:
+        kind = "opened" if isinstance(error, OSError) and error.errno else "unpacked (damaged?)"
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{content.label}: cannot be {kind}: {reason}") from error
+    if not head:
+        raise InputError(f"{content.label}: the file is empty")
+    return head
+
+
+_MAGIC = (
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"Obj\x01", "avro"),
+    (b"PAR1", "parquet"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"SIMPLE  =", "fits"),
+)
+_OTHER = (
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"7z\xbc\xaf", "a 7z file"),
+    (b"%PDF", "a PDF document"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+)
+
+
+def sniff_kind(content: Content) -> str:
+    """Tell a file's kind from its first bytes (names are often wrong).
+
+    Returns
+    -------
+    str
+        "zip", "avro", "parquet", "hdf5", "fits", "votable", "ecsv" or "csv".
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    head = read_head(content)
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    for magic, words in _OTHER:
+        if head.startswith(magic):
+            raise InputError(f"{content.label}: is {words}, which cannot be read; unpack it first")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    lowered = text[:1024].lower()
+    if lowered.startswith((b"<!doctype html", b"<html")):
+        raise InputError(
+            f"{content.label}: is an HTML page (an error page of a server?), not a data file"
+        )
+    if lowered.startswith(b"<"):
+        if b"<votable" in head.lower() or lowered.startswith(b"<?xml"):
+            return "votable"
+        raise InputError(f"{content.label}: is XML but no VOTable")
+    if lowered.startswith(b"# %ecsv"):
+        return "ecsv"
+    if lowered.startswith((b"{", b"[")):
+        raise InputError(f"{content.label}: looks like JSON, which is not read; use csv or VOTable")
+    if b"\x00" in head or not text:
+        raise InputError(
+            f"{content.label}: is of no known kind (csv, ecsv, FITS, VOTable, avro, Parquet, HDF5"
+            " and zip are read)"
+        )
+    return "csv"
+
+
+def report_damage(items: Iterator[T], label: str, kind: str) -> Iterator[T]:
+    """Pass items on; whatever a parser raises on damaged bytes becomes one `InputError`."""
+    try:
+        yield from items
+    except GaiaRedshiftError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # parsers raise anything: struct.error, IndexError, ExpatError, ...
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{label}: cannot be read as {kind} (damaged or cut short?): {reason}"
+        ) from error
+
+
+def read_chunks(content: Content) -> Iterator[bytes]:
+    """Read ahead in a thread: unpacking gzip then costs no time besides parsing.
+
+    Raises
+    ------
+    InputError
+        If the file is cut short or damaged.
+    """
+    chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)
+    stop = threading.Event()
+
+    def put(item: bytes | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                chunks.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            with content.open() as stream:
+                while not stop.is_set() and (chunk := stream.read(CHUNK)):
+                    put(chunk)
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="gaia_redshift-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := chunks.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,196 @@
+"""`read_spectra` and `iter_spectra`: every accepted input, in order, as `XPSpectra`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.flags import QualityFlag
+from gaia_redshift.readers.bands import build_spectra, flag_duplicates
+from gaia_redshift.readers.columns import ReadOptions, list_names
+from gaia_redshift.readers.formats import iter_file_blocks
+from gaia_redshift.readers.kept import TextKinds, harmonise_columns
+from gaia_redshift.readers.sources import iter_sources
+from gaia_redshift.readers.tables import iter_table_blocks
+from gaia_redshift.spectra import XPSpectra
+
+__all__ = ["iter_spectra", "read_spectra"]
+
+
+def read_spectra(
+    sources: Any,
+    *,
+    correlations: bool = True,
+    errors: bool = True,
+    keep: str | Sequence[str] | None = None,
+    progress: bool = False,
+) -> XPSpectra:
+    """Read BP/RP spectra (coefficients, errors, correlations) from any local form.
+
+    Parameters
+    ----------
+    sources : path, table, XPSpectra, or list of these
+        Files as the archive's DataLink delivers them (csv, ecsv, FITS, VOTable, each also packed
+        with gzip, and zips of them), DPAC's avro, Parquet and HDF5 of the same columns; a folder
+        or glob of such files; pandas DataFrames, astropy Tables, pyarrow Tables, structured arrays
+        and dictionaries of arrays. The kind of a file is told by its content.
+    correlations : bool
+        Read the correlations of the coefficients. They are most of a file: without them reading
+        is several times as fast, but flux errors then ignore them.
+    errors : bool
+        Read errors (and correlations).
+    keep : "all", sequence of str, or None
+        Other scalar columns to keep in ``columns``, with units and descriptions where known.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    XPSpectra
+        One row per row of the input, in order, duplicates included. What is wrong in a single row
+        is a bit in ``flags``. `XPSpectra` come back as they are.
+
+    Raises
+    ------
+    InputError
+        If a file or table as a whole cannot be read.
+
+    Notes
+    -----
+    Numbers in text are read exactly as `float` reads them, correlations in text then rounded to
+    32 bits, the archive's own precision.
+    """
+    if isinstance(sources, XPSpectra):
+        found = _select_columns(sources, _make_options(errors, correlations, keep))
+    else:
+        options = _make_options(errors, correlations, keep)
+        found = _join(list(_iter_parts(sources, options, progress)))
+    repeated = flag_duplicates(found.source_id)
+    if repeated.any():
+        flags = found.flags | np.where(repeated, np.int32(QualityFlag.DUPLICATE_SOURCE_ID), 0)
+        found = replace(found, flags=flags.astype(np.int32))
+    return found
+
+
+def iter_spectra(
+    sources: Any,
+    *,
+    block_size: int = 10_000,
+    correlations: bool = True,
+    errors: bool = True,
+    keep: str | Sequence[str] | None = None,
+    progress: bool = False,
+) -> Iterator[XPSpectra]:
+    """Read BP/RP spectra in blocks, in order.
+
+    Memory does not grow with the input for csv, ecsv, Parquet, HDF5, avro and plain FITS; VOTables
+    and compressed binary files are held whole.
+
+    Parameters
+    ----------
+    sources, correlations, errors, keep, progress
+        As for `read_spectra`.
+    block_size : int
+        Number of sources in a block; the last one may have fewer.
+
+    Yields
+    ------
+    XPSpectra
+        Without ``DUPLICATE_SOURCE_ID``, which needs the whole input: see `flag_duplicates`.
+
+    Raises
+    ------
+    InputError
+        If a file or table as a whole cannot be read. Blocks before a damaged place are yielded.
+    """
+    if block_size < 1:
+        raise InputError(f"block_size is {block_size}; at least 1 source a block is needed")
+    options = _make_options(errors, correlations, keep)
+    return _rebatch(_iter_parts(sources, options, progress), block_size)
+
+
+def _rebatch(parts: Iterator[XPSpectra], block_size: int) -> Iterator[XPSpectra]:
+    waiting: list[XPSpectra] = []
+    n_waiting = 0
+    for part in parts:
+        rest = part
+        while n_waiting + len(rest) >= block_size:
+            taken = block_size - n_waiting
+            whole = taken == len(rest)
+            yield _join([*waiting, rest if whole else rest[:taken]])
+            waiting, n_waiting = [], 0
+            rest = rest[taken:]
+        if len(rest):
+            waiting.append(rest)
+            n_waiting += len(rest)
+    if waiting:
+        yield _join(waiting)
+
+
+def _make_options(
+    errors: bool, correlations: bool, keep: str | Sequence[str] | None
+) -> ReadOptions:
+    if isinstance(keep, str) and keep != "all":
+        keep = (keep,)
+    return ReadOptions(
+        errors, correlations, keep if keep is None or keep == "all" else tuple(keep)
+    )
+
+
+def _iter_parts(sources: Any, options: ReadOptions, progress: bool) -> Iterator[XPSpectra]:
+    bar = None
+    if progress:
+        from tqdm import tqdm
+
+        bar = tqdm(desc="reading", unit=" sources", leave=False)
+    try:
+        for source in iter_sources(sources):
+            if isinstance(source, XPSpectra):
+                parts: Iterator[XPSpectra] = iter([_select_columns(source, options)])
+            else:
+                parts = _read_one(source, options)
+            for part in parts:
+                if bar is not None:
+                    bar.update(len(part))
+                yield part
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _read_one(source: Any, options: ReadOptions) -> Iterator[XPSpectra]:
+    blocks = (
+        iter_file_blocks(source, options)
+        if isinstance(source, Path)
+        else iter_table_blocks(source, options)
+    )
+    kinds: TextKinds = {}
+    for block in blocks:
+        yield build_spectra(block, options, kinds)
+
+
+def _select_columns(spectra: XPSpectra, options: ReadOptions) -> XPSpectra:
+    if not len(spectra):
+        raise InputError("XPSpectra: holds no sources")
+    if options.keep is None or options.keep == "all":
+        return spectra
+    names = [] if spectra.columns is None else spectra.columns.colnames
+    for wanted in options.keep:
+        if wanted not in names and wanted != "source_id":
+            raise InputError(f"XPSpectra: no column '{wanted}' to keep; there are: {list_names(names)}")
+    return spectra
+
+
+def _join(parts: list[XPSpectra]) -> XPSpectra:
+    if len(parts) > 1:
+        harmonise_columns(parts)
+    joined = XPSpectra.concatenate(parts)
+    inputs = joined.meta.get("inputs", [])
+    if len(set(inputs)) < len(inputs):
+        joined = replace(joined, meta={**joined.meta, "inputs": list(dict.fromkeys(inputs))})
+    return joined

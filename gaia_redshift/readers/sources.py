@@ -1,0 +1,106 @@
+"""What a caller may hand over as sources of spectra, put in order: files, tables, `XPSpectra`."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.formats import EXTENSIONS
+from gaia_redshift.readers.tables import is_table
+from gaia_redshift.spectra import XPSpectra
+
+__all__ = ["iter_sources"]
+
+logger = logging.getLogger(__name__)
+
+_ACCEPTED = (
+    "a file of XP spectra (csv, ecsv, FITS, VOTable, avro, Parquet, HDF5, zip), a folder or glob"
+    " of such files, a DataFrame, a Table, a dictionary of arrays, XPSpectra, or a list of these"
+)
+_ADQL = re.compile(r"\s*(--[^\n]*\n\s*)*(select|with)\s", re.IGNORECASE)
+
+
+def iter_sources(sources: Any) -> Iterator[Path | XPSpectra | Any]:
+    """Yield one by one the files, tables and `XPSpectra` that ``sources`` stands for.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist, nothing is given, or it is something else.
+    """
+    if isinstance(sources, XPSpectra) or is_table(sources):
+        yield sources
+    elif isinstance(sources, str | os.PathLike):
+        yield from _expand_path(sources)
+    elif isinstance(sources, list | tuple):
+        if not sources:
+            raise InputError(f"no sources given (an empty list); give {_ACCEPTED}")
+        if all(_is_id(source) for source in sources):
+            raise _refuse_archive("a list of source_id")
+        for source in sources:
+            yield from iter_sources(source)
+    elif _is_id(sources) or (
+        getattr(sources, "ndim", 0) == 1 and getattr(sources, "dtype", np.dtype("O")).kind in "iu"
+    ):
+        raise _refuse_archive("source_id")
+    else:
+        raise InputError(
+            f"{type(sources).__module__}.{type(sources).__name__} cannot be read; give {_ACCEPTED}"
+        )
+
+
+def _is_id(source: Any) -> bool:
+    if isinstance(source, str):
+        return source.strip().isdigit() and not os.path.exists(source)
+    return isinstance(source, int | np.integer) and not isinstance(source, bool)
+
+
+def _refuse_archive(what: str) -> InputError:
+    return InputError(
+        f"{what}: fetching spectra from the Gaia archive is not available in this version;"
+        f" give {_ACCEPTED}"
+    )
+
+
+def _expand_path(source: str | os.PathLike[str]) -> Iterator[Path]:
+    text = os.fspath(source)
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    path = Path(text).expanduser()
+    if text.strip() and os.path.exists(path):
+        yield from _list_folder(path) if path.is_dir() else [path]
+        return
+    if _ADQL.match(text):
+        raise _refuse_archive("an ADQL query")
+    if _is_id(text):
+        raise _refuse_archive(f"source_id {text.strip()}")
+    if glob.has_magic(text):
+        found = sorted(name for name in glob.glob(str(path), recursive=True))
+        files = [Path(name) for name in found if os.path.isfile(name)]
+        if not files:
+            raise InputError(f"no file matches '{text}'")
+        yield from files
+        return
+    shown = text if len(text) <= 200 else text[:200] + "..."
+    raise InputError(f"no such file: '{shown}'; give {_ACCEPTED}")
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    files, others = [], []
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            known = path.name.lower().removesuffix(".gz").endswith(tuple(EXTENSIONS))
+            (files if known else others).append(path)
+    if not files:
+        raise InputError(f"{folder}: no files of XP spectra in this folder ({', '.join(EXTENSIONS)})")
+    if others:
+        logger.info("%s: skipped %d files of other kinds", folder, len(others))
+    return files

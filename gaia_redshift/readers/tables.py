@@ -1,0 +1,149 @@
+"""Tables in memory (DataFrame, Table, pyarrow, structured array, dictionary) as blocks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_layout
+
+__all__ = ["is_table", "iter_table_blocks"]
+
+BLOCK_ROWS = 2048
+
+
+def is_table(value: Any) -> bool:
+    """Tell whether something is a table in memory of a kind that can be read."""
+    if isinstance(value, Mapping):
+        return True
+    if isinstance(value, np.ndarray):
+        return value.dtype.names is not None
+    return _is_a(value, "pandas", "DataFrame") or _is_a(value, "pyarrow", "Table") or _is_a(
+        value, "astropy.table", "Table"
+    )
+
+
+def _is_a(value: Any, module: str, name: str) -> bool:
+    """Test a type without importing its library: what was never imported cannot be an instance."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(value, kind)
+
+
+def iter_table_blocks(table: Any, options: ReadOptions) -> Iterator[Block]:
+    """Cut a table in memory into blocks.
+
+    Raises
+    ------
+    InputError
+        If it is empty, lacks columns, or its columns differ in length.
+    """
+    label = type(table).__name__
+    columns, infos = _open_table(table)
+    layout = find_layout(list(columns), options, label)
+    if np.ndim(columns[layout.source_id]) == 0 and isinstance(table, Mapping):
+        # One source, given as a scalar id with plain arrays.
+        columns = {name: _wrap(value) for name, value in columns.items()}
+    needed = {name: columns[name] for name in layout.names}
+    lengths = {name: len(column) for name, column in needed.items()}
+    n = lengths[layout.source_id]
+    for name, length in lengths.items():
+        if length != n:
+            raise InputError(
+                f"{label}: column '{name}' has {length} rows, '{layout.source_id}' has {n}"
+            )
+    if n == 0:
+        raise InputError(f"{label}: holds no sources")
+    for start in range(0, n, BLOCK_ROWS):
+        yield Block(
+            {name: column[start : start + BLOCK_ROWS] for name, column in needed.items()},
+            layout,
+            label,
+            label,
+            start + 1,
+            infos,
+        )
+
+
+def _wrap(value: Any) -> Any:
+    if np.ndim(value) == 0 or isinstance(value, str | bytes):
+        return np.array([value])
+    wrapped = np.empty(1, dtype=object)
+    wrapped[0] = value
+    return wrapped
+
+
+def _open_table(table: Any) -> tuple[dict[str, Any], dict[str, ColumnInfo]]:
+    """Return columns that can be sliced, and what is known about them."""
+    if isinstance(table, np.ndarray):
+        return {name: table[name] for name in table.dtype.names or ()}, {}
+    if _is_a(table, "astropy.table", "Table"):
+        columns = {name: _open_astropy_column(table[name]) for name in table.colnames}
+        infos = {
+            name: ColumnInfo(
+                str(table[name].info.unit) if table[name].info.unit else None,
+                table[name].info.description,
+                (table[name].info.meta or {}).get("ucd"),
+            )
+            for name in table.colnames
+        }
+        return columns, infos
+    if _is_a(table, "pyarrow", "Table"):
+        return {name: table[name] for name in table.column_names}, {}
+    if _is_a(table, "pandas", "DataFrame"):
+        if str(table.index.name).lower() in ("source_id", "sourceid"):
+            table = table.reset_index()
+        return {str(name): _open_series(table[name], name) for name in table.columns}, {}
+    return {str(name): _open_value(value) for name, value in table.items()}, {}
+
+
+def _open_astropy_column(column: Any) -> Any:
+    unmasked = getattr(column, "unmasked", None)
+    if unmasked is not None:  # astropy's Masked quantities
+        return np.ma.MaskedArray(getattr(unmasked, "value", unmasked), mask=column.mask)
+    if hasattr(column, "mask"):
+        return np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
+    if hasattr(column, "to_value"):
+        return column.value
+    return np.asarray(column)
+
+
+def _open_series(series: Any, name: Any) -> Any:
+    if getattr(series, "ndim", 1) != 1:
+        raise InputError(f"DataFrame: there are several columns named '{name}'")
+    kind = series.dtype
+    if isinstance(kind, np.dtype):
+        return series.to_numpy()
+    if hasattr(kind, "pyarrow_dtype") or hasattr(kind, "storage"):  # arrow types and strings
+        import pyarrow as pa
+
+        return pa.chunked_array([pa.array(series, from_pandas=True)])
+    if kind.kind in "iufb":  # nullable Int64 and its like: never by way of float
+        hidden = series.isna().to_numpy()
+        filled = series.fillna(kind.type(0)).to_numpy(dtype=kind.numpy_dtype)
+        return np.ma.MaskedArray(filled, mask=hidden)
+    return series.astype(object).to_numpy()
+
+
+def _open_value(value: Any) -> Any:
+    if _is_a(value, "pandas", "Series"):
+        return _open_series(value, value.name)
+    if type(value).__module__.startswith("pyarrow"):
+        return value
+    if hasattr(value, "info") and hasattr(value, "dtype") and hasattr(value, "__array__"):
+        return _open_astropy_column(value)
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, list | tuple):
+        if value and all(isinstance(v, int) for v in value):
+            return np.array(value, dtype=object)  # ids beyond int64 are told by their row
+        try:
+            return np.array(value)
+        except ValueError:  # rows of different lengths
+            cells = np.empty(len(value), dtype=object)
+            cells[:] = list(value)
+            return cells
+    return value

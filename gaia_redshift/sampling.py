@@ -1,0 +1,271 @@
+"""From XP coefficients to vectors of 186 fluxes and their errors (`XPSpectra` -> `FluxVectors`).
+
+Flux is ``c @ B``, one matrix product per band and set of bases, as in GaiaXPy's converter. The
+variance of a sample is ``b^T E C E b`` (E: coefficient errors, C: their correlations). It is
+linear in the products ``c_ij e_i e_j``, so that a block of sources costs one matrix product with
+the table of ``2 b_i b_j``; this was measured to be faster than building each source's (k, k)
+matrix.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.bases import (
+    BasisSet,
+    compute_design_matrices,
+    find_basis_set,
+    register_basis_set,
+    sample_wavelengths,
+)
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+from gaia_redshift.flags import FATAL, QualityFlag
+from gaia_redshift.grid import DEFAULT_GRID, N_BP, N_FLUX, SamplingGrid
+from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra, n_correlations
+
+__all__ = ["BasisSet", "register_basis_set", "sample_spectra", "sample_wavelengths"]
+
+logger = logging.getLogger(__name__)
+
+ERROR_BLOCK = 256
+"""Sources whose covariances are worked on at once: they then fit in a processor's cache."""
+CORRELATION_SLACK = 1e-4
+"""How far beyond 1 a correlation may lie: the archive stores them with 32 bits."""
+
+
+@preserve_settings()
+def sample_spectra(
+    spectra: XPSpectra,
+    *,
+    grid: SamplingGrid = DEFAULT_GRID,
+    errors: bool = True,
+    progress: bool = False,
+) -> FluxVectors:
+    """Sample BP and RP spectra where the vector of 186 fluxes wants them.
+
+    Parameters
+    ----------
+    spectra : XPSpectra
+        As `gaia_redshift.read_spectra` returns them.
+    grid : SamplingGrid
+        Where the samples lie.
+    errors : bool
+        Compute flux errors: from errors and correlations where the row has both, from errors alone
+        where it has no correlations (flag ``diagonal_flux_error``).
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    FluxVectors
+        One row per source, in order. Rows that cannot be sampled are NaN and carry a flag.
+
+    Raises
+    ------
+    InputError
+        If ``spectra`` is not an `XPSpectra`.
+
+    Warns
+    -----
+    GaiaRedshiftWarning
+        If rows are on a set of bases that nobody knows.
+
+    Notes
+    -----
+    Fluxes and errors agree with ``gaiaxpy.convert(..., truncation=False)``.
+    """
+    if not isinstance(spectra, XPSpectra):
+        raise InputError(
+            f"sample_spectra takes XPSpectra, not {type(spectra).__name__}: call read_spectra"
+            " first, or predict_table for everything at once"
+        )
+    n = len(spectra)
+    quality = spectra.flags.astype(np.int32)  # a copy
+    flux = np.full((n, N_FLUX), np.nan)
+    flux_error = np.full((n, N_FLUX), np.nan) if errors else None
+
+    for band, flag in (
+        (spectra.bp, QualityFlag.MISSING_BP),
+        (spectra.rp, QualityFlag.MISSING_RP),
+    ):
+        quality[band.n_coefficients == 0] |= flag
+    for basis_set, members in _group_by_basis_set(spectra, quality):
+        rows = members[_finite_coefficients(spectra, members, basis_set, quality)]
+        matrices = compute_design_matrices(grid, basis_set)
+        with np.errstate(over="ignore", invalid="ignore"):  # found by the sum below
+            flux[rows, :N_BP] = spectra.bp.coefficients[rows, : basis_set.n_bp] @ matrices["bp"]
+            flux[rows, N_BP:] = spectra.rp.coefficients[rows, : basis_set.n_rp] @ matrices["rp"]
+        if flux_error is not None:
+            tables = _product_tables(grid, basis_set)
+            for chosen in _split(rows, progress):
+                flux_error[chosen], found = _sample_flux_errors(spectra, chosen, tables)
+                quality[chosen] |= found
+
+    total = np.zeros(n)
+    usable = (quality & FATAL) == 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        total[usable] = flux[usable].sum(axis=1)
+    quality[usable & ~np.isfinite(total)] |= QualityFlag.NON_FINITE_FLUX
+    quality[usable & (total <= 0)] |= QualityFlag.NON_POSITIVE_FLUX
+    fatal = (quality & FATAL) != 0
+    flux[fatal] = np.nan
+    if flux_error is not None:
+        flux_error[fatal] = np.nan
+        if np.all((quality & QualityFlag.NO_FLUX_ERROR) | fatal):
+            flux_error = None
+    return FluxVectors(
+        source_id=spectra.source_id,
+        flux=flux,
+        flux_error=flux_error,
+        quality=quality,
+        grid=grid,
+        columns=spectra.columns,
+        meta={**spectra.meta, **({"release": spectra.release} if spectra.release else {})},
+    )
+
+
+def _group_by_basis_set(
+    spectra: XPSpectra, quality: NDArray[np.int32]
+) -> list[tuple[BasisSet, NDArray[np.intp]]]:
+    """Find each row's set of bases, flagging rows that have none or do not fit theirs."""
+    rows = np.flatnonzero((quality & FATAL) == 0)
+    keys = np.stack(
+        [
+            spectra.bp.n_coefficients[rows],
+            spectra.rp.n_coefficients[rows],
+            spectra.bp.basis_id[rows],
+            spectra.rp.basis_id[rows],
+        ],
+        axis=1,
+    ).astype(np.int64)
+    unique, which = np.unique(keys, axis=0, return_inverse=True)
+    members: dict[BasisSet, list[NDArray[np.intp]]] = {}
+    unknown = []
+    for index, key in enumerate(unique):
+        chosen = rows[which.reshape(-1) == index]
+        n_bp, n_rp, bp_id, rp_id = (int(v) for v in key)
+        basis_set = find_basis_set(n_bp, n_rp, bp_id, rp_id)
+        if basis_set is None:
+            quality[chosen] |= QualityFlag.UNKNOWN_BASIS
+            ids = f", basis ids {bp_id} and {rp_id}" if max(bp_id, rp_id) > 0 else ""
+            unknown.append(f"{n_bp} BP + {n_rp} RP coefficients{ids}")
+        elif (basis_set.n_bp, basis_set.n_rp) != (n_bp, n_rp):
+            quality[chosen] |= QualityFlag.BAD_COEFFICIENT_COUNT
+            logger.info(
+                "%d sources have %d + %d coefficients; their basis set %s has %d + %d",
+                *(len(chosen), n_bp, n_rp, basis_set.name, basis_set.n_bp, basis_set.n_rp),
+            )
+        else:
+            members.setdefault(basis_set, []).append(chosen)
+    if unknown:
+        warnings.warn(
+            "no redshift for sources on a set of bases that this version does not know:"
+            f" {'; '.join(unknown)} (a newer GaiaXPy or register_basis_set can add it)",
+            GaiaRedshiftWarning,
+            stacklevel=4,
+        )
+    return [(basis_set, np.sort(np.concatenate(parts))) for basis_set, parts in members.items()]
+
+
+def _finite_coefficients(
+    spectra: XPSpectra, rows: NDArray[np.intp], basis_set: BasisSet, quality: NDArray[np.int32]
+) -> NDArray[np.bool_]:
+    finite = np.ones(len(rows), dtype=bool)
+    for band, k in ((spectra.bp, basis_set.n_bp), (spectra.rp, basis_set.n_rp)):
+        finite &= np.isfinite(band.coefficients[rows, :k]).all(axis=1)
+    quality[rows[~finite]] |= QualityFlag.NON_FINITE_FLUX
+    return finite
+
+
+def _split(rows: NDArray[np.intp], progress: bool) -> Iterator[slice | NDArray[np.intp]]:
+    """Yield blocks of row numbers, as slices where they are consecutive (no fancy indexing)."""
+    starts: Iterable[int] = range(0, len(rows), ERROR_BLOCK)
+    if progress:
+        from tqdm import tqdm
+
+        starts = tqdm(starts, desc="flux errors", unit="block", leave=False)
+    for start in starts:
+        block = rows[start : start + ERROR_BLOCK]
+        first, last = int(block[0]), int(block[-1])
+        yield slice(first, last + 1) if last - first + 1 == len(block) else block
+
+
+def _sample_flux_errors(
+    spectra: XPSpectra,
+    rows: slice | NDArray[np.intp],
+    tables: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return the errors (n, 186) of some rows, and flag bits (n,)."""
+    n = len(spectra.source_id[rows])
+    if spectra.bp.errors is None or spectra.rp.errors is None:
+        return np.full((n, N_FLUX), np.nan), np.full(n, QualityFlag.NO_FLUX_ERROR, dtype=np.int32)
+    parts = [
+        _sample_variance(band, rows, *tables[name])
+        for name, band in (("bp", spectra.bp), ("rp", spectra.rp))
+    ]
+    flags = parts[0][1] | parts[1][1]
+    missing = (flags & QualityFlag.NO_FLUX_ERROR) != 0
+    useless = missing | ((flags & QualityFlag.BAD_FLUX_ERROR) != 0)
+    flags[useless] &= ~int(QualityFlag.DIAGONAL_FLUX_ERROR)
+    flags[missing] = QualityFlag.NO_FLUX_ERROR
+    with np.errstate(invalid="ignore"):
+        flux_error = np.sqrt(np.concatenate([variance for variance, _ in parts], axis=1))
+    flux_error[useless] = np.nan
+    return flux_error, flags
+
+
+def _sample_variance(
+    band: BandSpectra,
+    rows: slice | NDArray[np.intp],
+    squares: NDArray[np.float64],
+    products: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return the variance (n, m) of each sample, and flag bits (n,)."""
+    k = len(squares)
+    assert band.errors is not None
+    errors = np.asarray(band.errors[rows, :k], dtype=np.float64)
+    flags = np.zeros(len(errors), dtype=np.int32)
+    missing = np.isnan(errors).all(axis=1)
+    flags[missing] |= QualityFlag.NO_FLUX_ERROR
+    bad = ~missing & ~(np.isfinite(errors) & (errors >= 0)).all(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        variance = (errors**2) @ squares
+    given: NDArray[np.bool_] = np.zeros(len(errors), dtype=bool)
+    if band.correlations is not None and k > 1:
+        triangle = np.array(band.correlations[rows, : n_correlations(k)], dtype=np.float64)
+        given |= ~np.isnan(triangle).all(axis=1) & ~missing & ~bad
+        with np.errstate(invalid="ignore", over="ignore"):
+            largest = np.maximum(triangle.max(axis=1), -triangle.min(axis=1))  # NaN where any is
+            bad |= given & ~(largest <= 1 + CORRELATION_SLACK)
+            buffer = np.empty_like(triangle)
+            for index in np.tril_indices(k, -1):  # correlations become covariances
+                np.take(errors, index, axis=1, out=buffer, mode="clip")
+                triangle *= buffer
+            if given.all():
+                variance += triangle @ products
+            elif given.any():
+                variance[given] += triangle[given] @ products
+    flags[~given & ~missing] |= QualityFlag.DIAGONAL_FLUX_ERROR
+    with np.errstate(invalid="ignore"):
+        bad |= ~missing & ~(np.isfinite(variance) & (variance > 0)).all(axis=1)
+    flags[bad] |= QualityFlag.BAD_FLUX_ERROR
+    return variance, flags
+
+
+@lru_cache(maxsize=16)
+def _product_tables(
+    grid: SamplingGrid, basis_set: BasisSet
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Per band, ``b_i^2`` (k, m) and ``2 b_i b_j`` (k (k - 1) / 2, m) in the triangle's order."""
+    tables = {}
+    for band, matrix in compute_design_matrices(grid, basis_set).items():
+        j, i = np.tril_indices(len(matrix), -1)
+        tables[band] = (matrix**2, 2 * matrix[i] * matrix[j])
+    return tables

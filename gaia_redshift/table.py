@@ -1,0 +1,197 @@
+"""The output table: its columns, units, descriptions, UCDs and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gaia_redshift._version import __version__
+from gaia_redshift.errors import InputError
+from gaia_redshift.flags import describe_flags
+from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.table_files import read_table, table_format, write_table
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = [
+    "COLUMNS",
+    "build_table",
+    "describe_provenance",
+    "read_table",
+    "select_columns",
+    "stack_tables",
+    "table_format",
+    "write_table",
+]
+
+COLUMNS: dict[str, dict[str, str]] = {
+    "source_id": {
+        "ucd": "meta.id;meta.main",
+        "description": "Gaia source identifier",
+    },
+    "redshift_cnn": {
+        "ucd": "src.redshift",
+        "description": "Redshift predicted by a convolutional neural network from BP/RP spectra",
+    },
+    "redshift_cnn_lower": {
+        "ucd": "src.redshift;stat.min",
+        "description": "16th percentile of the predicted redshift",
+    },
+    "redshift_cnn_upper": {
+        "ucd": "src.redshift;stat.max",
+        "description": "84th percentile of the predicted redshift",
+    },
+    "flags_cnn": {
+        "ucd": "meta.code.qual",
+        "description": "Quality flags of the redshift (bits), 0 is clean: "
+        + ", ".join(f"{value} {name}" for value, name, _ in describe_flags()),
+    },
+}
+"""UCD and description of each column that this package makes; none of them has a unit."""
+
+
+def build_table(
+    source_id: ArrayLike,
+    redshift: ArrayLike,
+    flags: ArrayLike,
+    *,
+    lower: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    columns: Table | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Table:
+    """Make the output table, one row per source.
+
+    Parameters
+    ----------
+    source_id : array-like of int, shape (n,)
+    redshift : array-like, shape (n,)
+        NaN where there is none: such rows are masked.
+    flags : array-like of int, shape (n,)
+    lower, upper : array-like, shape (n,), optional
+        16th and 84th percentile.
+    columns : Table, n rows, optional
+        Columns of the input to carry along; a name that the output has already gets ``_in``.
+    meta : mapping, optional
+        Provenance.
+
+    Returns
+    -------
+    Table
+        ``source_id`` (int64), ``redshift_cnn`` (float32, masked where there is none), the
+        percentiles where given, ``flags_cnn`` (int32), then the input's columns.
+    """
+    from astropy import units
+    from astropy.table import MaskedColumn, Table
+
+    table = Table(masked=False)
+    table["source_id"] = np.asarray(source_id, dtype=np.int64)
+    for name, values in (
+        ("redshift_cnn", redshift),
+        ("redshift_cnn_lower", lower),
+        ("redshift_cnn_upper", upper),
+    ):
+        if values is not None:
+            numbers = np.asarray(values, dtype=np.float32)
+            table[name] = MaskedColumn(
+                numbers,
+                mask=~np.isfinite(numbers),
+                fill_value=np.float32(np.nan),
+                unit=units.dimensionless_unscaled,
+            )
+    table["flags_cnn"] = np.asarray(flags, dtype=np.int32)
+    for name in table.colnames:
+        table[name].info.description = COLUMNS[name]["description"]
+        table[name].info.meta = {"ucd": COLUMNS[name]["ucd"]}
+    if columns is not None:
+        for name in columns.colnames:
+            target = name
+            while target in table.colnames:
+                target += "_in"
+            table[target] = columns[name]
+    table.meta.update(meta or {})
+    return table
+
+
+def describe_provenance(
+    *,
+    model_name: str,
+    model_version: str,
+    model_sha256: str,
+    trained_on: str,
+    grid: SamplingGrid,
+    release: str | None = None,
+    inputs: list[str] | None = None,
+) -> dict[str, Any]:
+    """Return what an output table should say about where it came from.
+
+    Parameters
+    ----------
+    model_name, model_version, model_sha256, trained_on : str
+        From the model's manifest; ``model_sha256`` is that of its weights.
+    grid : SamplingGrid
+        Where the fluxes were sampled.
+    release : str, optional
+        Data release of the spectra.
+    inputs : list of str, optional
+        Names of the inputs.
+
+    Returns
+    -------
+    dict
+        Flat, with plain numbers, strings and lists of them: it survives every format of
+        `write_table`.
+    """
+    return {
+        "gaia_redshift_version": __version__,
+        "model_name": model_name,
+        "model_version": model_version,
+        "model_sha256": model_sha256,
+        "model_trained_on": trained_on,
+        "data_release": release or "unknown",
+        "grid_bp_nm": list(grid.bp),
+        "grid_rp_nm": list(grid.rp),
+        "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        **({"inputs": list(inputs)} if inputs else {}),
+    }
+
+
+def select_columns(columns: Table | None, keep: str | Sequence[str] | None) -> Table | None:
+    """Return the columns to keep; None if there are none.
+
+    Raises
+    ------
+    InputError
+        If a column is not there.
+    """
+    have = [] if columns is None else [name for name in columns.colnames if name != "_row"]
+    if keep is None or (not have and keep == "all"):
+        return None
+    names = have if keep == "all" else [keep] if isinstance(keep, str) else list(keep)
+    for name in names:
+        if name not in have and name != "source_id":
+            raise InputError(f"no column '{name}' to keep; there are: {', '.join(have) or 'none'}")
+    names = [name for name in names if name != "source_id"]  # the output has it always
+    return columns[names] if names and columns is not None else None
+
+
+def stack_tables(tables: Sequence[Table]) -> Table:
+    """Stack tables whose columns may differ; text in one and numbers in another become text."""
+    from astropy.table import vstack
+
+    if len(tables) == 1:
+        return tables[0].copy()
+    parts = [table.copy(copy_data=False) for table in tables]
+    for name in dict.fromkeys(name for part in parts for name in part.colnames):
+        holders = [part for part in parts if name in part.colnames]
+        text = [part[name].dtype.kind in "OSU" for part in holders]
+        if any(text) and not all(text):
+            for part in holders:
+                if part[name].dtype.kind not in "OSU":
+                    part[name] = part[name].astype(str)
+    return vstack(parts, join_type="outer", metadata_conflicts="silent")

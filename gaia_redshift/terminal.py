@@ -1,0 +1,66 @@
+"""Tables and summaries as text for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gaia_redshift.evaluate.metrics import compute_metrics
+from gaia_redshift.flags import QualityFlag, decode_flags
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["format_table", "summarise_metrics", "summarise_table"]
+
+SHOWN_ROWS = 20
+
+
+def summarise_table(table: Table) -> str:
+    """Return how many sources got a redshift, and how many carry each flag."""
+    flags = np.asarray(table["flags_cnn"])
+    masked = int(np.ma.getmaskarray(np.ma.asarray(table["redshift_cnn"])).sum())
+    counts = [(str(f.name).lower(), int(((flags & f) != 0).sum())) for f in QualityFlag]
+    words = ", ".join(f"{name} {count:,}" for name, count in counts if count)
+    n = len(table)
+    text = f"{n:,} source{'s' * (n != 1)}, {n - masked:,} with a redshift"
+    if masked:
+        text += f", {masked:,} masked" + (": no redshift at all" if masked == n else "")
+    return f"{text}; flags: {words or 'none'}"
+
+
+def summarise_metrics(table: Table, truth: str) -> str:
+    """Return one line of metrics against the column of true redshifts."""
+    found = compute_metrics(table["redshift_cnn"], table[truth])
+    return (
+        f"against {truth}: n {found['n']:,}, bias {found['bias']:+.4f},"
+        f" sigma_NMAD {found['sigma_nmad']:.4f}, MAE {found['mae']:.4f},"
+        f" |dz| > 0.15: {100 * found['outliers_15']:.2f} %"
+    )
+
+
+def format_table(table: Table) -> str:
+    """Return the first rows, aligned: redshifts with 4 decimals, flags in words."""
+    rows = table[:SHOWN_ROWS]
+    cells: dict[str, list[str]] = {}
+    for name in rows.colnames:
+        column = rows[name]
+        masked = np.ma.getmaskarray(np.ma.asarray(column))
+        values = list(np.ma.getdata(column))
+        if name == "flags_cnn":
+            texts = [", ".join(words) or "-" for words in decode_flags(np.asarray(column))]
+        elif name.startswith("redshift"):
+            texts = [f"{v:.4f}" for v in values]
+        else:
+            texts = [f"{v:.6g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
+        cells[name] = ["--" if hidden else t for t, hidden in zip(texts, masked, strict=True)]
+    names = [name for name in cells if name != "flags_cnn"] + ["flags_cnn"]  # words come last
+    widths = {name: max(map(len, [name, *cells[name]])) for name in names}
+    lines = ["  ".join(name.rjust(widths[name]) for name in names[:-1]) + "  flags_cnn"]
+    for i in range(len(rows)):
+        start = "  ".join(cells[name][i].rjust(widths[name]) for name in names[:-1])
+        lines.append(f"{start}  {cells['flags_cnn'][i]}")
+    if len(table) > len(rows):
+        lines.append(f"... {len(table) - len(rows):,} more rows (--output FILE writes them all)")
+    return "\n".join(lines)

@@ -1,0 +1,31 @@
+"""Train models on spectra with known redshifts, simulated or real.
+
+sources (spectra -> vectors and redshifts) -> dataset (checks, split, scaling) -> networks, fit
+(epochs, checkpoints) -> export (a folder that `gaia_redshift.load_model` loads).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gaia_redshift.train.command import run_training
+    from gaia_redshift.train.config import TrainingConfig
+    from gaia_redshift.train.fit import train_model
+    from gaia_redshift.train.sources import SimulatedGalaxies
+
+_HOMES = {
+    "SimulatedGalaxies": "sources",
+    "TrainingConfig": "config",
+    "run_training": "command",
+    "train_model": "fit",
+}
+
+__all__ = ["SimulatedGalaxies", "TrainingConfig", "run_training", "train_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gaia_redshift.train' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"gaia_redshift.train.{_HOMES[name]}"), name)

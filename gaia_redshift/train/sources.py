@@ -1,0 +1,218 @@
+"""From whatever holds spectra with true redshifts to vectors, kept in the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.flags import FATAL
+from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+
+__all__ = ["LabelledVectors", "SimulatedGalaxies", "collect_vectors", "describe_source"]
+
+logger = logging.getLogger(__name__)
+
+_BLOCK_SIZE = 10_000
+_ARRAYS = ("source_id", "flux", "redshift")
+
+
+@dataclass(frozen=True)
+class SimulatedGalaxies:
+    """Galaxies to be simulated for a training, a source for `train_model`.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    survey : str
+        Redshift distribution, see `gaia_redshift.simulate_spectra`.
+    seed : int
+        Of the simulation.
+    """
+
+    n: int
+    survey: str = "sdss"
+    seed: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledVectors:
+    """Vectors with true redshifts.
+
+    Parameters
+    ----------
+    source_id : ndarray, shape (n,), int64
+    flux : ndarray, shape (n, 186), float32, e-/s
+    redshift : ndarray, shape (n,), float64
+    description : dict
+        Where they came from: ``kind``, number of rows, sha256 of the arrays, ...
+    """
+
+    source_id: NDArray[np.int64]
+    flux: NDArray[np.float32]
+    redshift: NDArray[np.float64]
+    description: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+
+def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str, Any]:
+    """Say in JSON what ``source`` is, so that a resumed run can tell whether it is the same."""
+    if isinstance(source, SimulatedGalaxies):
+        return {
+            "kind": "simulated",
+            "n": source.n,
+            "survey": source.survey,
+            "seed": source.seed,
+            "grid": grid.to_dict(),
+        }
+    if _is_vectors(source):
+        vectors, redshift = source
+        digest = _hash_arrays(vectors.source_id, vectors.flux, np.asarray(redshift))
+        return {"kind": "vectors", "sha256": digest, "grid": vectors.grid.to_dict()}
+    from gaia_redshift.readers.sources import iter_sources
+
+    parts: list[Any] = []
+    for part in iter_sources(source):
+        if isinstance(part, Path):
+            parts.append({"file": part.name, "size": part.stat().st_size})
+        else:
+            parts.append({"table": type(part).__name__, "rows": len(part)})
+    return {"kind": "spectra", "parts": parts, "truth": truth, "grid": grid.to_dict()}
+
+
+def collect_vectors(
+    source: Any, folder: Path, *, truth: str, grid: SamplingGrid, progress: bool = False
+) -> LabelledVectors:
+    """Sample a source's spectra, or take the vectors that an earlier run left in ``folder``.
+
+    Rows whose spectrum cannot be sampled are left out and counted in the description.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be read, has no column of true redshifts, or is not the one that
+        ``folder`` was made from.
+    """
+    request = describe_source(source, truth=truth, grid=grid)
+    marker = folder / "vectors.json"
+    if marker.exists():
+        stored = json.loads(marker.read_text())
+        if stored["request"] != request:
+            raise InputError(
+                f"{folder}: this run was begun with other data than those given now;"
+                " choose another run folder"
+            )
+        source_id, flux, redshift = (
+            np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS
+        )
+        logger.info("took %d vectors from %s", len(flux), folder)
+        return LabelledVectors(source_id, flux, redshift, stored["description"])
+
+    blocks = list(_iter_blocks(source, truth, grid, progress))
+    source_id, flux, redshift, usable = (
+        np.concatenate([block[i] for block in blocks]) for i in range(4)
+    )
+    description = {
+        **{key: value for key, value in request.items() if key != "grid"},
+        "simulated": _are_simulated(source_id),
+        "n_given": len(usable),
+        "n_unusable": int((~usable).sum()),
+        "sha256": _hash_arrays(source_id, flux, redshift),
+    }
+    vectors = LabelledVectors(source_id[usable], flux[usable], redshift[usable], description)
+    for name in _ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(vectors, name), allow_pickle=False)
+    # Written last and at once: its presence says that the arrays are complete.
+    temporary = folder / "vectors.json.part"
+    temporary.write_text(json.dumps({"request": request, "description": description}, indent=1))
+    os.replace(temporary, marker)
+    return vectors
+
+
+def _is_vectors(source: Any) -> bool:
+    return isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], FluxVectors)
+
+
+_Block = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]
+
+
+def _iter_blocks(source: Any, truth: str, grid: SamplingGrid, progress: bool) -> Iterator[_Block]:
+    if _is_vectors(source):
+        vectors, redshift = source
+        yield _make_block(vectors, _as_redshifts(redshift, "redshift"))
+        return
+    from gaia_redshift.sampling import sample_spectra
+
+    for spectra in _iter_spectra(source, truth, progress):
+        if spectra.columns is None or truth not in spectra.columns.colnames:
+            raise InputError(f"the spectra have no column {truth!r} of true redshifts")
+        vectors = sample_spectra(spectra, grid=grid, errors=False)
+        yield _make_block(vectors, _as_redshifts(spectra.columns[truth], truth))
+
+
+def _iter_spectra(source: Any, truth: str, progress: bool) -> Iterator[XPSpectra]:
+    if isinstance(source, SimulatedGalaxies):
+        from gaia_redshift.simulate import simulate_blocks
+
+        return simulate_blocks(
+            source.n,
+            seed=source.seed,
+            survey=source.survey,
+            block_size=_BLOCK_SIZE,
+            correlations=False,
+            progress=progress,
+        )
+    from gaia_redshift.readers import iter_spectra
+
+    return iter_spectra(
+        source,
+        block_size=_BLOCK_SIZE,
+        correlations=False,
+        errors=False,
+        keep=[truth],
+        progress=progress,
+    )
+
+
+def _make_block(vectors: FluxVectors, redshift: NDArray[np.float64]) -> _Block:
+    if len(redshift) != len(vectors):
+        raise InputError(f"{len(redshift)} true redshifts for {len(vectors)} vectors")
+    usable = ((vectors.quality & int(FATAL)) == 0) & np.isfinite(vectors.flux).all(axis=1)
+    return vectors.source_id, vectors.flux.astype(np.float32), redshift, usable
+
+
+def _as_redshifts(values: Any, name: str) -> NDArray[np.float64]:
+    try:
+        array = np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
+    except (TypeError, ValueError):
+        raise InputError(f"the true redshifts ({name}) are not numbers") from None
+    if array.ndim != 1:
+        raise InputError(f"the true redshifts ({name}) must be one number a row")
+    return np.asarray(array)
+
+
+def _are_simulated(source_id: NDArray[np.int64]) -> bool:
+    """Whether all rows carry the identifiers that the package's simulator gives."""
+    from gaia_redshift.simulate.generate import FIRST_SOURCE_ID
+
+    return bool(len(source_id)) and bool((source_id >= FIRST_SOURCE_ID).all())
+
+
+def _hash_arrays(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

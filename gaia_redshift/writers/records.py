@@ -1,0 +1,221 @@
+"""The columns of the archive's RAW form, and their values for a block of spectra."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.spectra import BandSpectra, XPSpectra, n_correlations
+
+__all__ = ["Arrays", "OutputColumn", "plan_columns", "take_values"]
+
+logger = logging.getLogger(__name__)
+
+_BAND = {
+    "basis_function_id": "Identifier of the set of basis functions of the {B} spectrum",
+    "n_parameters": "Number of coefficients of the {B} spectrum",
+    "coefficients": "Basis function coefficients of the {B} spectrum",
+    "coefficient_errors": "Standard errors of the {B} coefficients",
+    "coefficient_correlations": (
+        "Correlations of the {B} coefficients, column-ordered upper triangle"
+    ),
+}
+_ARRAYS = {
+    "coefficients": "coefficients",
+    "coefficient_errors": "errors",
+    "coefficient_correlations": "correlations",
+}
+
+
+@dataclass(frozen=True)
+class OutputColumn:
+    """One column of the file; ``is_array`` where each row holds an array of its own length."""
+
+    name: str
+    dtype: np.dtype[Any]
+    is_array: bool = False
+    is_extra: bool = False
+    unit: str | None = None
+    description: str | None = None
+    ucd: str | None = None
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One array a row: ``padded[i, :lengths[i]]``; length 0 where there is none."""
+
+    padded: NDArray[np.floating]
+    lengths: NDArray[np.int64]
+
+    @property
+    def flat(self) -> NDArray[np.floating]:
+        """The rows' numbers one after the other."""
+        width = self.padded.shape[1]
+        return self.padded[np.arange(width) < self.lengths[:, None]]
+
+
+def plan_columns(spectra: XPSpectra) -> list[OutputColumn]:
+    """List the columns that these spectra need, in the archive's order.
+
+    Raises
+    ------
+    InputError
+        If one of the other columns holds arrays.
+    """
+    extras = _plan_extras(spectra)
+    plan = [
+        OutputColumn(
+            "source_id",
+            np.dtype(np.int64),
+            description="Unique source identifier (unique within a particular data release)",
+            ucd="meta.id;meta.main",
+        ),
+        *(c for c in extras if c.name == "solution_id"),
+    ]
+    for name in ("bp", "rp"):
+        band: BandSpectra = getattr(spectra, name)
+        for quantity, text in _BAND.items():
+            dtype = np.dtype(np.int16)
+            if quantity in _ARRAYS:
+                values = getattr(band, _ARRAYS[quantity])
+                if values is None:
+                    # One band may be missing from all rows of the first block only.
+                    other = getattr(spectra.rp if name == "bp" else spectra.bp, _ARRAYS[quantity])
+                    if other is None or band.n_coefficients.any():
+                        continue
+                    values = other
+                dtype = values.dtype
+            plan.append(
+                OutputColumn(
+                    f"{name}_{quantity}",
+                    dtype,
+                    is_array=quantity in _ARRAYS,
+                    description=text.format(B=name.upper()),
+                )
+            )
+    return [*plan, *(c for c in extras if c.name != "solution_id")]
+
+
+def _plan_extras(spectra: XPSpectra) -> list[OutputColumn]:
+    table = spectra.columns
+    reserved = {"source_id"} | {f"{band}_{quantity}" for band in ("bp", "rp") for quantity in _BAND}
+    extras: list[OutputColumn] = []
+    for name in [] if table is None else table.colnames:
+        if name.lower() in reserved:
+            logger.info("column '%s' is written from the spectra themselves", name)
+            continue
+        column = table[name]
+        if getattr(column, "ndim", 1) != 1:
+            raise InputError(f"column '{name}' holds arrays, which are not written with spectra")
+        dtype = _as_masked(column).dtype
+        info = column.info
+        extras.append(
+            OutputColumn(
+                name,
+                np.dtype("U") if dtype.kind == "U" else dtype,
+                is_extra=True,
+                unit=str(info.unit) if info.unit else None,
+                description=info.description,
+                ucd=(info.meta or {}).get("ucd"),
+            )
+        )
+    return extras
+
+
+def _as_masked(column: Any) -> np.ma.MaskedArray[Any, Any]:
+    """Return a column as bool, integer, float or text with a mask."""
+    if hasattr(column, "to_value"):  # Quantity
+        column = np.ma.MaskedArray(
+            getattr(column, "unmasked", column).value, mask=getattr(column, "mask", False)
+        )
+    array = np.ma.asarray(column)
+    kind = array.dtype.kind
+    mask = np.ma.getmaskarray(array)
+    data = array.data
+    if kind == "S":
+        data = np.char.decode(data, "utf-8")
+    elif kind == "O":
+        absent = np.array([value is None or value is np.ma.masked for value in data.tolist()])
+        mask = mask | absent
+        data = np.array(["" if a else str(v) for v, a in zip(data, absent, strict=True)], dtype="U")
+    elif kind == "f" and data.dtype.itemsize not in (4, 8):
+        data = data.astype(np.float32 if data.dtype.itemsize < 4 else np.float64)
+    elif kind == "u":
+        wider = {1: np.int16, 2: np.int32, 4: np.int64}.get(data.dtype.itemsize)
+        data = data.astype(str) if wider is None else data.astype(wider)
+    elif kind == "i" and data.dtype.itemsize == 1:
+        data = data.astype(np.int16)
+    elif kind not in "biufU":
+        data = data.astype(str)
+    return np.ma.MaskedArray(data.astype(data.dtype.newbyteorder("=")), mask=mask)
+
+
+def take_values(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.MaskedArray[Any, Any]:
+    """Return a column's values for a block.
+
+    Raises
+    ------
+    InputError
+        If the block does not fit the column.
+    """
+    name = column.name
+    if name == "source_id":
+        return np.ma.MaskedArray(spectra.source_id)
+    if column.is_extra:
+        return _take_extra(spectra, column)
+    band: BandSpectra = getattr(spectra, name[:2])
+    quantity = name[3:]
+    lengths = band.n_coefficients.astype(np.int64)
+    if quantity == "basis_function_id":
+        return np.ma.MaskedArray(band.basis_id.astype(np.int16), mask=band.basis_id <= 0)
+    if quantity == "n_parameters":
+        return np.ma.MaskedArray(lengths.astype(np.int16), mask=lengths == 0)
+    values = getattr(band, _ARRAYS[quantity])
+    if values is None:
+        return Arrays(np.empty((len(lengths), 0), dtype=column.dtype), np.zeros_like(lengths))
+    if quantity == "coefficient_correlations":
+        lengths = n_correlations(lengths)  # type: ignore[call-overload]
+    if quantity != "coefficients" and values.shape[1]:
+        lengths = np.where(np.isnan(values).all(axis=1), 0, lengths)
+    return Arrays(values.astype(column.dtype, copy=False), lengths)
+
+
+def check_block(spectra: XPSpectra, plan: list[OutputColumn]) -> None:
+    """Refuse a block that has more than the first block had.
+
+    Raises
+    ------
+    InputError
+        Naming what is new.
+    """
+    planned = {column.name for column in plan}
+    for column in plan_columns(spectra):
+        if column.name not in planned:
+            raise InputError(
+                f"this block has '{column.name}', which the first block had not: all blocks of a"
+                " file must have the same columns"
+            )
+
+
+def _take_extra(spectra: XPSpectra, column: OutputColumn) -> np.ma.MaskedArray[Any, Any]:
+    n = len(spectra)
+    if spectra.columns is None or column.name not in spectra.columns.colnames:
+        dtype = np.dtype("U1") if column.dtype.kind == "U" else column.dtype
+        return np.ma.MaskedArray(np.zeros(n, dtype=dtype), mask=True)
+    values = _as_masked(spectra.columns[column.name])
+    if column.dtype.kind == "U":
+        return values if values.dtype.kind == "U" else values.astype(str)
+    if values.dtype == column.dtype:
+        return values
+    if values.mask.all():
+        return np.ma.MaskedArray(np.zeros(n, dtype=column.dtype), mask=True)
+    if not np.can_cast(values.dtype, column.dtype, casting="same_kind"):
+        raise InputError(
+            f"column '{column.name}' is {column.dtype} in the first block and {values.dtype} now"
+        )
+    return values.astype(column.dtype)

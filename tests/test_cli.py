@@ -1,0 +1,269 @@
+"""The command as a user meets it: what it prints, writes, and exits with."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gaia_redshift.model.registry as registry
+from gaia_redshift.cli import main
+from gaia_redshift.errors import ModelError
+from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
+from gaia_redshift.table import read_table
+
+
+@dataclass
+class FakeModel:
+    name: str = "fake"
+    version: str = "7"
+    sha256: str = "cd" * 32
+    manifest: dict = field(default_factory=lambda: {"trained_on": "simulated galaxies"})
+    card: str = "# Model card\n\nIntended use: tests."
+    grid: SamplingGrid = DEFAULT_GRID
+    redshift_range: tuple = (0.0, 0.6)
+    uses_errors: bool = False
+
+    def predict(self, flux, flux_error=None, *, batch_size=None, progress=False):
+        redshift = flux[:, 80:].sum(axis=1) / flux.sum(axis=1)
+        flags = np.zeros(len(flux), dtype=np.int32)
+        return SimpleNamespace(redshift=redshift, flags=flags, lower=None, upper=None)
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch):
+    def load(name="default"):
+        if name not in ("default", "fake"):
+            raise ModelError(f"no model named '{name}'; available: fake")
+        return FakeModel()
+
+    monkeypatch.setattr(registry, "load_model", load)
+    monkeypatch.setattr(registry, "available_models", lambda: ["fake"])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_spectra(name, n=4, start=0, bad=(), **more):
+    rng = np.random.default_rng(start)
+    columns = {"source_id": 4 * 10**18 + start + np.arange(n)} | more
+    for band, number in (("bp", 56), ("rp", 57)):
+        coefficients = rng.normal(size=(n, 55))
+        coefficients[:, 0] += 100
+        coefficients[list(bad), 3] = np.nan
+        columns[f"{band}_basis_function_id"] = np.full(n, number)
+        columns[f"{band}_coefficients"] = list(coefficients)
+    pd.DataFrame(columns).to_parquet(name)
+
+
+def test_predict_prints_a_readable_table_and_a_summary(folder, capsys):
+    write_spectra("a.parquet", bad=[1])
+    assert main(["predict", "a.parquet"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split() == ["source_id", "redshift_cnn", "flags_cnn"]
+    assert lines[1].split()[0] == str(4 * 10**18)
+    whole, decimals = lines[1].split()[1].split(".")
+    assert (whole, len(decimals)) == ("0", 4)
+    assert lines[1].split()[2] == "-"
+    assert lines[2].split()[1] == "--"
+    assert "non_finite_flux" in lines[2]
+    assert lines[5].startswith("4 sources, 3 with a redshift, 1 masked")
+    assert "non_finite_flux 1" in lines[5]
+    assert len(lines) == 6
+    assert err == ""
+
+
+def test_long_tables_are_cut_on_the_terminal(folder, capsys):
+    write_spectra("a.parquet", n=30)
+    assert main(["predict", "a.parquet"]) == 0
+    out = capsys.readouterr().out
+    assert "... 10 more rows" in out
+    assert len(out.splitlines()) == 1 + 20 + 1 + 1
+
+
+@pytest.mark.parametrize("name", ["z.ecsv", "z.fits", "z.vot", "z.parquet", "z.csv"])
+def test_output_is_written_with_the_columns_kept(folder, capsys, name):
+    write_spectra("a.parquet", ra=np.arange(4.0), dec=np.arange(4.0), g=np.arange(4.0))
+    assert main(["predict", "a.parquet", "--keep", "ra,dec", "--keep", "g", "-o", name]) == 0
+    table = read_table(name)
+    assert table.colnames == ["source_id", "redshift_cnn", "flags_cnn", "ra", "dec", "g"]
+    assert table["source_id"].dtype == np.int64
+    assert f"table: {name}" in capsys.readouterr().out
+    if name != "z.csv":
+        assert table.meta["model_name"] == "fake"
+        assert table.meta["inputs"]
+
+
+def test_an_existing_output_is_refused_before_the_work(folder, capsys):
+    write_spectra("a.parquet")
+    (folder / "z.ecsv").write_text("precious")
+    assert main(["predict", "a.parquet", "-o", "z.ecsv"]) == 1
+    assert (folder / "z.ecsv").read_text() == "precious"
+    err = capsys.readouterr().err
+    assert err.startswith("gaia-redshift: error: ")
+    assert "--overwrite" in err
+    assert len(err.splitlines()) == 1
+    assert main(["predict", "a.parquet", "-o", "z.ecsv", "--overwrite"]) == 0
+    assert len(read_table("z.ecsv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "absent.csv"], "absent.csv"),
+        (["predict", "a.parquet", "-o", "z.txt"], ".ecsv"),
+        (["predict", "a.parquet", "--model", "nonsense"], "no model named 'nonsense'"),
+        (["predict", "a.parquet", "--keep", "dec"], "'dec'"),
+        (["predict", "a.parquet", "--truth", "z_spec"], "'z_spec'"),
+        (["predict", "a.parquet", "--grid", "absent.ecsv"], "absent.ecsv"),
+        (["predict", "a.parquet", "--bases", "absent.xml"], "absent.xml"),
+        (["predict", "a.parquet", "--plot", "no/folder.png"], "folder.png"),
+        (["predict", "damaged.parquet"], "damaged.parquet"),
+        (["predict", "a.parquet", "-o", "no/z.ecsv"], "no folder"),
+    ],
+)
+def test_errors_are_one_line_on_stderr_and_exit_1(folder, capsys, arguments, words):
+    write_spectra("a.parquet")
+    (folder / "damaged.parquet").write_bytes((folder / "a.parquet").read_bytes()[:2000])
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert words in err
+    assert err.startswith("gaia-redshift: error: ")
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err + out
+
+
+def test_a_damaged_file_among_others_does_not_stop_them(folder, capsys):
+    write_spectra("a.parquet")
+    write_spectra("c.parquet", start=2)
+    (folder / "b.parquet").write_bytes(b"PAR1 no")
+    assert main(["predict", "a.parquet", "b.parquet", "c.parquet", "-o", "z.ecsv"]) == 1
+    out, err = capsys.readouterr()
+    assert "b.parquet" in err.splitlines()[0]
+    assert "1 of 3 inputs" in err.splitlines()[1]
+    table = read_table("z.ecsv")
+    assert len(table) == 8
+    assert "duplicate_source_id 4" in out  # two sources are in both files
+
+
+def test_true_redshifts_are_compared_with_where_there_are_any(folder, capsys):
+    write_spectra("a.parquet", redshift_true=np.full(4, 0.5))
+    assert main(["predict", "a.parquet", "--plot", "z.png"]) == 0
+    out = capsys.readouterr().out
+    assert "against redshift_true: n 4, bias" in out
+    assert "sigma_NMAD" in out
+    assert "|dz| > 0.15" in out
+    assert "redshift_true" in out.splitlines()[0]
+    assert (folder / "z.png").read_bytes().startswith(b"\x89PNG")
+    write_spectra("b.parquet", z_spec=np.full(4, 0.5))
+    assert main(["predict", "b.parquet", "--truth", "z_spec"]) == 0
+    assert "against z_spec: n 4" in capsys.readouterr().out
+    assert main(["predict", "b.parquet", "--plot", "z.png"]) == 0
+    assert "against" not in capsys.readouterr().out
+
+
+def test_everything_masked_is_no_failure_but_is_said(folder, capsys):
+    write_spectra("a.parquet", n=2, bad=[0, 1])
+    assert main(["predict", "a.parquet", "--plot", "z.png"]) == 0
+    assert "2 masked: no redshift at all" in capsys.readouterr().out
+
+
+def test_warnings_are_a_line_and_quiet_is_quiet(folder, capsys):
+    write_spectra("a.parquet")
+    grid = "bp,rp\n" + "\n".join(f"{330 + 2 * i},{620 + 3 * i}" for i in range(120))
+    (folder / "grid.csv").write_text(grid)
+    assert main(["predict", "a.parquet", "--grid", "grid.csv"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("gaia-redshift: warning: the model fake was trained on another grid")
+    assert len(err.splitlines()) == 1
+    assert main(["predict", "a.parquet", "--grid", "grid.csv", "-q", "-o", "z.ecsv"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert read_table("z.ecsv").meta["grid_bp_nm"][0] == 330
+
+
+def test_models_are_listed_and_described(capsys):
+    assert main(["models"]) == 0
+    assert "fake" in capsys.readouterr().out
+    assert main(["models", "fake"]) == 0
+    out = capsys.readouterr().out
+    assert "simulated galaxies" in out
+    assert "cd" * 32 in out
+    assert "Intended use" in out
+    assert main(["models", "nonsense"]) == 1
+
+
+def test_flags_are_explained_and_decoded(capsys):
+    assert main(["flags"]) == 0
+    out = capsys.readouterr().out
+    assert "missing_bp" in out
+    assert "no BP spectrum" in out
+    assert main(["flags", "5", "0"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "5: missing_bp, bad_coefficient_count",
+        "0: clean",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["predict"], ["flags", "x"], ["simulate"], ["simulate", "-n", "x"]],
+)
+def test_wrong_usage_exits_2(arguments, capsys):
+    assert main(arguments) == 2
+    assert "usage" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["predict"], ["simulate"], ["train"], ["models"], ["flags"]]
+)
+def test_help_teaches(command, capsys):
+    assert main([*command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "usage: gaia-redshift" in out
+    if command in ([], ["predict"]):
+        assert "examples:" in out
+
+
+def test_interruption_exits_130(folder, capsys, monkeypatch):
+    write_spectra("a.parquet")
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeModel, "predict", interrupt)
+    assert main(["predict", "a.parquet", "-o", "z.ecsv"]) == 130
+    assert capsys.readouterr().err == "gaia-redshift: error: interrupted\n"
+    assert not (folder / "z.ecsv").exists()
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    script = f"{sys.executable} -m gaia_redshift flags 1 2 3 {' '.join(['5'] * 20000)}"
+    done = subprocess.run(
+        ["bash", "-c", f"{script} | head -n 1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ),
+    )
+    assert done.stdout == "1: missing_bp\n"
+    assert done.stderr == ""
+
+
+def test_simulated_galaxies_can_be_written_and_predicted(folder, capsys):
+    assert main(["simulate", "-n", "30", "--seed", "1", "-o", "sim.csv", "--no-correlations"]) == 0
+    assert "30 simulated galaxies" in capsys.readouterr().out
+    assert main(["simulate", "-n", "30", "--seed", "1", "-o", "sim.csv"]) == 1  # exists
+    capsys.readouterr()
+    assert main(["predict", "sim.csv", "-o", "z.ecsv"]) == 0
+    out = capsys.readouterr().out
+    assert "30 sources" in out
+    assert "against redshift_true: n 30" in out
+    assert main(["simulate", "-n", "0", "--seed", "1", "-o", "s.csv"]) == 1

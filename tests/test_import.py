@@ -1,0 +1,93 @@
+"""What importing the package costs, and what its namespace shows."""
+
+import subprocess
+import sys
+
+import pytest
+
+import gaia_redshift
+
+HEAVY = ("tensorflow", "keras", "gaiaxpy", "astroquery", "pandas", "pyarrow", "matplotlib", "h5py")
+
+PROBE = f"""
+import sys, socket
+def refuse(*args, **kwargs):
+    raise AssertionError("a socket was opened")
+socket.socket.connect = refuse
+socket.create_connection = refuse
+socket.getaddrinfo = refuse
+import warnings
+import numpy as np
+options = np.get_printoptions()
+import gaia_redshift
+assert np.get_printoptions() == options
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+assert not loaded, loaded
+import gaia_redshift.cli
+for name in ("SamplingGrid", "QualityFlag", "XPSpectra", "predict_table", "sample_spectra",
+             "predict_redshift", "decode_flags", "read_table", "read_spectra", "load_model"):
+    getattr(gaia_redshift, name)
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+assert not loaded, loaded
+"""
+
+
+def run_python(*arguments, folder=None):
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
+def test_import_loads_nothing_heavy_and_opens_no_socket():
+    done = run_python("-c", PROBE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_are_listed_and_there():
+    listed = dir(gaia_redshift)
+    assert set(gaia_redshift.__all__) <= set(listed)
+    for name in ("predict_table", "write_table", "read_table", "sample_spectra", "__version__"):
+        assert name in gaia_redshift.__all__
+        assert getattr(gaia_redshift, name) is not None
+    assert gaia_redshift._HOMES.keys() == set(gaia_redshift.__all__) - {"__version__"}
+    with pytest.raises(AttributeError, match="no_such_name"):
+        gaia_redshift.no_such_name  # noqa: B018
+
+
+def test_settings_survive_the_first_public_calls_of_a_process(tmp_path):
+    """In a fresh process, where GaiaXPy and the rest are imported by the call itself."""
+    script = """
+import warnings
+import numpy as np
+import gaia_redshift
+from gaia_redshift.spectra import BandSpectra
+band = BandSpectra(np.eye(55)[:1] * 100)
+spectra = gaia_redshift.XPSpectra(np.array([1]), band, band)
+import matplotlib
+filters, options = list(warnings.filters), np.get_printoptions()
+plots = dict(matplotlib.rcParams)
+vectors = gaia_redshift.sample_spectra(spectra)
+assert warnings.filters == filters, "sample_spectra"
+assert dict(matplotlib.rcParams) == plots
+gaia_redshift.sample_wavelengths()
+table = gaia_redshift.read_spectra({"source_id": [1], "bp_coefficients": [[1.0] * 55],
+                                    "rp_coefficients": [[1.0] * 55]})
+assert warnings.filters == filters, "read_spectra"
+from gaia_redshift.table import build_table, write_table, read_table
+write_table(build_table([1], [0.1], [0]), "t.vot")
+read_table("t.vot")
+assert warnings.filters == filters, "write_table"
+from gaia_redshift.plot import plot_predictions
+plot_predictions(build_table([1], [0.1], [0]))
+assert warnings.filters == filters, "plot_predictions"
+assert np.get_printoptions() == options
+assert dict(matplotlib.rcParams) == plots
+"""
+    done = run_python("-c", script, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout
+
+
+def test_python_dash_m_is_the_command():
+    done = run_python("-m", "gaia_redshift", "--version")
+    assert done.returncode == 0
+    assert done.stdout.strip() == f"gaia-redshift {gaia_redshift.__version__}"
