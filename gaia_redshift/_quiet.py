@@ -8,10 +8,12 @@ GaiaXPy inside `quiet_gaiaxpy`.
 
 from __future__ import annotations
 
+import importlib
+import io
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 
 import numpy as np
 
@@ -36,14 +38,16 @@ def preserve_settings() -> Iterator[None]:
 
 @contextmanager
 def quiet_gaiaxpy() -> Iterator[None]:
-    """Import and call GaiaXPy inside this: no warnings of its own, and settings restored.
+    """Import and call GaiaXPy inside this: it says nothing, and settings are restored.
 
-    Standard output is left alone: GaiaXPy binds ``sys.stdout`` when imported, and redirecting it
-    then would silence the progress bars of the user's own calls of GaiaXPy for good.
+    GaiaXPy is imported before its output is turned away: it binds ``sys.stdout`` when imported, so
+    that a redirection then would silence the progress bars of the user's own calls for good.
     """
     with preserve_settings(), _preserve_plot_settings():
         warnings.simplefilter("ignore")
-        yield
+        importlib.import_module("gaiaxpy")
+        with redirect_stdout(io.StringIO()):
+            yield
 
 
 def _preserve_plot_settings() -> AbstractContextManager[None]:

@@ -93,12 +93,10 @@ def _show_progress(arguments: argparse.Namespace) -> bool:
 
 def _run_predict(arguments: argparse.Namespace) -> int:
     from gaia_redshift.pipeline import join_predictions, load_for_prediction
-    from gaia_redshift.table import table_format
+    from gaia_redshift.table import check_output
 
-    if arguments.output:  # find out before the work, not after
-        table_format(arguments.output)
-        if os.path.exists(arguments.output) and not arguments.overwrite:
-            raise InputError(f"{arguments.output} exists already: give --overwrite to replace it")
+    if arguments.output:
+        check_output(arguments.output, overwrite=arguments.overwrite)
     if arguments.bases:
         from gaia_redshift.sampling import register_basis_set
 
@@ -130,16 +128,16 @@ def _deliver(table: Table, arguments: argparse.Namespace) -> None:
     if truth and f"{truth}_in" in table.colnames:  # the output has a column of this name itself
         truth = f"{truth}_in"
     lines = [summarise_table(table)] + ([summarise_metrics(table, truth)] if truth else [])
-    if arguments.plot:
-        from gaia_redshift.plot import plot_predictions, save_plot
-
-        save_plot(plot_predictions(table, truth), arguments.plot)
-        lines.append(f"plot: {arguments.plot}")
     if arguments.output:
         write_table(table, arguments.output, overwrite=arguments.overwrite)
         lines.append(f"table: {arguments.output}")
     else:
         print(format_table(table))
+    if arguments.plot:
+        from gaia_redshift.plot import plot_predictions, save_plot
+
+        save_plot(plot_predictions(table, truth), arguments.plot)
+        lines.append(f"plot: {arguments.plot}")
     if not arguments.quiet:
         print("\n".join(lines))
 
@@ -199,18 +197,19 @@ def _run_simulate(arguments: argparse.Namespace) -> int:
 def _run_train(arguments: argparse.Namespace) -> int:
     from gaia_redshift.train import run_training
 
-    if (arguments.data is None) == (arguments.simulate is None):
-        raise InputError("give either a file of spectra with true redshifts or --simulate N")
-    print(run_training(arguments, progress=_show_progress(arguments)))
+    print(run_training(arguments, progress=not arguments.quiet))
     return 0
 
 
 def _run_models(arguments: argparse.Namespace) -> int:
-    from gaia_redshift.model.registry import available_models, load_model
+    from gaia_redshift.model.registry import DEFAULT_MODEL, available_models, load_model
 
     if arguments.name is None:
         for name in available_models():
-            print(name)
+            model = load_model(name)
+            note = " (default)" if name == DEFAULT_MODEL else ""
+            trained_on = model.manifest.get("trained_on", "not stated")
+            print(f"{name} {model.version}{note}: trained on {trained_on}")
         return 0
     model = load_model(arguments.name)
     grid = ", ".join(

@@ -34,6 +34,20 @@ that cannot be read is: it is named, the other files are still predicted and wri
 code is 1."""
 
 
+_SIMULATE_EPILOG = """examples:
+  gaia-redshift simulate -n 1000 --seed 1 -o galaxies.fits
+  gaia-redshift simulate -n 100000 --seed 2 --survey flat --no-correlations -o flat.parquet
+
+The galaxies are simulated, not observed. The columns are those of the archive, with the true
+redshift in redshift_true; the same number, seed and survey give the same galaxies."""
+
+_TRAIN_EPILOG = """examples:
+  gaia-redshift train --simulate 300000 --seed 1 -o models/mine
+  gaia-redshift train galaxies.parquet --epochs 20 --batch-size 16 -o models/mine
+  gaia-redshift train --simulate 300000 --seed 1 -o models/mine --resume
+  gaia-redshift predict XP_CONTINUOUS_RAW.csv --model models/mine"""
+
+
 def build_parser(
     commands_run: dict[str, Callable[[argparse.Namespace], int]],
 ) -> argparse.ArgumentParser:
@@ -73,8 +87,8 @@ def build_parser(
         return new
 
     _add_predict(add("predict", "predict redshifts from XP spectra", _PREDICT_EPILOG))
-    _add_simulate(add("simulate", "simulate XP spectra of galaxies"))
-    _add_train(add("train", "train a model"))
+    _add_simulate(add("simulate", "simulate XP spectra of galaxies", _SIMULATE_EPILOG))
+    _add_train(add("train", "train a model", _TRAIN_EPILOG))
     models = add("models", "list the models, or describe one")
     models.add_argument("name", nargs="?", help="a model to describe")
     flags = add("flags", "explain the flags, or decode values of flags_cnn")
@@ -153,3 +167,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the model (default: that of the folder)")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the model's folder")
     parser.add_argument("--resume", action="store_true", help="go on after an interruption")
+    parser.add_argument(
+        "--run-dir", metavar="DIR", help="folder of the checkpoints (default: beside the model's)"
+    )

@@ -13,7 +13,7 @@ from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
 from gaia_redshift.grid import SamplingGrid
-from gaia_redshift.table_files import read_table, table_format, write_table
+from gaia_redshift.table_files import check_output, read_table, write_table
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "build_table",
+    "check_output",
     "describe_provenance",
     "read_table",
     "select_columns",
     "stack_tables",
-    "table_format",
     "write_table",
 ]
 

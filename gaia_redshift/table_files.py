@@ -26,7 +26,7 @@ from gaia_redshift.errors import InputError
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["read_table", "table_format", "write_table"]
+__all__ = ["check_output", "read_table", "table_format", "write_table"]
 
 FITS_CARDS = {
     "gaia_redshift_version": "GRZVER",
@@ -62,6 +62,22 @@ def table_format(path: str | os.PathLike[str]) -> str:
     return _FORMATS[suffix]
 
 
+def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Find out, before any work, whether `write_table` can write there.
+
+    Raises
+    ------
+    InputError
+        If the ending is unknown, the file exists already, or there is no such folder.
+    """
+    table_format(path)
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
+
+
 @preserve_settings()
 def write_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a table so that provenance, masks, units and UCDs survive.
@@ -81,12 +97,8 @@ def write_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool =
     InputError
         If the ending is unknown, the file exists, or it cannot be written.
     """
-    kind = table_format(path)
-    target = Path(path)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already: choose another name or overwrite it")
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
+    check_output(path, overwrite=overwrite)
+    kind, target = table_format(path), Path(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)

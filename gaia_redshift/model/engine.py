@@ -6,11 +6,17 @@ heavy, so that an unsafe file is refused when the model is loaded, before its fi
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
+import re
+import sys
 import tempfile
+import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +44,9 @@ _KNOWN_CLASSES = {
 }
 """All that a network's configuration may name: Keras's own layers that our networks use."""
 
+_START_UP_LINE = re.compile(rb"WARNING: All log messages before absl|I\d{4} \d\d[\d:. ]+\S+:\d+\] ")
+_import_lock = threading.Lock()
+
 
 class Engine(Protocol):
     """Runs one network."""
@@ -57,12 +66,40 @@ class Engine(Protocol):
 
 def import_keras() -> Any:
     """Import Keras quietly, leaving NumPy's print options and the warning filters alone."""
-    # Read once, when TensorFlow's library is loaded; a user's own settings win.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with preserve_settings():
-        import keras
-    return keras
+    with _import_lock:
+        if "keras" not in sys.modules:
+            # Read once, when TensorFlow's library is loaded; a user's own settings win.
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+            with preserve_settings(), _without_start_up_lines():
+                importlib.import_module("keras")
+    return sys.modules["keras"]
+
+
+@contextmanager
+def _without_start_up_lines() -> Iterator[None]:
+    """Drop the information lines that TensorFlow's library writes while it is loaded.
+
+    They go to the file descriptor itself and heed no setting of TensorFlow's. Everything else
+    that arrives there meanwhile is passed on afterwards.
+    """
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (AttributeError, OSError, ValueError):  # no standard error to keep clean
+        yield
+        return
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            buffer.seek(0)
+            for line in buffer:
+                if not _START_UP_LINE.match(line):
+                    os.write(2, line)
 
 
 class KerasEngine:

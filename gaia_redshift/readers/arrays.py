@@ -218,7 +218,7 @@ def parse_number_cells(
     return values, damaged
 
 
-def to_ragged(column: Any) -> Ragged:
+def to_ragged(column: Any) -> Ragged:  # noqa: PLR0911 (one per kind)
     """Turn a column of arrays into flat values and lengths.
 
     Parameters
@@ -266,7 +266,7 @@ def _fill(array: Any) -> NDArray[np.floating]:
     """Return float32 or float64 in native byte order, NaN where masked."""
     data = np.ma.getdata(array)
     kind = np.float32 if data.dtype.kind == "f" and data.dtype.itemsize <= 4 else np.float64
-    numbers = np.asarray(data).astype(kind)
+    numbers: NDArray[np.floating] = np.asarray(data).astype(kind)
     if isinstance(array, np.ma.MaskedArray) and array.mask is not np.ma.nomask:
         numbers[np.ma.getmaskarray(array)] = np.nan
     return numbers

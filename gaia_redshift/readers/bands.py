@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.arrays import Ragged, to_ragged
 from gaia_redshift.readers.columns import (
@@ -82,8 +81,8 @@ def build_spectra(block: Block, options: ReadOptions, kinds: TextKinds) -> XPSpe
     source_id = to_source_ids(block.columns[layout.source_id], block.label, block.first_row)
     n = len(source_id)
     flags = np.zeros(n, dtype=np.int32)
-    bp = _build_band(block.columns, layout.bp, n, options, flags, QualityFlag.MISSING_BP)
-    rp = _build_band(block.columns, layout.rp, n, options, flags, QualityFlag.MISSING_RP)
+    bp = _build_band(block, layout.bp, options, flags, missing=QualityFlag.MISSING_BP)
+    rp = _build_band(block, layout.rp, options, flags, missing=QualityFlag.MISSING_RP)
     return XPSpectra(
         source_id=source_id,
         bp=bp,
@@ -106,20 +105,21 @@ def find_release(label: str, bp: BandSpectra, rp: BandSpectra) -> str | None:
 
 
 def _build_band(
-    columns: Mapping[str, Any],
+    block: Block,
     layout: BandLayout,
-    n: int,
     options: ReadOptions,
     flags: NDArray[np.int32],
-    missing_flag: QualityFlag,
+    *,
+    missing: QualityFlag,
 ) -> BandSpectra:
+    columns, n = block.columns, len(flags)
     ragged = _gather(columns, layout.coefficients, n)
     coefficients = ragged.to_padded(LONGEST).astype(np.float64)  # never a view of the input
     lengths = np.minimum(ragged.lengths, LONGEST)
     said = np.full(n, np.nan)
     if layout.n_parameters is not None:
         said = to_numbers(columns[layout.n_parameters])
-    coefficients, lengths = _trim_padding(coefficients, lengths, said)
+    lengths = _trim_padding(coefficients, lengths, said)
     inside = np.arange(coefficients.shape[1]) < lengths[:, None]
     nan = np.isnan(coefficients)
 
@@ -127,7 +127,7 @@ def _build_band(
     lengths[absent] = 0
     wrong = ragged.damaged | (ragged.lengths > LONGEST)
     wrong |= ~absent & np.isfinite(said) & (said != lengths)
-    flags[absent] |= missing_flag
+    flags[absent] |= missing
     flags[wrong] |= QualityFlag.BAD_COEFFICIENT_COUNT
     infinite = (inside & ~np.isfinite(coefficients)).any(axis=1)
     flags[infinite & ~absent] |= QualityFlag.NON_FINITE_FLUX
@@ -159,8 +159,8 @@ def _gather(columns: Mapping[str, Any], names: tuple[str, ...], n: int) -> Ragge
 
 
 def _trim_padding(
-    padded: NDArray[np.floating], lengths: NDArray[np.int64], said: NDArray[np.floating]
-) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    padded: NDArray[np.float64], lengths: NDArray[np.int64], said: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """Shorten rows of fixed-width columns to their stated number where only NaN lies beyond it."""
     lengths = lengths.copy()
     column = np.arange(padded.shape[1])
@@ -169,7 +169,7 @@ def _trim_padding(
         beyond = column >= said[longer, None]
         rows = longer[(np.isnan(padded[longer]) | ~beyond).all(axis=1)]
         lengths[rows] = said[rows].astype(np.int64)
-    return padded, lengths
+    return lengths
 
 
 def _build_errors(
@@ -192,10 +192,12 @@ def _build_errors(
     correlations = None
     if layout.correlations:
         ragged = _gather(columns, layout.correlations, n)
-        correlations, given, mismatched = _fit(ragged, n_correlations(lengths), n_correlations(k))
-        if ragged.text:  # the archive's own precision, at half the memory
-            correlations = correlations.astype(np.float32)
-        with np.errstate(invalid="ignore"):
+        correlations, given, mismatched = _fit(
+            ragged, lengths * (lengths - 1) // 2, n_correlations(k)
+        )
+        with np.errstate(invalid="ignore", over="ignore"):
+            if ragged.text:  # the archive's own precision, at half the memory
+                correlations = correlations.astype(np.float32)
             beyond = (np.abs(correlations) > CORRELATION_LIMIT).any(axis=1)
         # One coefficient has no correlations; without any given, errors alone are used.
         bad |= mismatched | (given & beyond)

@@ -81,8 +81,7 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                 empty = False
                 stop = min(start + BLOCK_ROWS, n)
                 columns = {
-                    name: _read_fits_column(hdu, name, start, stop, buffer)
-                    for name in layout.names
+                    name: _read_fits_column(hdu, name, start, stop, buffer) for name in layout.names
                 }
                 yield Block(columns, layout, content.label, content.source, start + 1, infos)
         if empty:

@@ -144,15 +144,14 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
     used: set[str] = {source_id} if source_id else set()
     for band in BANDS:
         found = {key: _find_arrays(by_lower, band, key, label) for key in _QUANTITIES}
-        layout = BandLayout(
+        bands[band] = BandLayout(
             coefficients=found["coefficients"],
             errors=found["errors"] if options.errors else (),
             correlations=found["correlations"] if options.errors and options.correlations else (),
             n_parameters=by_lower.get(f"{band}_n_parameters"),
             basis_id=by_lower.get(f"{band}_basis_function_id"),
         )
-        used.update(*found.values(), layout.names)
-        bands[band] = layout
+        used.update(*found.values(), bands[band].names)
     if source_id is None or not (bands["bp"].coefficients or bands["rp"].coefficients):
         raise InputError(_describe_wrong_columns(names, by_lower, source_id, label))
     layout = Layout(source_id, bands["bp"], bands["rp"])
@@ -171,9 +170,7 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
     return layout
 
 
-def _find_arrays(
-    by_lower: dict[str, str], band: str, quantity: str, label: str
-) -> tuple[str, ...]:
+def _find_arrays(by_lower: dict[str, str], band: str, quantity: str, label: str) -> tuple[str, ...]:
     """Return the one array column, or the numbered scalar columns in their order."""
     pattern = _QUANTITIES[quantity].format(b=band)
     whole = [name for lower, name in by_lower.items() if re.fullmatch(pattern, lower)]

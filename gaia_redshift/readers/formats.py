@@ -17,7 +17,8 @@ from gaia_redshift.readers.votable import iter_votable_blocks
 __all__ = ["EXTENSIONS", "iter_file_blocks"]
 
 EXTENSIONS = (
-    ".csv .ecsv .fits .fit .xml .vot .votable .avro .parquet .pq .h5 .hdf5 .hdf .zip".split()
+    *(".csv", ".ecsv", ".fits", ".fit", ".xml", ".vot", ".votable"),
+    *(".avro", ".parquet", ".pq", ".h5", ".hdf5", ".hdf", ".zip"),
 )
 """Names that count as spectra in a folder, each also with ``.gz``."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,9 @@ def build_kept_columns(block: Block, kinds: TextKinds) -> Table | None:
     return table if table.colnames else None
 
 
-def _to_scalars(column: Any, name: str, kinds: TextKinds, dtype: str | None) -> Any:
+def _to_scalars(  # noqa: PLR0911 (one per kind)
+    column: Any, name: str, kinds: TextKinds, dtype: str | None
+) -> Any:
     """Return a 1-D array, masked array or astropy column; None if the column holds arrays."""
     if isinstance(column, Ragged):
         return None
@@ -103,7 +106,7 @@ def _from_objects(cells: list[Any]) -> Any:
     if array.dtype.kind not in "biufSU":
         array = np.array([str(c) for c in present])
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
+        array = np.char.decode(array.astype(bytes), "utf-8")
     out = np.zeros(len(cells), dtype=array.dtype)
     out[~absent] = array
     return np.ma.MaskedArray(out, mask=absent) if absent.any() else out
@@ -112,7 +115,7 @@ def _from_objects(cells: list[Any]) -> Any:
 def _is_null(cell: Any) -> bool:
     if cell is None or cell is np.ma.masked or type(cell).__name__ in ("NAType", "NaTType"):
         return True
-    return bool(cell != cell)
+    return isinstance(cell, float) and np.isnan(cell)
 
 
 def _parse_text_column(
@@ -150,25 +153,28 @@ _EMPTY = {"null": "f8", "bool": "?", "int": "i8", "float": "f8", "str": "U1"}
 
 
 def _try_kind(kind: str, present: list[bytes], strings: Any) -> Any:
+    """Return the values as that type, or None if it does not hold them."""
     import pyarrow as pa
 
+    values: Any = None
     if not present:
-        return np.zeros(0, dtype=_EMPTY[kind])
-    if kind == "bool":
+        values = np.zeros(0, dtype=_EMPTY[kind])
+    elif kind == "bool":
         lowered = [t.lower() for t in present]
         if all(t in _TRUE or t in _FALSE for t in lowered):
-            return np.array([t in _TRUE for t in lowered])
-    elif kind in ("int", "float"):
-        if kind == "float" and any(len(t) > 15 and t.lstrip(b"+-").isdigit() for t in present):
-            return None  # identifiers too long for a float stay text
-        try:
-            target = pa.int64() if kind == "int" else pa.float64()
-            return strings.cast(target).to_numpy(zero_copy_only=False)
-        except pa.ArrowInvalid:
-            return None
+            values = np.array([t in _TRUE for t in lowered])
     elif kind == "str":
-        return np.array([t.decode("utf-8", errors="replace") for t in present])
-    return None
+        values = np.array([t.decode("utf-8", errors="replace") for t in present])
+    elif kind != "null" and (kind == "int" or not any(_is_long_id(t) for t in present)):
+        with suppress(pa.ArrowInvalid):
+            target = pa.int64() if kind == "int" else pa.float64()
+            values = strings.cast(target).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _is_long_id(text: bytes) -> bool:
+    """Tell identifiers that a float could not hold: they stay text."""
+    return len(text) > 15 and text.lstrip(b"+-").isdigit()
 
 
 def harmonise_columns(parts: Sequence[XPSpectra]) -> None:

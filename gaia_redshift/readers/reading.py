@@ -137,9 +137,7 @@ def _make_options(
 ) -> ReadOptions:
     if isinstance(keep, str) and keep != "all":
         keep = (keep,)
-    return ReadOptions(
-        errors, correlations, keep if keep is None or keep == "all" else tuple(keep)
-    )
+    return ReadOptions(errors, correlations, keep if keep is None or keep == "all" else tuple(keep))
 
 
 def _iter_parts(sources: Any, options: ReadOptions, progress: bool) -> Iterator[XPSpectra]:
@@ -182,7 +180,9 @@ def _select_columns(spectra: XPSpectra, options: ReadOptions) -> XPSpectra:
     names = [] if spectra.columns is None else spectra.columns.colnames
     for wanted in options.keep:
         if wanted not in names and wanted != "source_id":
-            raise InputError(f"XPSpectra: no column '{wanted}' to keep; there are: {list_names(names)}")
+            raise InputError(
+                f"XPSpectra: no column '{wanted}' to keep; there are: {list_names(names)}"
+            )
     return spectra
 
 

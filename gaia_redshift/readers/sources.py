@@ -94,13 +94,16 @@ def _expand_path(source: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _list_folder(folder: Path) -> list[Path]:
-    files, others = [], []
+    files: list[Path] = []
+    others: list[Path] = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             known = path.name.lower().removesuffix(".gz").endswith(tuple(EXTENSIONS))
             (files if known else others).append(path)
     if not files:
-        raise InputError(f"{folder}: no files of XP spectra in this folder ({', '.join(EXTENSIONS)})")
+        raise InputError(
+            f"{folder}: no files of XP spectra in this folder ({', '.join(EXTENSIONS)})"
+        )
     if others:
         logger.info("%s: skipped %d files of other kinds", folder, len(others))
     return files

@@ -22,8 +22,10 @@ def is_table(value: Any) -> bool:
         return True
     if isinstance(value, np.ndarray):
         return value.dtype.names is not None
-    return _is_a(value, "pandas", "DataFrame") or _is_a(value, "pyarrow", "Table") or _is_a(
-        value, "astropy.table", "Table"
+    return (
+        _is_a(value, "pandas", "DataFrame")
+        or _is_a(value, "pyarrow", "Table")
+        or _is_a(value, "astropy.table", "Table")
     )
 
 
@@ -128,7 +130,7 @@ def _open_series(series: Any, name: Any) -> Any:
     return series.astype(object).to_numpy()
 
 
-def _open_value(value: Any) -> Any:
+def _open_value(value: Any) -> Any:  # noqa: PLR0911 (one per kind)
     if _is_a(value, "pandas", "Series"):
         return _open_series(value, value.name)
     if type(value).__module__.startswith("pyarrow"):

@@ -10,7 +10,6 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import (
     Block,
     ColumnInfo,
-    Layout,
     ReadOptions,
     find_layout,
 )
@@ -34,9 +33,7 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     lines = _iter_lines(content)
     comments: list[str] = []
     header = b""
-    n_lines = 0
     for header in lines:
-        n_lines += 1
         if header.startswith(b"#"):
             comments.append(header.decode("utf-8", errors="replace")[1:].removeprefix(" "))
         elif header.strip():
@@ -50,6 +47,11 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     ]
     layout = find_layout(names, options, content.label)
     wanted = [(name, names.index(name)) for name in layout.names]
+
+    def build_block(rows: list[list[bytes]], first_row: int) -> Block:
+        columns: dict[str, Any] = {name: [row[i] for row in rows] for name, i in wanted}
+        return Block(columns, layout, content.label, content.source, first_row, infos)
+
     id_index = names.index(layout.source_id)
 
     rows: list[list[bytes]] = []
@@ -63,25 +65,13 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
         rows.append(cells)
         size += sum(map(len, cells))
         if len(rows) >= BLOCK_ROWS or size > 8 << 20:
-            yield _build_block(rows, wanted, layout, content, first_row, infos)
+            yield build_block(rows, first_row)
             first_row = n_read + 1
             rows, size = [], 0
     if rows:
-        yield _build_block(rows, wanted, layout, content, first_row, infos)
+        yield build_block(rows, first_row)
     elif first_row == 1:
         raise InputError(f"{content.label}: holds no sources (a header and no rows)")
-
-
-def _build_block(
-    rows: list[list[bytes]],
-    wanted: list[tuple[str, int]],
-    layout: Layout,
-    content: Content,
-    first_row: int,
-    infos: dict[str, ColumnInfo],
-) -> Block:
-    columns: dict[str, Any] = {name: [row[i] for row in rows] for name, i in wanted}
-    return Block(columns, layout, content.label, content.source, first_row, infos)
 
 
 def _iter_lines(content: Content) -> Iterator[bytes]:
@@ -202,5 +192,3 @@ def _read_ecsv_header(comments: list[str]) -> tuple[bytes | None, dict[str, Colu
         for column in header.get("datatype", [])
     }
     return header.get("delimiter", " ").encode(), infos
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -24,13 +25,21 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     InputError
         If it is the archive's error message or holds no spectra.
     """
+    import io
+
     from astropy.io.votable import parse
 
+    data = content.read()
+    if re.search(rb"<(?:\w+:)?STREAM\s[^>]*\bhref\s*=", data):
+        raise InputError(
+            f"{content.label}: its data lie elsewhere (STREAM href) and are not fetched from there"
+        )
+    if b"<!ENTITY" in data:  # could hide such an address, or grow without limit
+        raise InputError(f"{content.label}: defines XML entities, which are refused for safety")
     with warnings.catch_warnings():
         # Oddities of a file that do not stop astropy from reading it say nothing about spectra.
         warnings.simplefilter("ignore")
-        with content.open() as stream:
-            votable = parse(stream, verify="ignore")
+        votable = parse(io.BytesIO(data), verify="ignore")
     for resource in votable.resources:
         for info in resource.infos:
             if info.name == "QUERY_STATUS" and info.value == "ERROR":
@@ -64,6 +73,8 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
 
 def _take_column(column: Any, datatype: str) -> Any:
     """Return numbers as they are; for objects let the mask hide only whole rows."""
+    if column.dtype.kind == "f":  # astropy masks what is NaN
+        return np.ma.filled(column, np.nan)
     if column.dtype.kind != "O":
         return column
     single = datatype == "float"  # astropy makes arrays of variable length double

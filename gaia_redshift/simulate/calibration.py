@@ -52,7 +52,7 @@ _SHAPE_SIGMA = np.array([0.01, 0.01, 0.01, 0.015, 0.03, 0.04])
 _RATIO_SIGMA = np.array([0.01, 0.01, 0.01, 0.015, 0.05, 0.1])
 _LEVEL_SIGMA = np.array([0.03, 0.03, 0.03, 0.03, 0.1, 0.1])
 # Prior: ln of shares within this of the starting values; dust tilt, ln scale, compact part, grid.
-_SHARE_SIGMA, _TILT_SIGMA, _SCALE_SIGMA, _POINT_SIGMA, _GRID_SIGMA = 0.5, 0.5, 0.5, 0.05, 1.5
+_SHARE_SIGMA, _TILT_SIGMA, _SCALE_SIGMA, _POINT_SIGMA, _GRID_SIGMA = 0.5, 0.25, 0.5, 0.05, 1.5
 _PLAUSIBLE_GRID = {"bp": ((320.0, 327.0), (665.0, 685.0)), "rp": ((613.0, 618.0), (1048.0, 1072.0))}
 
 

@@ -140,7 +140,8 @@ def simulate_blocks(
 def _assemble(n: int, block_size: int, draw: Any, progress: bool) -> Iterator[XPSpectra]:
     from tqdm import tqdm
 
-    load_library(), load_profile_maps()  # before the threads ask for them
+    load_library()  # before the threads ask for them
+    load_profile_maps()
     starts = range(0, n, CHUNK)
     waiting: list[XPSpectra] = []
     held = 0
@@ -287,7 +288,9 @@ def _simulate_chunk(
             truth[f"transits_{band}"].astype(np.int32) * SAMPLES_PER_TRANSIT
         )
     spectra = XPSpectra(
-        source_id=FIRST_SOURCE_ID + np.int64(seed % 10_000) * 10_000_000_000 + index * CHUNK
+        source_id=FIRST_SOURCE_ID
+        + np.int64(seed % 10_000) * 10_000_000_000
+        + index * CHUNK
         + np.arange(CHUNK, dtype=np.int64),
         bp=parts["bp"],
         rp=parts["rp"],

@@ -121,9 +121,7 @@ def _load_band(band: str) -> Band:
         ).get_design_matrix()
         response = np.maximum(np.asarray(model.get_response(wavelength), dtype=float), 0.0)
         electrons = TELESCOPE_PUPIL_AREA * response * wavelength / (1e9 * C * PLANCK)
-        position = np.arange(
-            -_MARGIN, WINDOW[1] + _MARGIN + 0.5 * _STEP, _STEP
-        )
+        position = np.arange(-_MARGIN, WINDOW[1] + _MARGIN + 0.5 * _STEP, _STEP)
         bases = get_design_matrices(position, parse_config(hermite_bases_file))[band].design_matrix
     u, s, vt = np.linalg.svd((images * electrons).T, full_matrices=False)
     relative = s / s[0]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +151,7 @@ def _inverse_root(
     return _invert_lower(np.linalg.cholesky(precision))
 
 
-def _invert_lower(lower: NDArray[np.float64]) -> NDArray[np.float64]:
+def _invert_lower(lower: NDArray[Any]) -> NDArray[Any]:
     """Invert a stack of lower triangular matrices by halves: three times as fast as a solver."""
     size = lower.shape[1]
     if size <= 14:

@@ -259,7 +259,9 @@ def _draw_galaxies(
         rows, weight = type_weights(library, name, p)
         cumulative = np.cumsum(weight)
         while todo.size:
-            pick = np.minimum(np.searchsorted(cumulative, rng.uniform(size=todo.size)), len(rows) - 1)
+            pick = np.minimum(
+                np.searchsorted(cumulative, rng.uniform(size=todo.size)), len(rows) - 1
+            )
             galaxy[todo] = rows[pick]
             # Galaxies older than the Universe at their redshift are drawn again.
             todo = todo[age[galaxy[todo]] > limit[todo]]

@@ -137,7 +137,7 @@ def _describe_data(data: dict[str, Any]) -> str:
         )
     names = [str(part.get("file") or part.get("table")) for part in data.get("parts", [])]
     named = f" from {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
-    kind = "simulated galaxies; none is real" if data["simulated"] else "galaxies"
+    kind = "simulated galaxies (none is real)" if data["simulated"] else "galaxies"
     return f"{data['n_given']:,} {kind}{named}."
 
 

@@ -57,12 +57,14 @@ def write_checkpoint(
     history: list[dict[str, float]],
 ) -> None:
     """Write the state and ``history.csv``; an interruption leaves the older state intact."""
-    arrays = {f"network_{i:03d}": np.asarray(v) for i, v in enumerate(network.variables)}
+    arrays: dict[str, Any] = {
+        "state": np.array(json.dumps({"config": config.to_dict(), "history": history}))
+    }
+    arrays |= {f"network_{i:03d}": np.asarray(v) for i, v in enumerate(network.variables)}
     arrays |= {f"optimizer_{i:03d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
-    state = json.dumps({"config": config.to_dict(), "history": history})
     temporary = folder / (_NAME + ".part")
     with temporary.open("wb") as stream:
-        np.savez(stream, state=np.array(state), **arrays)
+        np.savez(stream, **arrays)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, folder / _NAME)
@@ -84,7 +86,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             state = json.loads(str(content["state"]))
             groups = {
                 group: [content[key] for key in sorted(content.files) if key.startswith(group)]

@@ -79,7 +79,8 @@ def write_model(
         folder.mkdir()
         network.save(folder / _FILES["weights"])
         (folder / _FILES["scaler"]).write_bytes(dataset.scaler.to_json())
-        manifest = _describe(dataset, config, grid, predicted, history, command)
+        manifest = _describe(dataset, config, grid, predicted, history)
+        manifest["training"]["command"] = command
         (folder / _FILES["card"]).write_text(
             write_card(manifest, network.count_params()), encoding="utf-8"
         )
@@ -148,7 +149,6 @@ def _describe(
     grid: SamplingGrid,
     predicted: NDArray[np.float64],
     history: list[dict[str, float]],
-    command: str,
 ) -> dict[str, Any]:
     true = dataset.get_redshifts("test")
     simulated = dataset.vectors.description["simulated"]
@@ -172,7 +172,7 @@ def _describe(
         "flux_tolerance": config.flux_tolerance,
         "trained_on": "simulated galaxies" if simulated else "galaxies given by the user",
         "training": {
-            "command": command,
+            "command": "",
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "config": config.to_dict(),
             "seed": config.seed,

@@ -99,7 +99,7 @@ def train_model(
             " or choose another run folder (--run-dir)"
         )
     if found is not None:
-        _check_same_config(found.config, config, folder)
+        _check_same_config(found, config, folder)
     folder.mkdir(parents=True, exist_ok=True)
 
     if isinstance(source, tuple) and hasattr(source[0], "grid"):
@@ -122,8 +122,13 @@ def train_model(
     return target
 
 
-def _check_same_config(stored: dict[str, Any], config: TrainingConfig, folder: Path) -> None:
-    given = config.to_dict()
+def _check_same_config(found: Checkpoint, config: TrainingConfig, folder: Path) -> None:
+    stored, given = found.config, config.to_dict()
+    if config.epochs < len(found.history):
+        raise InputError(
+            f"{folder}: this run has already done {len(found.history)} epochs, more than the"
+            f" {config.epochs} asked for"
+        )
     # Neither words on the model nor more epochs change what was done so far.
     free = {"name", "version", "description", "epochs", "flux_tolerance"}
     for key in given:
@@ -165,11 +170,12 @@ def _fit(
         order = np.random.default_rng([config.seed, epoch]).permutation(len(truth))
         bar = _open_bar(epoch, config.epochs, len(truth), progress)
         with bar:
-            total = 0.0
+            total, done = 0.0, 0
             for batches in _cut(order.astype(np.int32), config.batch_size):
                 total += float(run_steps(tf.constant(batches)))
+                done += batches.size
+                bar.set_postfix_str(f"loss {total / done:.6f}", refresh=False)
                 bar.update(batches.size)
-                bar.set_postfix_str(f"loss {total / bar.n:.6f}" if bar.n else "")
             loss = total / len(truth)
             trained = time.perf_counter() - start
             if not math.isfinite(loss):
@@ -210,7 +216,6 @@ def _open_bar(epoch: int, epochs: int, total: int, progress: bool) -> Any:
         unit_scale=True,
         mininterval=1.0,
         disable=not progress,
-        # A disabled bar does not count, but the running loss needs the count.
         bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {elapsed} {postfix}",
     )
 

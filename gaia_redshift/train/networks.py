@@ -37,16 +37,27 @@ def build_kiraleos2023(seed: int | None = None) -> Any:
         step = next(counter)
         return keras.initializers.GlorotUniform(seed=None if seed is None else 1000 * seed + step)
 
+    # Names of their own: Keras's would count up through the process.
     stack = [keras.Input((N_FLUX, 1), name="flux")]
-    for filters, kernel in ((256, 5), (256, 5), (128, 3), (64, 2)):
+    for i, (filters, kernel) in enumerate(((256, 5), (256, 5), (128, 3), (64, 2)), start=1):
         stack.append(
-            layers.Conv1D(filters, kernel, activation="relu", kernel_initializer=draw_weights())
+            layers.Conv1D(
+                filters,
+                kernel,
+                activation="relu",
+                kernel_initializer=draw_weights(),
+                name=f"convolution_{i}",
+            )
         )
-        stack.append(layers.MaxPooling1D(2))
-    stack.append(layers.Flatten())
-    for units in (256, 256, 128, 64):
-        stack.append(layers.Dense(units, activation="relu", kernel_initializer=draw_weights()))
-    stack.append(layers.Dense(1, kernel_initializer=draw_weights()))
+        stack.append(layers.MaxPooling1D(2, name=f"pooling_{i}"))
+    stack.append(layers.Flatten(name="flatten"))
+    for i, units in enumerate((256, 256, 128, 64), start=1):
+        stack.append(
+            layers.Dense(
+                units, activation="relu", kernel_initializer=draw_weights(), name=f"dense_{i}"
+            )
+        )
+    stack.append(layers.Dense(1, kernel_initializer=draw_weights(), name="redshift"))
     return keras.Sequential(stack, name="kiraleos2023")
 
 

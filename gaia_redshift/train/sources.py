@@ -109,17 +109,7 @@ def collect_vectors(
     request = describe_source(source, truth=truth, grid=grid)
     marker = folder / "vectors.json"
     if marker.exists():
-        stored = json.loads(marker.read_text())
-        if stored["request"] != request:
-            raise InputError(
-                f"{folder}: this run was begun with other data than those given now;"
-                " choose another run folder"
-            )
-        source_id, flux, redshift = (
-            np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS
-        )
-        logger.info("took %d vectors from %s", len(flux), folder)
-        return LabelledVectors(source_id, flux, redshift, stored["description"])
+        return _read_vectors(folder, marker, request)
 
     blocks = list(_iter_blocks(source, truth, grid, progress))
     source_id, flux, redshift, usable = (
@@ -140,6 +130,25 @@ def collect_vectors(
     temporary.write_text(json.dumps({"request": request, "description": description}, indent=1))
     os.replace(temporary, marker)
     return vectors
+
+
+def _read_vectors(folder: Path, marker: Path, request: dict[str, Any]) -> LabelledVectors:
+    try:
+        stored = json.loads(marker.read_text())
+        same, description = stored["request"] == request, stored["description"]
+        arrays = {}
+        for name in _ARRAYS if same else ():
+            with (folder / f"{name}.npy").open("rb") as stream:
+                arrays[name] = np.load(stream, allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        raise InputError(f"{folder}: the run's vectors are damaged; delete the folder") from None
+    if not same:
+        raise InputError(
+            f"{folder}: this run was begun with other data than those given now;"
+            " choose another run folder"
+        )
+    logger.info("took %d vectors from %s", len(arrays["flux"]), folder)
+    return LabelledVectors(**arrays, description=description)
 
 
 def _is_vectors(source: Any) -> bool:

@@ -54,14 +54,14 @@ def _make_field(pa: Any, column: OutputColumn) -> Any:
 class HDF5Sink:
     """Write a dataset per column; arrays are rows of a 2-D dataset, NaN beyond their length.
 
-    Masked integers hold the value of the dataset's attribute ``null``.
+    Masked integers and strings hold the value of the dataset's attribute ``null``.
     """
 
     def __init__(self, path: Path, columns: list[OutputColumn]) -> None:
         import h5py
 
         self.columns = columns
-        self.file = h5py.File(path, "w")
+        self.file = h5py.File(path, "w", track_order=True)
         self.n = 0
         for column in columns:
             dataset = self._create(h5py, column)
@@ -83,9 +83,13 @@ class HDF5Sink:
                 shuffle=True,
             )
         kind = h5py.string_dtype() if column.dtype.kind == "U" else column.dtype
-        dataset = self.file.create_dataset(column.name, (0,), kind, maxshape=(None,), chunks=(4096,))
+        dataset = self.file.create_dataset(
+            column.name, (0,), kind, maxshape=(None,), chunks=(4096,)
+        )
         if column.dtype.kind == "i" and column.name != "source_id":
             dataset.attrs["null"] = np.iinfo(column.dtype).min
+        elif column.dtype.kind == "U":
+            dataset.attrs["null"] = ""
         return dataset
 
     def write(self, spectra: XPSpectra) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
 from gaia_redshift.writers.text import open_output
@@ -45,7 +46,7 @@ class FITSSink:
             if isinstance(values, Arrays):
                 fields.append(self._store_arrays(column.name, values))
                 continue
-            field = _encode_scalars(values)
+            field = _encode_scalars(values, column.name)
             if field.dtype.kind == "S":
                 self.longest[column.name] = max(self.longest[column.name], field.dtype.itemsize)
             fields.append(field)
@@ -129,11 +130,17 @@ class FITSSink:
         return "L" if column.dtype.kind == "b" else _CODES[column.dtype.name]
 
 
-def _encode_scalars(values: np.ma.MaskedArray[Any, Any]) -> np.ndarray[Any, Any]:
+def _encode_scalars(values: np.ma.MaskedArray[Any, Any], name: str) -> np.ndarray[Any, Any]:
     kind = values.dtype.kind
     mask = np.ma.getmaskarray(values)
     if kind == "U":
-        texts = [t.encode("utf-8") for t in values.filled("").tolist()]
+        try:
+            texts = [text.encode("ascii") for text in values.filled("").tolist()]
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"column '{name}' has characters that FITS cannot hold (ASCII only): write another"
+                " format, or leave the column out"
+            ) from error
         return np.array(texts, dtype="S") if texts else np.zeros(0, dtype="S1")
     if kind == "b":
         return np.where(mask, 0, np.where(values.data, ord("T"), ord("F"))).astype("u1")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.spectra import BandSpectra, XPSpectra, n_correlations
+from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 __all__ = ["Arrays", "OutputColumn", "plan_columns", "take_values"]
 
@@ -105,7 +105,9 @@ def _plan_extras(spectra: XPSpectra) -> list[OutputColumn]:
     table = spectra.columns
     reserved = {"source_id"} | {f"{band}_{quantity}" for band in ("bp", "rp") for quantity in _BAND}
     extras: list[OutputColumn] = []
-    for name in [] if table is None else table.colnames:
+    if table is None:
+        return extras
+    for name in table.colnames:
         if name.lower() in reserved:
             logger.info("column '%s' is written from the spectra themselves", name)
             continue
@@ -170,7 +172,7 @@ def take_values(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.Mask
         return _take_extra(spectra, column)
     band: BandSpectra = getattr(spectra, name[:2])
     quantity = name[3:]
-    lengths = band.n_coefficients.astype(np.int64)
+    lengths: NDArray[np.int64] = band.n_coefficients.astype(np.int64)
     if quantity == "basis_function_id":
         return np.ma.MaskedArray(band.basis_id.astype(np.int16), mask=band.basis_id <= 0)
     if quantity == "n_parameters":
@@ -179,7 +181,7 @@ def take_values(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.Mask
     if values is None:
         return Arrays(np.empty((len(lengths), 0), dtype=column.dtype), np.zeros_like(lengths))
     if quantity == "coefficient_correlations":
-        lengths = n_correlations(lengths)  # type: ignore[call-overload]
+        lengths = lengths * (lengths - 1) // 2
     if quantity != "coefficients" and values.shape[1]:
         lengths = np.where(np.isnan(values).all(axis=1), 0, lengths)
     return Arrays(values.astype(column.dtype, copy=False), lengths)
@@ -209,7 +211,7 @@ def _take_extra(spectra: XPSpectra, column: OutputColumn) -> np.ma.MaskedArray[A
         return np.ma.MaskedArray(np.zeros(n, dtype=dtype), mask=True)
     values = _as_masked(spectra.columns[column.name])
     if column.dtype.kind == "U":
-        return values if values.dtype.kind == "U" else values.astype(str)
+        return np.ma.asarray(values.astype(str))
     if values.dtype == column.dtype:
         return values
     if values.mask.all():
@@ -218,4 +220,4 @@ def _take_extra(spectra: XPSpectra, column: OutputColumn) -> np.ma.MaskedArray[A
         raise InputError(
             f"column '{column.name}' is {column.dtype} in the first block and {values.dtype} now"
         )
-    return values.astype(column.dtype)
+    return np.ma.asarray(values.astype(column.dtype))

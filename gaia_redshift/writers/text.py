@@ -75,6 +75,8 @@ class TextSink:
 
         column = to_arrow(values)
         if not isinstance(values, Arrays):
+            if values.dtype.kind == "b":  # ECSV knows True and False, not true and false
+                return pc.if_else(column, "True", "False")
             return column
         numbers = column.values.cast(pa.string())
         opening, between, closing = ("[", ",", "]") if self.ecsv else ("(", ", ", ")")
