@@ -104,7 +104,7 @@ def _load_band(band: str) -> Band:
         from gaiaxpy.config.paths import config_path, hermite_bases_file
         from gaiaxpy.converter.config import parse_config
         from gaiaxpy.converter.converter import get_design_matrices
-        from gaiaxpy.core.nature import C, PLANCK
+        from gaiaxpy.core.nature import PLANCK, C
         from gaiaxpy.core.satellite import TELESCOPE_PUPIL_AREA
         from gaiaxpy.spectrum.sampled_basis_functions import SampledBasisFunctions
 

@@ -214,7 +214,8 @@ def draw_truth(
     shares = np.array([at(p.type_fractions[name]) for name in names])
     cumulative = np.cumsum(shares / shares.sum(axis=0), axis=0)
     kind = np.minimum((rng.uniform(size=n) > cumulative).sum(axis=0), len(names) - 1)
-    galaxy = _draw_galaxies(kind, names, z, rng, p, library)
+    types = np.array(names)[kind]
+    galaxy = _draw_galaxies(types, z, rng, p, library)
     scale = np.exp(rng.normal(np.log(at(p.profile_scale)), p.profile_scatter))
     mean = at(p.point_fraction)
     point = rng.beta(p.point_concentration * mean, p.point_concentration * (1 - mean))
@@ -223,7 +224,7 @@ def draw_truth(
     return {
         "redshift_true": z,
         "galaxy": galaxy,
-        "type": np.array(names)[kind],
+        "type": types,
         "profile_scale": scale,
         "point_fraction": point,
         "rp_flux": at(p.rp_flux) * 10 ** rng.normal(0.0, p.rp_flux_scatter, n),
@@ -244,8 +245,7 @@ def type_weights(
 
 
 def _draw_galaxies(
-    kind: NDArray[np.intp],
-    names: list[str],
+    types: NDArray[np.str_],
     z: Float,
     rng: np.random.Generator,
     p: SurveyParameters,
@@ -254,8 +254,8 @@ def _draw_galaxies(
     age = library.parameters["age"]
     limit = np.interp(z, *universe_age())
     galaxy = np.empty(len(z), dtype=np.intp)
-    for code, name in enumerate(names):
-        todo = np.flatnonzero(kind == code)
+    for name in sorted(p.type_fractions):
+        todo = np.flatnonzero(types == name)
         rows, weight = type_weights(library, name, p)
         cumulative = np.cumsum(weight)
         while todo.size:

@@ -1,0 +1,233 @@
+"""Directives that make reference pages from the code, so that they cannot fall behind it.
+
+``flags-table``, ``columns-table``, ``provenance-list``, ``truth-table``, ``survey-table``,
+``basis-sets-table`` and ``command-reference``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+Cell = str | nodes.Node
+
+
+def make_table(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> nodes.table:
+    """Make a table; cells are text or nodes."""
+    table = nodes.table(classes=["table"])
+    group = nodes.tgroup(cols=len(titles))
+    table += group
+    for _ in titles:
+        group += nodes.colspec(colwidth=1)
+    head, body = nodes.thead(), nodes.tbody()
+    group += head
+    group += body
+    head += _make_row(titles)
+    for row in rows:
+        body += _make_row(row)
+    return table
+
+
+def _make_row(cells: Sequence[Cell]) -> nodes.row:
+    row = nodes.row()
+    for cell in cells:
+        entry = nodes.entry()
+        entry += cell if isinstance(cell, nodes.Element) else nodes.paragraph(text=str(cell))
+        row += entry
+    return row
+
+
+def code(text: str) -> nodes.paragraph:
+    """Return literal text."""
+    return nodes.paragraph("", "", nodes.literal(text, text))
+
+
+class FlagsTable(SphinxDirective):
+    """The bits of ``flags_cnn``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        from gaia_redshift.flags import FATAL, describe_flags
+
+        rows = [
+            [str(value), code(name), "yes" if value & FATAL else "no", meaning]
+            for value, name, meaning in describe_flags()
+        ]
+        return [make_table(["value", "name", "redshift masked", "meaning"], rows)]
+
+
+class ColumnsTable(SphinxDirective):
+    """The columns that the package makes."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        import numpy as np
+
+        from gaia_redshift.table import COLUMNS, build_table
+
+        ones = np.ones(1)
+        table = build_table(ones.astype(int), ones, ones.astype(int), lower=ones, upper=ones)
+        rows = []
+        for name, about in COLUMNS.items():
+            # The list of flags has a page of its own.
+            meaning = about["description"].split(", 0 is clean")[0]
+            rows.append([code(name), str(table[name].dtype), code(about["ucd"]), meaning])
+        return [make_table(["column", "type", "UCD", "meaning"], rows)]
+
+
+class ProvenanceList(SphinxDirective):
+    """The keys of ``table.meta`` with their FITS cards."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        from gaia_redshift.grid import DEFAULT_GRID
+        from gaia_redshift.table import describe_provenance
+        from gaia_redshift.table_files import FITS_CARDS
+
+        words = dict.fromkeys(("model_name", "model_version", "model_sha256", "trained_on"), "")
+        found = describe_provenance(**words, grid=DEFAULT_GRID, inputs=["file"])
+        rows = [
+            [code(key), code(FITS_CARDS[key]) if key in FITS_CARDS else "(in GRZMETA)"]
+            for key in found
+        ]
+        return [make_table(["key", "FITS card"], rows)]
+
+
+class TruthTable(SphinxDirective):
+    """The truth columns of simulated spectra."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        from gaia_redshift.simulate.generate import TRUTH_COLUMNS
+
+        rows = [[code(n), unit or "", about] for n, (unit, about) in TRUTH_COLUMNS.items()]
+        return [make_table(["column", "unit", "meaning"], rows)]
+
+
+class SurveyTable(SphinxDirective):
+    """The parameters of the simulated survey, as the package ships them."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        from importlib.resources import files
+
+        path = files("gaia_redshift") / "data" / "simulate" / "survey.json"
+        rows: list[list[Cell]] = []
+
+        def add(name: str, node: dict[str, Any]) -> None:
+            if "value" in node:
+                rows.append([code(name), node["meaning"], self._show(node["value"])])
+                return
+            for key, part in node.items():
+                if isinstance(part, dict):
+                    add(f"{name}.{key}" if name else key, part)
+
+        add("", json.loads(path.read_text(encoding="utf-8")))
+        return [make_table(["parameter", "meaning", "value"], rows)]
+
+    def _show(self, value: Any) -> Cell:
+        if isinstance(value, dict):
+            lines = nodes.line_block()
+            for key, part in value.items():
+                lines += nodes.line("", f"{key}: {self._write(part)}")
+            return lines
+        return self._write(value)
+
+    @staticmethod
+    def _write(value: Any) -> str:
+        return ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else f"{value:g}"
+
+
+class BasisSetsTable(SphinxDirective):
+    """The sets of bases known without any registration."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        from gaia_redshift.bases import basis_sets
+
+        rows = [
+            [
+                code(s.name),
+                f"{s.n_bp} + {s.n_rp}",
+                "not stated" if s.bp_basis_id is None else f"{s.bp_basis_id}, {s.rp_basis_id}",
+                s.release or "none yet",
+            ]
+            for s in basis_sets()
+        ]
+        titles = ["name", "coefficients BP + RP", "basis ids BP, RP", "release"]
+        return [make_table(titles, rows)]
+
+
+class CommandReference(SphinxDirective):
+    """Every subcommand with its arguments, from the parser itself."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section for each subcommand."""
+        from gaia_redshift.cli import _COMMANDS
+        from gaia_redshift.cli_parser import PROGRAM, build_parser
+
+        parser = build_parser(_COMMANDS)
+        action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        sections: list[nodes.Node] = []
+        for name, sub in action.choices.items():
+            section = nodes.section(ids=[nodes.make_id(f"command-{name}")], names=[f"{name}"])
+            section += nodes.title(text=f"{PROGRAM} {name}")
+            section += self._describe(sub)
+            sections.append(section)
+        return sections
+
+    def _describe(self, parser: argparse.ArgumentParser) -> list[nodes.Node]:
+        found: list[nodes.Node] = [nodes.paragraph(text=parser.description or "")]
+        usage = parser.format_usage().removeprefix("usage: ").rstrip()
+        found.append(nodes.literal_block(usage, usage, language="text"))
+        rows = [[code(_name(a)), self._meaning(a)] for a in parser._actions]
+        found.append(make_table(["argument", "meaning"], rows))
+        if parser.epilog:
+            found.append(nodes.literal_block(parser.epilog, parser.epilog, language="text"))
+        return found
+
+    def _meaning(self, action: argparse.Action) -> nodes.Node:
+        text = (action.help or "").strip()
+        if action.choices:
+            text = f"{text} (one of: {', '.join(map(str, action.choices))})".strip()
+        if action.required and action.option_strings:
+            text += " (required)"
+        default = action.default
+        if isinstance(default, str) and default != argparse.SUPPRESS and default not in text:
+            text += f" (default: {default})"
+        # Help texts use backquotes for code, as these pages do.
+        container = nodes.Element()
+        lines = StringList([text.replace("`", "``")], source=__name__)
+        self.state.nested_parse(lines, 0, container)
+        return container.children[0] if container.children else nodes.paragraph()
+
+
+def _name(action: argparse.Action) -> str:
+    metavar = action.metavar or action.dest.upper()
+    shown = metavar if isinstance(metavar, str) else " ".join(metavar)
+    if not action.option_strings:
+        return shown if action.metavar else action.dest
+    takes_value = action.nargs != 0
+    return ", ".join(action.option_strings) + (f" {shown}" if takes_value else "")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    for name, directive in {
+        "flags-table": FlagsTable,
+        "columns-table": ColumnsTable,
+        "provenance-list": ProvenanceList,
+        "truth-table": TruthTable,
+        "survey-table": SurveyTable,
+        "basis-sets-table": BasisSetsTable,
+        "command-reference": CommandReference,
+    }.items():
+        app.add_directive(name, directive)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,88 @@
+"""Configuration of the documentation.
+
+python -m sphinx -W --keep-going -n -b html docs docs/_build/html
+python -m sphinx -W -b doctest docs docs/_build/doctest
+
+Neither needs the network. The second runs every example and command on the pages.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
+
+import gaia_redshift  # noqa: E402
+
+project = "gaia_redshift"
+author = "The gaia_redshift developers"
+copyright = author  # noqa: A001
+version = release = gaia_redshift.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_copybutton",
+    "command_examples",
+    "reference_tables",
+]
+exclude_patterns = ["_build", "_ext", "Thumbs.db", ".DS_Store"]
+default_role = "py:obj"
+nitpicky = True
+# Outside types that signatures name; their inventories are not fetched (see below).
+nitpick_ignore = [
+    ("py:obj", "numpy.random.Generator"),
+    ("py:class", "enum.IntFlag"),
+    ("py:class", "Exception"),
+    ("py:class", "ValueError"),
+    ("py:class", "astropy.utils.exceptions.AstropyUserWarning"),
+]
+
+# Links to the documentation of NumPy, astropy, ... need the network; a build without is the rule.
+if os.environ.get("GAIA_REDSHIFT_DOCS_ONLINE"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "astropy": ("https://docs.astropy.org/en/stable", None),
+    }
+
+autosummary_generate = True
+autodoc_typehints = "none"  # types, shapes and units stand in the docstrings
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
+myst_heading_anchors = 3
+
+# Docstring examples are run by pytest; here only what the pages mark as a test.
+doctest_test_doctest_blocks = ""
+doctest_global_setup = f"""
+import pathlib
+import doctest_folder  # a scratch folder with the repository's catalogs in it
+doctest_folder.enter(pathlib.Path({str(HERE.parent)!r}))
+"""
+doctest_global_cleanup = "doctest_folder.leave()"
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .go"
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"gaia_redshift {release}"
+html_show_sourcelink = False
+html_theme_options = {
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"index": []}

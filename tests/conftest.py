@@ -1,0 +1,40 @@
+"""No test talks to anything but this machine, unless ``--remote-data`` is given."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--remote-data", action="store_true", help="run the tests that need the live archive"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--remote-data"):
+        return
+    for item in items:
+        if "remote_data" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs --remote-data"))
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(request, monkeypatch):
+    if "remote_data" in request.keywords:
+        return
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        host = address[0] if isinstance(address, tuple) else ""
+        if self.family in (socket.AF_INET, socket.AF_INET6) and host not in (
+            "127.0.0.1",
+            "::1",
+            "localhost",
+        ):
+            raise OSError(f"tests may not connect to {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
