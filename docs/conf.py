@@ -17,29 +17,35 @@ import gaia_redshift  # noqa: E402
 
 project = "gaia_redshift"
 author = "The gaia_redshift developers"
-copyright = author  # noqa: A001
+copyright = author
 version = release = gaia_redshift.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
     "sphinx_copybutton",
     "command_examples",
     "reference_tables",
+    "short_names",
 ]
-exclude_patterns = ["_build", "_ext", "Thumbs.db", ".DS_Store"]
+templates_path = ["_templates"]
+exclude_patterns = [
+    "explanation/simulator_numbers.md",
+    "_build",
+    "_ext",
+    "_templates",
+    "Thumbs.db",
+    ".DS_Store",
+]
 default_role = "py:obj"
+highlight_language = "none"
 nitpicky = True
-# Outside types that signatures name; their inventories are not fetched (see below).
+# Outside types that base classes name; their inventories are not fetched (see below).
 nitpick_ignore = [
-    ("py:obj", "numpy.random.Generator"),
     ("py:class", "enum.IntFlag"),
-    ("py:class", "Exception"),
-    ("py:class", "ValueError"),
     ("py:class", "astropy.utils.exceptions.AstropyUserWarning"),
 ]
 
@@ -59,7 +65,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
-myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
+myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
 
 # Docstring examples are run by pytest; here only what the pages mark as a test.

@@ -10,14 +10,46 @@ from __future__ import annotations
 
 import importlib
 import io
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from typing import Any
 
 import numpy as np
 
-__all__ = ["preserve_settings", "quiet_gaiaxpy"]
+__all__ = ["defer_interrupt", "preserve_settings", "quiet_gaiaxpy"]
+
+
+class _FilterGuard:
+    """Restore the process's warning filters when the last of several threads has left.
+
+    ``warnings.catch_warnings`` alone leaves another thread's filters behind where threads overlap:
+    a filter that silences everything could then stay for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters: warnings.catch_warnings[Any] = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_guard = _FilterGuard()
 
 
 @contextmanager
@@ -28,12 +60,29 @@ def preserve_settings() -> Iterator[None]:
     a generator, whose body runs later).
     """
     options = np.get_printoptions()
-    with warnings.catch_warnings():
+    with _guard, warnings.catch_warnings():
         try:
             yield
         finally:
             if np.get_printoptions() != options:
                 np.set_printoptions(**options)
+
+
+@contextmanager
+def defer_interrupt() -> Iterator[None]:
+    """Let Ctrl-C wait for the end: it can crash the process while compiled modules are imported."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[tuple[Any, ...]] = []
+    signal.signal(signal.SIGINT, lambda *about: came.append(about))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(*came[0])
 
 
 @contextmanager
@@ -45,7 +94,9 @@ def quiet_gaiaxpy() -> Iterator[None]:
     """
     with preserve_settings(), _preserve_plot_settings():
         warnings.simplefilter("ignore")
-        importlib.import_module("gaiaxpy")
+        if "gaiaxpy" not in sys.modules:
+            with defer_interrupt():
+                importlib.import_module("gaiaxpy")
         with redirect_stdout(io.StringIO()):
             yield
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gaia_redshift._quiet import defer_interrupt
 from gaia_redshift.cli_parser import PROGRAM, TRUTH, build_parser
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import N_FLUX, read_grid
@@ -97,6 +100,10 @@ def _run_predict(arguments: argparse.Namespace) -> int:
 
     if arguments.output:
         check_output(arguments.output, overwrite=arguments.overwrite)
+    if arguments.plot:
+        from gaia_redshift.plot import check_plot
+
+        check_plot(arguments.plot)
     if arguments.bases:
         from gaia_redshift.sampling import register_basis_set
 
@@ -104,19 +111,39 @@ def _run_predict(arguments: argparse.Namespace) -> int:
     if arguments.grid:
         arguments.grid = read_grid(arguments.grid)
     model = load_for_prediction(arguments.model)
-    tables, failed = [], 0
-    for path in arguments.inputs:
+    paths, failed = _list_files(arguments.inputs)
+    n_inputs = len(paths) + failed
+    if paths:  # reading and sampling need it; half imported, it crashes the process later
+        with defer_interrupt():
+            importlib.import_module("pandas")
+    tables = []
+    for path in paths:
         try:
             tables.append(_predict_file(path, model, arguments))
         except InputError as error:
             failed += 1
             message = str(error)
-            _complain(message if os.path.basename(path) in message else f"{path}: {message}")
+            _complain(message if path.name in message else f"{path}: {message}")
     if tables:
         _deliver(join_predictions(tables), arguments)
-    if failed and len(arguments.inputs) > 1:
-        _complain(f"{failed} of {len(arguments.inputs)} inputs could not be read")
+    if failed and n_inputs > 1:
+        _complain(f"{failed} of {n_inputs} inputs could not be read")
     return 1 if failed else 0
+
+
+def _list_files(inputs: Sequence[str]) -> tuple[list[Path], int]:
+    """Return the files that the inputs stand for, folders opened, and how many inputs failed."""
+    from gaia_redshift.readers.sources import iter_sources
+
+    paths: list[Path] = []
+    failed = 0
+    for name in inputs:
+        try:
+            paths += [path for path in iter_sources(name) if isinstance(path, Path)]
+        except InputError as error:
+            failed += 1
+            _complain(str(error))
+    return paths, failed
 
 
 def _deliver(table: Table, arguments: argparse.Namespace) -> None:
@@ -147,7 +174,7 @@ def _parse_keep(values: list[str] | None) -> list[str] | str | None:
     return "all" if "all" in names else names or None
 
 
-def _predict_file(path: str, model: Any, arguments: argparse.Namespace) -> Table:
+def _predict_file(path: Path, model: Any, arguments: argparse.Namespace) -> Table:
     """Predict one file, carrying the true redshifts along where it has them."""
     from gaia_redshift.pipeline import predict_table
 
@@ -174,24 +201,54 @@ def _predict_file(path: str, model: Any, arguments: argparse.Namespace) -> Table
 
 
 def _run_simulate(arguments: argparse.Namespace) -> int:
-    from gaia_redshift.simulate import simulate_blocks
-    from gaia_redshift.writers import SpectraWriter
-
     if arguments.n < 1:
         raise InputError(f"-n must be at least 1, not {arguments.n}")
-    blocks = simulate_blocks(
-        arguments.n,
-        seed=arguments.seed,
-        survey=arguments.survey,
-        correlations=not arguments.no_correlations,
-        progress=_show_progress(arguments),
-    )
+    galaxies = arguments.kind == "galaxy"
+    if not (arguments.output or arguments.report):
+        raise InputError("nothing to do: give -o FILE, --report DIR or both")
+    if not galaxies and (arguments.report or arguments.survey):
+        raise InputError(f"--report and --survey are for galaxies, not for --kind {arguments.kind}")
+    if arguments.noise_sources and not arguments.report:
+        raise InputError("--noise-sources goes with --report")
+    if arguments.output:
+        _write_simulated(arguments)
+    if arguments.report:
+        from gaia_redshift.simulate.report import report_simulation
+
+        report_simulation(
+            arguments.n,
+            arguments.seed,
+            arguments.survey or "sdss",
+            arguments.report,
+            noise_sources=arguments.noise_sources,
+            progress=_show_progress(arguments),
+        )
+        if not arguments.quiet:
+            print(f"report: {os.path.join(arguments.report, 'report.md')}")
+    return 0
+
+
+def _write_simulated(arguments: argparse.Namespace) -> None:
+    from gaia_redshift.simulate import simulate_blocks
+    from gaia_redshift.simulate.contaminants import simulate_contaminant_blocks
+    from gaia_redshift.writers import SpectraWriter
+
+    options: dict[str, Any] = {
+        "seed": arguments.seed,
+        "correlations": not arguments.no_correlations,
+        "progress": _show_progress(arguments),
+    }
+    if arguments.kind == "galaxy":
+        blocks = simulate_blocks(arguments.n, survey=arguments.survey or "sdss", **options)
+        what = "galaxies"
+    else:
+        blocks = simulate_contaminant_blocks(arguments.n, kind=arguments.kind, **options)
+        what = f"{arguments.kind}s"
     with SpectraWriter(arguments.output, overwrite=arguments.overwrite) as writer:
         for block in blocks:
             writer.write(block)
     if not arguments.quiet:
-        print(f"{arguments.n:,} simulated galaxies (not observed ones): {arguments.output}")
-    return 0
+        print(f"{arguments.n:,} simulated {what} (not observed ones): {arguments.output}")
 
 
 def _run_train(arguments: argparse.Namespace) -> int:

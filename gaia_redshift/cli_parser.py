@@ -37,6 +37,8 @@ code is 1."""
 _SIMULATE_EPILOG = """examples:
   gaia-redshift simulate -n 1000 --seed 1 -o galaxies.fits
   gaia-redshift simulate -n 100000 --seed 2 --survey flat --no-correlations -o flat.parquet
+  gaia-redshift simulate -n 500 --seed 3 --kind star -o stars.fits
+  gaia-redshift simulate -n 20000 --seed 1 --report report/
 
 The galaxies are simulated, not observed. The columns are those of the archive, with the true
 redshift in redshift_true; the same number, seed and survey give the same galaxies."""
@@ -101,8 +103,8 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="files of XP spectra: csv, ecsv, FITS, VOTable (each also .gz), zip of these as"
-        " DataLink delivers it, avro, Parquet, HDF5",
+        help="files of XP spectra, or folders of such: csv, ecsv, FITS, VOTable (each also .gz),"
+        " zip of these as DataLink delivers it, avro, Parquet, HDF5",
     )
     parser.add_argument(
         "-o",
@@ -134,17 +136,32 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of galaxies")
+    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of sources")
     parser.add_argument("--seed", type=int, required=True, metavar="S", help="random seed")
     parser.add_argument(
-        "--survey", choices=["sdss", "flat"], default="sdss", help="redshifts as SDSS's, or flat"
+        "--survey",
+        choices=["sdss", "flat"],
+        help="redshifts of galaxies as SDSS's (the default), or flat",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=["galaxy", "star", "quasar"],
+        default="galaxy",
+        help="stars and quasars have the brightness of galaxies",
     )
     parser.add_argument(
         "-o",
         "--output",
-        required=True,
         metavar="FILE",
         help="csv, ecsv, FITS, Parquet, ... in the archive's form, with the true redshifts",
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", help="write plots and numbers beside those of real galaxies"
+    )
+    parser.add_argument(
+        "--noise-sources",
+        metavar="FILE",
+        help="with --report: real spectra with errors and correlations to compare the noise with",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument(

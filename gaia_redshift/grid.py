@@ -5,8 +5,8 @@ The Unresolved Galaxy Classifier's vectors (Gaia DR3 documentation 11.3.13; Kira
 non-zero transmission", wavelength rising with the index in both bands, of which BP loses the first
 34 and last 6 and RP the first 4 and last 10. ESA's wavelength table could not be fetched here, so
 the end points below are ours. With 325-680 nm BP's first kept sample lies at 365.7 nm and with
-616-1050 nm RP's last at 995.8 nm, next to the 366-996 nm that the dissertation states. They stand
-only here, are recorded with every model, and a user may pass another table (`SamplingGrid`).
+616-1050 nm RP's last at 995.8 nm, next to the 366-996 nm that these vectors are said to span. They
+stand only here, are recorded with every model, and a user may pass another table (`SamplingGrid`).
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def read_grid(path: str | os.PathLike[str]) -> SamplingGrid:
     try:
         table = QTable.read(os.fspath(path))
     except Exception as error:
-        raise InputError(f"cannot read the wavelength table {os.fspath(path)}: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"cannot read the wavelength table {os.fspath(path)}: {reason}") from error
     columns = {}
     for band in ("bp", "rp"):
         for name in (band, f"{band}_wavelength"):

@@ -124,7 +124,8 @@ def predict_table(
     >>> table = predict_table("XP_CONTINUOUS_RAW.csv")  # doctest: +SKIP
     >>> table["source_id", "redshift_cnn", "flags_cnn"]  # doctest: +SKIP
     """
-    from gaia_redshift.readers import iter_spectra
+    from gaia_redshift.readers import iter_spectra, parse_keep
+    from gaia_redshift.sampling import sample_block, warn_of_unknown_sets
 
     if block_size < 1:
         raise InputError(f"block_size must be positive, not {block_size}")
@@ -132,8 +133,8 @@ def predict_table(
     chosen = _choose_grid(grid, loaded)
     errors = loaded.uses_errors if flux_errors is None else flux_errors
     results = _Results()
-    messages: dict[str, None] = {}
-    keep = [keep] if isinstance(keep, str) and keep != "all" else keep
+    unknown: list[str] = []
+    keep = parse_keep(keep)
     blocks: Iterable[XPSpectra] = iter_spectra(
         sources,
         block_size=block_size,
@@ -144,13 +145,12 @@ def predict_table(
     )
     for block in blocks:
         wanted = replace(block, columns=select_columns(block.columns, keep))
-        vectors, said = _sample(wanted, chosen, errors)
-        messages.update(said)
+        vectors, unknown_here = sample_block(wanted, grid=chosen, errors=errors)
+        unknown += unknown_here
         _predict(vectors, loaded, results, progress=False)
     if not sum(map(len, results.source_id)):
         raise InputError("the input holds no spectra")
-    for message in messages:
-        warnings.warn(message, GaiaRedshiftWarning, stacklevel=3)
+    warn_of_unknown_sets(unknown, stacklevel=4)
     return _assemble(results, loaded, chosen)
 
 
@@ -194,6 +194,8 @@ def predict_redshift(
     ModelError
         If the model cannot be loaded.
     """
+    from gaia_redshift.readers import parse_keep
+
     loaded = load_for_prediction(model)
     if isinstance(vectors, FluxVectors):
         if flux_error is not None or source_id is not None:
@@ -205,7 +207,7 @@ def predict_redshift(
     checked = replace(
         checked,
         quality=check_vectors(checked, loaded.uses_errors),
-        columns=select_columns(checked.columns, keep),
+        columns=select_columns(checked.columns, parse_keep(keep)),
     )
     results = _Results()
     _predict(checked, loaded, results, progress=progress)
@@ -276,19 +278,6 @@ def _choose_grid(grid: Any, model: Model) -> SamplingGrid:
             stacklevel=4,
         )
     return grid
-
-
-def _sample(
-    spectra: XPSpectra, grid: SamplingGrid, errors: bool
-) -> tuple[FluxVectors, dict[str, None]]:
-    """Sample a block; return its warnings apart, so that each is given once and not per block."""
-    from gaia_redshift.sampling import sample_spectra
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        vectors = sample_spectra(spectra, grid=grid, errors=errors)
-    said = {str(w.message): None for w in caught if issubclass(w.category, GaiaRedshiftWarning)}
-    return vectors, said
 
 
 def _predict(vectors: FluxVectors, model: Model, results: _Results, progress: bool) -> None:

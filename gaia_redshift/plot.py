@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from matplotlib.axes import Axes
 
-__all__ = ["plot_predictions", "save_plot"]
+__all__ = ["check_plot", "plot_predictions", "save_plot"]
 
 CROWDED = 3000
 """Above so many galaxies their density is drawn instead of points."""
@@ -82,6 +83,24 @@ def plot_predictions(
     return ax
 
 
+@preserve_settings()
+def check_plot(path: str | os.PathLike[str]) -> None:
+    """Find out, before any work, whether `save_plot` can write there.
+
+    Raises
+    ------
+    InputError
+        If the ending is not one of pictures, or there is no such folder.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    target = Path(path)
+    if target.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise InputError(f"cannot write the plot {target}: end its name in .png, .pdf or .svg")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write the plot {target}: there is no folder {target.parent}")
+
+
 def save_plot(ax: Axes, path: str | os.PathLike[str]) -> None:
     """Save the figure that axes belong to, by the ending of its name (.png, .pdf, .svg).
 
@@ -90,6 +109,7 @@ def save_plot(ax: Axes, path: str | os.PathLike[str]) -> None:
     InputError
         If it cannot be written.
     """
+    check_plot(path)
     figure: Any = ax.figure
     try:
         figure.savefig(path, dpi=150)

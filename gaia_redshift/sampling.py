@@ -30,12 +30,20 @@ from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, N_FLUX, SamplingGrid
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra, n_correlations
 
-__all__ = ["BasisSet", "register_basis_set", "sample_spectra", "sample_wavelengths"]
+__all__ = [
+    "BasisSet",
+    "register_basis_set",
+    "sample_block",
+    "sample_spectra",
+    "sample_wavelengths",
+    "warn_of_unknown_sets",
+]
 
 logger = logging.getLogger(__name__)
 
 ERROR_BLOCK = 256
 """Sources whose covariances are worked on at once: they then fit in a processor's cache."""
+NO_ERROR = int(QualityFlag.NO_FLUX_ERROR)
 CORRELATION_SLACK = 1e-4
 """How far beyond 1 a correlation may lie: the archive stores them with 32 bits."""
 
@@ -86,6 +94,27 @@ def sample_spectra(
             f"sample_spectra takes XPSpectra, not {type(spectra).__name__}: call read_spectra"
             " first, or predict_table for everything at once"
         )
+    vectors, unknown = sample_block(spectra, grid=grid, errors=errors, progress=progress)
+    warn_of_unknown_sets(unknown, stacklevel=4)
+    return vectors
+
+
+def sample_block(
+    spectra: XPSpectra, *, grid: SamplingGrid, errors: bool, progress: bool = False
+) -> tuple[FluxVectors, list[str]]:
+    """Do the work of `sample_spectra`, but return the unknown sets of bases instead of warning.
+
+    Parameters
+    ----------
+    spectra, grid, errors, progress
+        As for `sample_spectra`.
+
+    Returns
+    -------
+    vectors : FluxVectors
+    unknown : list of str
+        A description of each set of bases that nobody knows, for `warn_of_unknown_sets`.
+    """
     n = len(spectra)
     quality = spectra.flags.astype(np.int32)  # a copy
     flux = np.full((n, N_FLUX), np.nan)
@@ -96,7 +125,8 @@ def sample_spectra(
         (spectra.rp, QualityFlag.MISSING_RP),
     ):
         quality[band.n_coefficients == 0] |= flag
-    for basis_set, members in _group_by_basis_set(spectra, quality):
+    groups, unknown = _group_by_basis_set(spectra, quality)
+    for basis_set, members in groups:
         rows = members[_finite_coefficients(spectra, members, basis_set, quality)]
         matrices = compute_design_matrices(grid, basis_set)
         with np.errstate(over="ignore", invalid="ignore"):  # found by the sum below
@@ -106,6 +136,8 @@ def sample_spectra(
             tables = _product_tables(grid, basis_set)
             for chosen in _split(rows, progress):
                 flux_error[chosen], found = _sample_flux_errors(spectra, chosen, tables)
+                # The reader drops unusable errors: they are then bad, not absent.
+                found[(quality[chosen] & QualityFlag.BAD_FLUX_ERROR) != 0] &= ~NO_ERROR
                 quality[chosen] |= found
 
     total = np.zeros(n)
@@ -118,9 +150,9 @@ def sample_spectra(
     flux[fatal] = np.nan
     if flux_error is not None:
         flux_error[fatal] = np.nan
-        if np.all((quality & QualityFlag.NO_FLUX_ERROR) | fatal):
+        if np.isnan(flux_error).all():
             flux_error = None
-    return FluxVectors(
+    vectors = FluxVectors(
         source_id=spectra.source_id,
         flux=flux,
         flux_error=flux_error,
@@ -129,12 +161,28 @@ def sample_spectra(
         columns=spectra.columns,
         meta={**spectra.meta, **({"release": spectra.release} if spectra.release else {})},
     )
+    return vectors, unknown
+
+
+def warn_of_unknown_sets(unknown: Iterable[str], stacklevel: int) -> None:
+    """Give one warning that names the sets of bases without a redshift, if there are any."""
+    named = "; ".join(dict.fromkeys(unknown))
+    if named:
+        warnings.warn(
+            "no redshift for sources on a set of bases that this version does not know:"
+            f" {named} (a newer GaiaXPy or register_basis_set can add it)",
+            GaiaRedshiftWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def _group_by_basis_set(
     spectra: XPSpectra, quality: NDArray[np.int32]
-) -> list[tuple[BasisSet, NDArray[np.intp]]]:
-    """Find each row's set of bases, flagging rows that have none or do not fit theirs."""
+) -> tuple[list[tuple[BasisSet, NDArray[np.intp]]], list[str]]:
+    """Find each row's set of bases, flagging rows that have none or do not fit theirs.
+
+    Returns the known sets with their rows, and the unknown ones in words.
+    """
     rows = np.flatnonzero((quality & FATAL) == 0)
     keys = np.stack(
         [
@@ -164,14 +212,8 @@ def _group_by_basis_set(
             )
         else:
             members.setdefault(basis_set, []).append(chosen)
-    if unknown:
-        warnings.warn(
-            "no redshift for sources on a set of bases that this version does not know:"
-            f" {'; '.join(unknown)} (a newer GaiaXPy or register_basis_set can add it)",
-            GaiaRedshiftWarning,
-            stacklevel=4,
-        )
-    return [(basis_set, np.sort(np.concatenate(parts))) for basis_set, parts in members.items()]
+    known = [(basis_set, np.sort(np.concatenate(parts))) for basis_set, parts in members.items()]
+    return known, unknown
 
 
 def _finite_coefficients(

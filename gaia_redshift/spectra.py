@@ -18,6 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["BandSpectra", "FluxVectors", "XPSpectra"]
 
 
+Rows = int | np.integer[Any] | slice | NDArray[Any] | Sequence[int]
+"""What picks rows; a single number gives one row, not none."""
+
+
+def _pick(rows: Rows) -> slice | NDArray[Any]:
+    if isinstance(rows, slice):
+        return rows
+    picked = np.atleast_1d(np.asarray(rows))
+    return picked if picked.size else picked.astype(np.intp)
+
+
+def _as_source_ids(values: Any) -> NDArray[np.int64]:
+    ids = np.atleast_1d(np.asarray(values))
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise InputError(f"source_id must be integers (int64), not {ids.dtype}: floats lose digits")
+    return ids.astype(np.int64)
+
+
 def n_correlations(n_coefficients: int) -> int:
     """Length of the column-ordered upper triangle for so many coefficients."""
     return n_coefficients * (n_coefficients - 1) // 2
@@ -74,7 +92,8 @@ class BandSpectra:
     def __len__(self) -> int:
         return len(self.coefficients)
 
-    def __getitem__(self, rows: Any) -> BandSpectra:
+    def __getitem__(self, rows: Rows) -> BandSpectra:
+        rows = _pick(rows)
         return BandSpectra(
             coefficients=self.coefficients[rows],
             errors=None if self.errors is None else self.errors[rows],
@@ -156,12 +175,8 @@ class XPSpectra:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        source_id = np.atleast_1d(np.asarray(self.source_id))
-        if source_id.dtype.kind not in "iu" and source_id.size:
-            raise InputError(
-                f"source_id must be integers (int64), not {source_id.dtype}: floats lose digits"
-            )
-        object.__setattr__(self, "source_id", source_id.astype(np.int64))
+        source_id = _as_source_ids(self.source_id)
+        object.__setattr__(self, "source_id", source_id)
         n = len(source_id)
         if self.flags is None:
             object.__setattr__(self, "flags", np.zeros(n, dtype=np.int32))
@@ -175,8 +190,8 @@ class XPSpectra:
     def __len__(self) -> int:
         return len(self.source_id)
 
-    def __getitem__(self, rows: slice | NDArray[Any] | Sequence[int]) -> XPSpectra:
-        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+    def __getitem__(self, rows: Rows) -> XPSpectra:
+        rows = _pick(rows)
         return XPSpectra(
             source_id=self.source_id[rows],
             bp=self.bp[rows],
@@ -217,7 +232,9 @@ class XPSpectra:
             return parts[0]
         columns = None
         if any(part.columns is not None for part in parts):
-            from astropy.table import Table, vstack
+            from astropy.table import Table
+
+            from gaia_redshift.table import stack_tables
 
             tables = [
                 part.columns
@@ -225,7 +242,7 @@ class XPSpectra:
                 else Table({"_row": np.zeros(len(part), dtype=np.int8)})
                 for part in parts
             ]
-            columns = vstack(tables, join_type="outer", metadata_conflicts="silent")
+            columns = stack_tables(tables)
             if "_row" in columns.colnames:
                 columns.remove_column("_row")
                 if not columns.colnames:
@@ -285,7 +302,7 @@ class FluxVectors:
             )
         n = len(flux)
         object.__setattr__(self, "flux", flux)
-        object.__setattr__(self, "source_id", np.asarray(self.source_id, dtype=np.int64))
+        object.__setattr__(self, "source_id", _as_source_ids(self.source_id))
         if self.quality is None:
             object.__setattr__(self, "quality", np.zeros(n, dtype=np.int32))
         if self.flux_error is not None and np.shape(self.flux_error) != flux.shape:
@@ -300,8 +317,8 @@ class FluxVectors:
     def __len__(self) -> int:
         return len(self.flux)
 
-    def __getitem__(self, rows: slice | NDArray[Any] | Sequence[int]) -> FluxVectors:
-        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+    def __getitem__(self, rows: Rows) -> FluxVectors:
+        rows = _pick(rows)
         return FluxVectors(
             source_id=self.source_id[rows],
             flux=self.flux[rows],

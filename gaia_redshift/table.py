@@ -162,17 +162,17 @@ def describe_provenance(
 
 
 def select_columns(columns: Table | None, keep: str | Sequence[str] | None) -> Table | None:
-    """Return the columns to keep; None if there are none.
+    """Return the columns to keep (names, each once, or "all"); None if there are none.
 
     Raises
     ------
     InputError
         If a column is not there.
     """
-    have = [] if columns is None else [name for name in columns.colnames if name != "_row"]
+    have = [] if columns is None else columns.colnames
     if keep is None or (not have and keep == "all"):
         return None
-    names = have if keep == "all" else [keep] if isinstance(keep, str) else list(keep)
+    names = have if keep == "all" else list(keep)
     for name in names:
         if name not in have and name != "source_id":
             raise InputError(f"no column '{name}' to keep; there are: {', '.join(have) or 'none'}")

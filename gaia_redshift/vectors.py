@@ -39,18 +39,12 @@ def make_vectors(
     """
     fluxes = _to_matrix(flux, "fluxes")
     errors = None if flux_error is None else _to_matrix(flux_error, "flux errors")
-    if source_id is None:
-        ids = np.arange(len(fluxes))
-    else:
-        ids = np.atleast_1d(np.asarray(source_id))
-        if ids.dtype.kind not in "iu" and ids.size:
-            raise InputError(
-                f"source_id must be integers (int64), not {ids.dtype}: floats lose digits"
-            )
+    ids: Any = np.arange(len(fluxes)) if source_id is None else source_id
     return FluxVectors(source_id=ids, flux=fluxes, flux_error=errors, grid=grid)
 
 
 def _to_matrix(values: Any, what: str) -> NDArray[np.float64]:
+    values = _without_unit(values, what)
     try:
         masked = np.ma.asarray(values, dtype=np.float64)
         matrix = np.atleast_2d(np.ma.filled(masked, np.nan))
@@ -62,6 +56,21 @@ def _to_matrix(values: Any, what: str) -> NDArray[np.float64]:
     if matrix.ndim != 2 or matrix.shape[1] != N_FLUX:
         raise InputError(f"{what} must have shape (n, {N_FLUX}), not {np.shape(values)}")
     return matrix
+
+
+def _without_unit(values: Any, what: str) -> Any:
+    """Take electrons per second (or bare counts per second) of a quantity, refuse other units."""
+    if getattr(values, "unit", None) is None or not hasattr(values, "to_value"):
+        return values
+    from astropy import units
+
+    for unit in (units.electron / units.s, 1 / units.s, units.dimensionless_unscaled):
+        if values.unit.is_equivalent(unit):
+            return values.to_value(unit)
+    raise InputError(
+        f"{what} have the unit {values.unit}; those of internal spectra are needed, in electrons"
+        " per second and sample (sample_spectra makes them from coefficients)"
+    )
 
 
 def check_vectors(vectors: FluxVectors, uses_errors: bool) -> NDArray[np.int32]:

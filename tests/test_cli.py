@@ -283,3 +283,22 @@ def test_train_hands_its_arguments_on(capsys, monkeypatch):
     assert (got.simulate, got.seed, got.epochs, got.batch_size) == (100, 3, 2, 8)
     assert (got.name, got.output, got.resume, got.data) == ("mine", "mine", True, None)
     assert (got.survey, got.network) == ("sdss", "kiraleos2023")
+
+
+def test_a_bad_file_in_a_folder_does_not_stop_the_others(folder, capsys):
+    (folder / "spectra").mkdir()
+    write_spectra("spectra/a.parquet")
+    (folder / "spectra/b.csv").write_text("ra,dec\n1,2\n")
+    assert main(["predict", "spectra", "-o", "z.ecsv"]) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert "b.csv" in err[0]
+    assert "1 of 2 inputs" in err[1]
+    assert len(read_table("z.ecsv")) == 4
+
+
+@pytest.mark.parametrize("plot", ["z.nonsense", "z", "no/folder.png"])
+def test_a_plot_that_cannot_be_written_is_refused_before_the_work(folder, capsys, plot):
+    write_spectra("a.parquet")
+    assert main(["predict", "a.parquet", "-o", "z.ecsv", "--plot", plot]) == 1
+    assert "cannot write the plot" in capsys.readouterr().err
+    assert not (folder / "z.ecsv").exists()

@@ -1,7 +1,10 @@
 """What importing the package costs, and what its namespace shows."""
 
+import signal
 import subprocess
 import sys
+import threading
+import warnings
 
 import pytest
 
@@ -91,3 +94,49 @@ def test_python_dash_m_is_the_command():
     done = run_python("-m", "gaia_redshift", "--version")
     assert done.returncode == 0
     assert done.stdout.strip() == f"gaia-redshift {gaia_redshift.__version__}"
+
+
+def test_overlapping_threads_leave_no_filter_behind():
+    from gaia_redshift._quiet import preserve_settings
+
+    inside, leave = threading.Event(), threading.Event()
+
+    def work():
+        with preserve_settings():
+            inside.set()
+            leave.wait(10)
+
+    before = list(warnings.filters)
+    with preserve_settings():
+        warnings.simplefilter("ignore")
+        thread = threading.Thread(target=work)
+        thread.start()
+        inside.wait(10)
+    leave.set()
+    thread.join()
+    assert warnings.filters == before
+
+
+def test_an_interruption_waits_for_an_import():
+    from gaia_redshift._quiet import defer_interrupt
+
+    done = []
+
+    def run():
+        with defer_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            done.append("import")
+
+    # A shell's background jobs start with Ctrl-C ignored: set what an interactive one has.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert done == ["import"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_completion_offers_the_public_names_alone():
+    assert dir(gaia_redshift) == sorted(gaia_redshift.__all__)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from astropy import units
 from astropy.table import Table
 
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
@@ -353,3 +354,20 @@ def test_a_real_source_without_bp_is_masked_and_said_so():
     missing = [words == ["missing_bp"] for words in decode_flags(table["flags_cnn"])]
     assert sum(missing) == 1
     assert table["redshift_cnn"].mask.tolist() == missing
+
+
+def test_quantities_are_taken_in_electrons_per_second_alone():
+    fluxes = np.ones((2, 186))
+    table = predict_redshift(fluxes * 60 * units.electron / units.min, model=FakeModel())
+    bare = predict_redshift(fluxes, model=FakeModel())
+    assert np.allclose(table["redshift_cnn"], bare["redshift_cnn"])
+    with pytest.raises(InputError, match="electrons per second"):
+        predict_redshift(fluxes * units.W / units.m**2 / units.nm, model=FakeModel())
+
+
+def test_a_warning_points_at_the_callers_line():
+    columns = make_columns(2) | {"bp_basis_function_id": np.array([901, 902])}
+    with pytest.warns(GaiaRedshiftWarning, match="basis ids 901 and 57.*902 and 57") as caught:
+        predict_table(columns, model=FakeModel(), block_size=1)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__

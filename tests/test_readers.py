@@ -8,6 +8,7 @@ import gzip
 import importlib.util
 import subprocess
 import sys
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from astropy.table import MaskedColumn, QTable, Table
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers import flag_duplicates, iter_spectra, read_spectra
-from gaia_redshift.spectra import BandSpectra, XPSpectra
+from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
 from gaia_redshift.writers import write_spectra
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -796,6 +797,8 @@ def test_pickled_objects_are_not_read(spectra, tmp_path):
         (None, "NoneType cannot be read; give a file"),
         (3.5, "float cannot be read"),
         ([None], "NoneType cannot be read"),
+        (iter([]), "no sources given"),
+        (FluxVectors(np.array([1]), np.ones((1, 186))), "give them to predict_redshift"),
         ({"source_id": [1]}, "no BP/RP coefficient columns"),
         ({"source_id": [1, 2], "bp_coefficients": [[1.0, 2.0]]}, "has 1 rows, 'source_id' has 2"),
     ],
@@ -1038,3 +1041,52 @@ def test_genuine_zips_of_the_archive():
         np.testing.assert_allclose(found.bp.errors, read[0].bp.errors, rtol=1e-6)
         np.testing.assert_allclose(found.bp.correlations, read[0].bp.correlations, atol=1e-7)
     assert read[0].bp.coefficients[0, 0] == 3325.743093963916  # from the csv member, by eye
+
+
+def test_paths_may_come_from_an_iterator_an_array_or_a_series(tmp_path):
+    names = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for i, name in enumerate(names):
+        name.write_text(f'source_id,bp_coefficients,rp_coefficients\n{i},"(1,2)","(3,4)"\n')
+    texts = [str(name) for name in names]
+    several = (iter(sorted(tmp_path.glob("*.csv"))), map(str, names), np.array(texts))
+    for sources in (*several, pd.Series(texts), (name for name in names)):
+        assert read_spectra(sources).source_id.tolist() == [0, 1]
+    with names[0].open("rb") as file, pytest.raises(InputError, match="cannot be read; give"):
+        read_spectra(file)
+
+
+def test_columns_to_keep_are_names_and_each_is_kept_once():
+    table = {"source_id": [1], "bp_coefficients": [[1.0, 2.0]], "rp_coefficients": [[1.0, 2.0]]}
+    table["ra"] = [10.0]
+    assert read_spectra(table, keep=["ra", "ra"]).columns.colnames == ["ra"]
+    for wrong in (3, [3], [None]):
+        with pytest.raises(InputError, match="keep takes a column's name"):
+            read_spectra(table, keep=wrong)
+
+
+def test_joining_leaves_the_columns_of_the_given_spectra_alone():
+    table = {"source_id": [1], "bp_coefficients": [[1.0, 2.0]], "rp_coefficients": [[1.0, 2.0]]}
+    first = read_spectra(table | {"note": [7]}, keep="note")
+    joined = read_spectra([first, table | {"note": ["text"]}], keep="note")
+    assert joined.columns["note"].tolist() == ["7", "text"]
+    assert first.columns["note"].dtype.kind == "i"
+
+
+def test_a_damaged_fits_header_is_one_error_without_warnings(tmp_path):
+    columns = {"source_id": [1], "bp_coefficients": [[1.0, 2.0]], "rp_coefficients": [[1.0, 2.0]]}
+    write_spectra(read_spectra(columns), tmp_path / "a.fits")
+    data = bytearray((tmp_path / "a.fits").read_bytes())
+    where = data.index(b"TTYPE2  = ")
+    data[where + 12] = 0xE4
+    (tmp_path / "a.fits").write_bytes(bytes(data[:-100]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="cut short"):
+            read_spectra(tmp_path / "a.fits")
+
+
+def test_a_file_without_a_header_is_not_printed_whole(tmp_path):
+    (tmp_path / "a.csv").write_text(f'1,"({",".join(["1.23456789"] * 500)})","(3,4)"\n')
+    with pytest.raises(InputError, match="no source_id column") as caught:
+        read_spectra(tmp_path / "a.csv")
+    assert len(str(caught.value)) < 500

@@ -21,8 +21,9 @@ from gaia_redshift.bases import (
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag, decode_flags
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
+from gaia_redshift.readers import read_spectra
 from gaia_redshift.sampling import sample_spectra
-from gaia_redshift.spectra import BandSpectra, XPSpectra
+from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real spectra are not here")
@@ -428,3 +429,30 @@ def test_settings_of_the_process_are_left_alone():
     sample_wavelengths(SamplingGrid(bp=(326.0, 680.0)))
     assert warnings.filters == filters
     assert np.get_printoptions() == options
+
+
+def test_errors_that_the_reader_refused_are_bad_and_not_absent():
+    spectra = make_spectra(2)
+    errors = spectra.bp.errors.copy()
+    errors[0] = -1
+    columns = {"source_id": spectra.source_id}
+    for name, band in (("bp", spectra.bp), ("rp", spectra.rp)):
+        columns[f"{name}_coefficients"] = band.coefficients
+        columns[f"{name}_coefficient_errors"] = band.errors
+        columns[f"{name}_coefficient_correlations"] = band.correlations
+    columns["bp_coefficient_errors"] = errors
+    vectors = sample_spectra(read_spectra(columns))
+    assert vectors.quality.tolist() == [QualityFlag.BAD_FLUX_ERROR, 0]
+    assert np.isnan(vectors.flux_error[0]).all()
+    assert np.isfinite(vectors.flux_error[1]).all()
+
+
+def test_one_row_can_be_taken_by_its_number():
+    spectra = make_spectra(3)
+    vectors = sample_spectra(spectra)
+    assert spectra[1].source_id.tolist() == spectra.source_id[1:2].tolist()
+    assert np.array_equal(vectors[-1].flux, vectors.flux[2:])
+    assert len(spectra[[]]) == 0
+    assert [len(one) for one in spectra] == [1, 1, 1]
+    with pytest.raises(InputError, match="floats lose digits"):
+        FluxVectors(vectors.source_id.astype(float), vectors.flux)

@@ -172,3 +172,15 @@ def test_text_columns_of_objects_and_an_empty_table(tmp_path):
         assert [str(v) for v in np.ma.filled(np.ma.asarray(back["kind"]), "")] == ["a", "", "ccc"]
         write_table(table[:0], tmp_path / name, overwrite=True)
         assert len(read_table(tmp_path / name)) == 0
+
+
+@pytest.mark.parametrize("name", ["t.ecsv", "t.fits", "t.vot", "t.parquet", "t.h5"])
+def test_masked_texts_and_booleans_stay_masked(tmp_path, name):
+    table = build_table([1, 2, 3], [0.1, 0.2, 0.3], [0, 0, 0])
+    table["text"] = MaskedColumn(["a", "b", "c"], mask=[True, False, False])
+    table["yes"] = MaskedColumn([True, True, False], mask=[True, False, False])
+    write_table(table, tmp_path / name)
+    again = read_table(tmp_path / name)
+    assert again["text"].tolist() == [None, "b", "c"]
+    assert again["yes"].tolist() == [None, True, False]
+    assert again["yes"].dtype == bool

@@ -217,6 +217,10 @@ def test_simulated_galaxies_and_spectra_give_the_same_vectors(tmp_path):
     expected = sample_spectra(spectra, errors=False)
     np.testing.assert_allclose(drawn.flux, expected.flux, rtol=1e-6)
     assert drawn.source_id.tolist() == expected.source_id.tolist()
+    (tmp_path / "c").mkdir()
+    parts = (spectra[start : start + 10] for start in (0, 10, 20))
+    streamed = collect_vectors(parts, tmp_path / "c", truth="redshift_true", grid=grid)
+    assert np.array_equal(streamed.flux, given.flux)
     with pytest.raises(InputError, match="no column 'z_spec'"):
         collect_vectors(spectra, tmp_path, truth="z_spec", grid=grid)
 

@@ -1,8 +1,8 @@
 """The directive ``command``: command lines that readers see and the doctest builder runs.
 
 Lines that begin with ``$ gaia-redshift`` are run in this process and must exit with 0, or with the
-number that ``:exit:`` gives. Other lines are what the last command prints, with ``...`` for what
-varies. ``:norun:`` shows only.
+number that ``:exit:`` gives. Other lines, if there are any, are what all commands of the block
+print, with ``...`` for what varies or is left out. ``:norun:`` shows only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ for arguments in {commands!r}:
         code = main(arguments)
     if code != {code}:
         print(f"{{arguments}} exited with {{code}}")
-{show}"""
+    {show}
+"""
 
 
 class CommandExample(SphinxDirective):
@@ -49,7 +50,7 @@ class CommandExample(SphinxDirective):
         code = _RUN.format(
             commands=commands,
             code=self.options.get("exit", 0),
-            show="print(printed.getvalue())" if output else "",
+            show="print(printed.getvalue())" if output else "pass",
         )
         tests: list[nodes.Node] = [self._comment(code, "testcode")]
         if output:

@@ -89,7 +89,7 @@ class ProvenanceList(SphinxDirective):
         """Return the table."""
         from gaia_redshift.grid import DEFAULT_GRID
         from gaia_redshift.table import describe_provenance
-        from gaia_redshift.table_files import FITS_CARDS
+        from gaia_redshift.table_formats import FITS_CARDS
 
         words = dict.fromkeys(("model_name", "model_version", "model_sha256", "trained_on"), "")
         found = describe_provenance(**words, grid=DEFAULT_GRID, inputs=["file"])
@@ -112,37 +112,44 @@ class TruthTable(SphinxDirective):
 
 
 class SurveyTable(SphinxDirective):
-    """The parameters of the simulated survey, as the package ships them."""
+    """The parameters of the simulated survey, as the package ships them: two tables."""
 
     def run(self) -> list[nodes.Node]:
-        """Return the table."""
+        """Return a table of what varies with redshift and one of the other parameters."""
         from importlib.resources import files
 
         path = files("gaia_redshift") / "data" / "simulate" / "survey.json"
-        rows: list[list[Cell]] = []
+        content = json.loads(path.read_text(encoding="utf-8"))
+        knots = content.pop("redshift_knots")["value"]
+        varying: list[list[Cell]] = []
+        fixed: list[list[Cell]] = []
 
-        def add(name: str, node: dict[str, Any]) -> None:
-            if "value" in node:
-                rows.append([code(name), node["meaning"], self._show(node["value"])])
+        def add(node: dict[str, Any]) -> None:
+            if "value" not in node:
+                for part in node.values():
+                    if isinstance(part, dict):
+                        add(part)
                 return
-            for key, part in node.items():
-                if isinstance(part, dict):
-                    add(f"{name}.{key}" if name else key, part)
+            value, meaning = (
+                node["value"],
+                node["meaning"].replace(" at the knots", "").rstrip(", "),
+            )
+            named = value if isinstance(value, dict) else {"": value}
+            for name, part in named.items():
+                text = f"{meaning}: {name}" if name else meaning
+                if isinstance(part, list) and len(part) == len(knots):
+                    varying.append([name or meaning, *(f"{v:g}" for v in part)])
+                else:
+                    shown = ", ".join(
+                        map("{:g}".format, part if isinstance(part, list) else [part])
+                    )
+                    fixed.append([text, shown])
 
-        add("", json.loads(path.read_text(encoding="utf-8")))
-        return [make_table(["parameter", "meaning", "value"], rows)]
-
-    def _show(self, value: Any) -> Cell:
-        if isinstance(value, dict):
-            lines = nodes.line_block()
-            for key, part in value.items():
-                lines += nodes.line("", f"{key}: {self._write(part)}")
-            return lines
-        return self._write(value)
-
-    @staticmethod
-    def _write(value: Any) -> str:
-        return ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else f"{value:g}"
+        add(content)
+        return [
+            make_table(["at redshift", *(f"{z:g}" for z in knots)], varying),
+            make_table(["parameter", "value"], fixed),
+        ]
 
 
 class BasisSetsTable(SphinxDirective):
@@ -185,7 +192,9 @@ class CommandReference(SphinxDirective):
 
     def _describe(self, parser: argparse.ArgumentParser) -> list[nodes.Node]:
         found: list[nodes.Node] = [nodes.paragraph(text=parser.description or "")]
-        usage = parser.format_usage().removeprefix("usage: ").rstrip()
+        formatter = argparse.HelpFormatter(parser.prog, width=66)  # whatever the terminal's width
+        formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, "")
+        usage = formatter.format_help().strip()
         found.append(nodes.literal_block(usage, usage, language="text"))
         rows = [[code(_name(a)), self._meaning(a)] for a in parser._actions]
         found.append(make_table(["argument", "meaning"], rows))

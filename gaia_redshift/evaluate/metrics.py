@@ -23,11 +23,11 @@ def compute_metrics(z_pred: ArrayLike, z_true: ArrayLike) -> dict[str, Any]:
     Returns
     -------
     dict
-        With dz = (z_pred - z_true) / (1 + z_true):
-        ``n`` pairs compared, ``bias`` = mean dz, ``sigma_nmad`` = 1.4826 median |dz - median dz|
-        (Ilbert et al. 2006; Brammer et al. 2008), ``mae`` = mean |z_pred - z_true| (not divided by
-        1 + z, as in Kiraleos 2023), ``outliers_05`` and ``outliers_15``, the fractions with
-        |dz| > 0.05 and > 0.15. NaN where n is 0.
+        With ``dz = (z_pred - z_true) / (1 + z_true)``: ``n`` pairs compared, ``bias`` = mean dz,
+        ``sigma_nmad`` = ``1.4826 median |dz - median dz|`` (Ilbert et al. 2006; Brammer et al.
+        2008), ``mae`` = mean ``|z_pred - z_true|`` (not divided by 1 + z, as in Kiraleos 2023),
+        ``outliers_05`` and ``outliers_15``, the fractions with ``|dz|`` > 0.05 and > 0.15. NaN
+        where n is 0.
 
     Raises
     ------

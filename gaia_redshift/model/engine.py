@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._quiet import defer_interrupt, preserve_settings
 from gaia_redshift.errors import ModelError
 
 __all__ = ["ENGINES", "Engine", "KerasEngine", "import_keras"]
@@ -71,7 +71,7 @@ def import_keras() -> Any:
             # Read once, when TensorFlow's library is loaded; a user's own settings win.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-            with preserve_settings(), _without_start_up_lines():
+            with preserve_settings(), defer_interrupt(), _without_start_up_lines():
                 importlib.import_module("keras")
     return sys.modules["keras"]
 

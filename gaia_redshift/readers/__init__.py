@@ -7,6 +7,7 @@ blocks of columns), ``columns`` (which column is what), ``arrays`` (array column
 """
 
 from gaia_redshift.readers.bands import flag_duplicates
+from gaia_redshift.readers.columns import parse_keep
 from gaia_redshift.readers.reading import iter_spectra, read_spectra
 
-__all__ = ["flag_duplicates", "iter_spectra", "read_spectra"]
+__all__ = ["flag_duplicates", "iter_spectra", "parse_keep", "read_spectra"]

@@ -57,22 +57,12 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
         raw = content.read()
         buffer = np.frombuffer(raw, dtype=np.uint8)
         opened = io.BytesIO(raw)
-    with warnings.catch_warnings():
-        # A file that is cut short warns here and is refused below; odd units are kept as text.
-        warnings.simplefilter("ignore")
+    # A file that is cut short warns here and is refused below; odd units are kept as text.
+    with warnings.catch_warnings(action="ignore"):
         hdus = fits.open(opened, memmap=content.path is not None, ignore_missing_simple=True)
     with hdus:
-        tables = []
-        for hdu in hdus:
-            if isinstance(hdu, fits.BinTableHDU):
-                span = hdu.fileinfo()
-                if span["datLoc"] + hdu.header["NAXIS1"] * hdu.header["NAXIS2"] + hdu.header.get(
-                    "PCOUNT", 0
-                ) > len(buffer):
-                    raise InputError(
-                        f"{content.label}: the FITS file is cut short ({len(buffer)} bytes)"
-                    )
-                tables.append((hdu, hdu.columns.names))
+        with warnings.catch_warnings(action="ignore"):  # headers are read on the way
+            tables = _list_fits_tables(hdus, len(buffer), content.label)
         empty = True
         for hdu, layout in choose_layouts(tables, options, content.label):
             infos = {c.name: _fits_info(hdu.header, i) for i, c in enumerate(hdu.columns, 1)}
@@ -86,6 +76,20 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                 yield Block(columns, layout, content.label, content.source, start + 1, infos)
         if empty:
             raise InputError(f"{content.label}: holds no sources (a table without rows)")
+
+
+def _list_fits_tables(hdus: Any, size: int, label: str) -> list[tuple[Any, list[str]]]:
+    from astropy.io import fits
+
+    tables = []
+    for hdu in hdus:
+        if isinstance(hdu, fits.BinTableHDU):
+            header = hdu.header
+            length = header["NAXIS1"] * header["NAXIS2"] + header.get("PCOUNT", 0)
+            if hdu.fileinfo()["datLoc"] + length > size:
+                raise InputError(f"{label}: the FITS file is cut short ({size} bytes)")
+            tables.append((hdu, hdu.columns.names))
+    return tables
 
 
 def _fits_info(header: Any, number: int) -> ColumnInfo:

@@ -21,6 +21,7 @@ __all__ = [
     "find_layout",
     "from_arrow",
     "list_names",
+    "parse_keep",
     "to_numbers",
     "to_source_ids",
 ]
@@ -121,10 +122,30 @@ class Block:
         return len(self.columns[self.layout.source_id])
 
 
+def parse_keep(keep: Any) -> str | tuple[str, ...] | None:
+    """Return the names of columns to keep, each once; "all" and None as they are.
+
+    Raises
+    ------
+    InputError
+        If it is something else than a name or names.
+    """
+    if keep is None or (isinstance(keep, str) and keep == "all"):
+        return keep
+    names = (keep,) if isinstance(keep, str) else keep
+    try:
+        if all(isinstance(name, str) for name in names):
+            return tuple(dict.fromkeys(names))
+    except TypeError:  # nothing that could be gone through
+        pass
+    raise InputError(f"keep takes a column's name, a list of names or 'all', not {keep!r:.80}")
+
+
 def list_names(names: Iterable[str]) -> str:
     """Return the first names, for a message."""
     names = list(names)
-    shown = ", ".join(names[:_SHOWN])
+    # Cut short: in a file without a header the "names" are its first row, arrays and all.
+    shown = ", ".join(n if len(n) <= 40 else f"{n[:40]}..." for n in names[:_SHOWN])
     return f"{shown}, ... ({len(names)} columns)" if len(names) > _SHOWN else shown or "none"
 
 

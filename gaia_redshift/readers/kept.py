@@ -17,9 +17,7 @@ from gaia_redshift.readers.columns import Block, ColumnInfo, from_arrow
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from gaia_redshift.spectra import XPSpectra
-
-__all__ = ["TextKinds", "build_kept_columns", "harmonise_columns"]
+__all__ = ["TextKinds", "build_kept_columns"]
 
 logger = logging.getLogger(__name__)
 
@@ -175,16 +173,3 @@ def _try_kind(kind: str, present: list[bytes], strings: Any) -> Any:
 def _is_long_id(text: bytes) -> bool:
     """Tell identifiers that a float could not hold: they stay text."""
     return len(text) > 15 and text.lstrip(b"+-").isdigit()
-
-
-def harmonise_columns(parts: Sequence[XPSpectra]) -> None:
-    """Make kept columns joinable: text in one part and numbers in another become text in all."""
-    tables = [part.columns for part in parts if part.columns is not None]
-    names = dict.fromkeys(name for table in tables for name in table.colnames)
-    for name in names:
-        holders = [t for t in tables if name in t.colnames]
-        textual = [t[name].dtype.kind in "SU" for t in holders]
-        if any(textual) and not all(textual):
-            for table in holders:
-                if table[name].dtype.kind not in "SU":
-                    table[name] = table[name].astype(str)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.bands import build_spectra, flag_duplicates
-from gaia_redshift.readers.columns import ReadOptions, list_names
+from gaia_redshift.readers.columns import ReadOptions, list_names, parse_keep
 from gaia_redshift.readers.formats import iter_file_blocks
-from gaia_redshift.readers.kept import TextKinds, harmonise_columns
+from gaia_redshift.readers.kept import TextKinds
 from gaia_redshift.readers.sources import iter_sources
 from gaia_redshift.readers.tables import iter_table_blocks
 from gaia_redshift.spectra import XPSpectra
@@ -22,6 +23,7 @@ from gaia_redshift.spectra import XPSpectra
 __all__ = ["iter_spectra", "read_spectra"]
 
 
+@preserve_settings()
 def read_spectra(
     sources: Any,
     *,
@@ -34,11 +36,12 @@ def read_spectra(
 
     Parameters
     ----------
-    sources : path, table, XPSpectra, or list of these
+    sources : path, table, XPSpectra, or list or iterator of these
         Files as the archive's DataLink delivers them (csv, ecsv, FITS, VOTable, each also packed
         with gzip, and zips of them), DPAC's avro, Parquet and HDF5 of the same columns; a folder
         or glob of such files; pandas DataFrames, astropy Tables, pyarrow Tables, structured arrays
-        and dictionaries of arrays. The kind of a file is told by its content.
+        and dictionaries of arrays; a list or iterator of any of these. The kind of a file is told
+        by its content.
     correlations : bool
         Read the correlations of the coefficients. They are most of a file: without them reading
         is several times as fast, but flux errors then ignore them.
@@ -135,9 +138,7 @@ def _rebatch(parts: Iterator[XPSpectra], block_size: int) -> Iterator[XPSpectra]
 def _make_options(
     errors: bool, correlations: bool, keep: str | Sequence[str] | None
 ) -> ReadOptions:
-    if isinstance(keep, str) and keep != "all":
-        keep = (keep,)
-    return ReadOptions(errors, correlations, keep if keep is None or keep == "all" else tuple(keep))
+    return ReadOptions(errors, correlations, parse_keep(keep))
 
 
 def _iter_parts(sources: Any, options: ReadOptions, progress: bool) -> Iterator[XPSpectra]:
@@ -187,8 +188,6 @@ def _select_columns(spectra: XPSpectra, options: ReadOptions) -> XPSpectra:
 
 
 def _join(parts: list[XPSpectra]) -> XPSpectra:
-    if len(parts) > 1:
-        harmonise_columns(parts)
     joined = XPSpectra.concatenate(parts)
     inputs = joined.meta.get("inputs", [])
     if len(set(inputs)) < len(inputs):

@@ -15,7 +15,7 @@ import numpy as np
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.formats import EXTENSIONS
 from gaia_redshift.readers.tables import is_table
-from gaia_redshift.spectra import XPSpectra
+from gaia_redshift.spectra import FluxVectors, XPSpectra
 
 __all__ = ["iter_sources"]
 
@@ -40,21 +40,36 @@ def iter_sources(sources: Any) -> Iterator[Path | XPSpectra | Any]:
         yield sources
     elif isinstance(sources, str | os.PathLike):
         yield from _expand_path(sources)
-    elif isinstance(sources, list | tuple):
-        if not sources:
-            raise InputError(f"no sources given (an empty list); give {_ACCEPTED}")
-        if all(_is_id(source) for source in sources):
+    elif _is_several(sources):
+        if isinstance(sources, list | tuple) and sources and all(map(_is_id, sources)):
             raise _refuse_archive("a list of source_id")
+        empty = True
         for source in sources:
+            empty = False
             yield from iter_sources(source)
+        if empty:
+            raise InputError(f"no sources given (an empty {type(sources).__name__})")
     elif _is_id(sources) or (
         getattr(sources, "ndim", 0) == 1 and getattr(sources, "dtype", np.dtype("O")).kind in "iu"
     ):
         raise _refuse_archive("source_id")
+    elif isinstance(sources, FluxVectors):
+        raise InputError("FluxVectors are sampled already: give them to predict_redshift")
     else:
-        raise InputError(
-            f"{type(sources).__module__}.{type(sources).__name__} cannot be read; give {_ACCEPTED}"
-        )
+        module, name = type(sources).__module__, type(sources).__name__
+        shown = name if module == "builtins" else f"{module}.{name}"
+        raise InputError(f"{shown} cannot be read; give {_ACCEPTED}")
+
+
+def _is_several(sources: Any) -> bool:
+    """Tell lists and the like, also of paths in an array or Series, and what yields sources."""
+    if isinstance(sources, list | tuple):
+        return True
+    if isinstance(sources, Iterator):
+        return not hasattr(sources, "read")  # an open file would yield its lines
+    if getattr(sources, "ndim", 0) != 1 or not hasattr(sources, "dtype"):
+        return False
+    return all(isinstance(source, str | os.PathLike) for source in sources)
 
 
 def _is_id(source: Any) -> bool:
@@ -90,7 +105,7 @@ def _expand_path(source: str | os.PathLike[str]) -> Iterator[Path]:
         yield from files
         return
     shown = text if len(text) <= 200 else text[:200] + "..."
-    raise InputError(f"no such file: '{shown}'; give {_ACCEPTED}")
+    raise InputError(f"no such file: '{shown}'")
 
 
 def _list_folder(folder: Path) -> list[Path]:

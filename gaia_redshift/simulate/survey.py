@@ -156,6 +156,38 @@ class Survey:
         place = (np.arange(sample.size) + 0.5) / sample.size
         return cls(name="user", quantile=lambda u: np.interp(u, place, sample))
 
+    def restrict(self, low: float, high: float) -> tuple[Survey, float]:
+        """Return the survey's part between two redshifts, and its share of the whole.
+
+        Parameters
+        ----------
+        low, high : float
+            Redshifts; those of the part lie at or above ``low`` and below ``high``.
+
+        Raises
+        ------
+        InputError
+            If the survey has no galaxies there.
+        """
+
+        def place(z: float) -> float:  # by halving: a quantile function rises
+            bottom, top = 0.0, 1.0
+            for _ in range(50):
+                middle = 0.5 * (bottom + top)
+                below = float(self.quantile(np.array([middle]))[0]) < z
+                bottom, top = (middle, top) if below else (bottom, middle)
+            return top
+
+        first, last = place(low), place(high)
+        if last - first < 1e-9:
+            raise InputError(f"survey {self.name} has no galaxies at z = {low:g} to {high:g}")
+
+        def quantile(u: Float) -> Float:
+            z = self.quantile(first + (last - first) * np.asarray(u))
+            return np.clip(z, low, np.nextafter(high, low))
+
+        return Survey(f"{self.name}, z {low:g}-{high:g}", quantile), last - first
+
 
 SURVEYS: dict[str, Callable[[], Survey]] = {
     "sdss": lambda: Survey("sdss", _sdss_quantile()),
@@ -219,16 +251,30 @@ def draw_truth(
     scale = np.exp(rng.normal(np.log(at(p.profile_scale)), p.profile_scatter))
     mean = at(p.point_fraction)
     point = rng.beta(p.point_concentration * mean, p.point_concentration * (1 - mean))
-    low, high = p.transits_range
-    transits = np.clip(rng.lognormal(np.log(p.transits_median), p.transits_scatter, n), low, high)
+    transits = draw_transits(n, rng, p)
     return {
         "redshift_true": z,
         "galaxy": galaxy,
         "type": types,
         "profile_scale": scale,
         "point_fraction": point,
-        "rp_flux": at(p.rp_flux) * 10 ** rng.normal(0.0, p.rp_flux_scatter, n),
+        "rp_flux": draw_brightness(z, rng, p),
         "ebv": rng.lognormal(np.log(p.ebv_median), p.ebv_scatter, n),
+        **transits,
+    }
+
+
+def draw_brightness(z: Float, rng: np.random.Generator, p: SurveyParameters) -> Float:
+    """Draw the mean RP flux (e-/s) of galaxies at redshifts z, before losses."""
+    median = np.interp(z, p.redshift_knots, p.rp_flux)
+    return median * 10 ** rng.normal(0.0, p.rp_flux_scatter, len(z))
+
+
+def draw_transits(n: int, rng: np.random.Generator, p: SurveyParameters) -> dict[str, Float]:
+    """Draw the numbers of transits in each band, ``transits_bp`` and ``transits_rp``."""
+    low, high = p.transits_range
+    transits = np.clip(rng.lognormal(np.log(p.transits_median), p.transits_scatter, n), low, high)
+    return {
         "transits_bp": np.maximum(np.round(transits * p.bp_transit_ratio), 1),
         "transits_rp": np.round(transits),
     }

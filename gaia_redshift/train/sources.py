@@ -106,6 +106,8 @@ def collect_vectors(
         If the source cannot be read, has no column of true redshifts, or is not the one that
         ``folder`` was made from.
     """
+    if isinstance(source, Iterator):  # gone through twice
+        source = list(source)
     request = describe_source(source, truth=truth, grid=grid)
     marker = folder / "vectors.json"
     if marker.exists():

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.writers.records import plan_columns
@@ -86,8 +87,8 @@ class SpectraWriter:
 
     Notes
     -----
-    The first block settles which columns there are. `XPSpectra.flags` are not written: reading the
-    file finds them again.
+    The first block settles which columns there are. The ``flags`` of `XPSpectra` are not written:
+    reading the file finds them again.
 
     Examples
     --------
@@ -178,6 +179,7 @@ class SpectraWriter:
             self.abort()
 
 
+@preserve_settings()
 def write_spectra(
     spectra: XPSpectra, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:

@@ -1,0 +1,315 @@
+"""Report on the simulator: ``python -m gaia_redshift.simulate.report -n 20000 --seed 1 -o DIR``.
+
+Simulated galaxies beside what is known of real ones: their mean spectra per redshift bin, the
+noise of real sources, colour and brightness against redshift. Plots (PNG), ``report.json`` with
+all numbers, ``report.md`` to read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._version import __version__
+from gaia_redshift.errors import GaiaRedshiftError, InputError
+from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.sampling import sample_spectra
+from gaia_redshift.simulate import figures
+from gaia_redshift.simulate.calibration import BIN_EDGES, compare_means, load_real_means
+from gaia_redshift.simulate.generate import simulate_blocks
+from gaia_redshift.simulate.instrument import BANDS
+from gaia_redshift.simulate.real_noise import (
+    BAND_SAMPLES,
+    LAGS,
+    compare_noise,
+    compute_autocorrelation,
+    count_transits,
+    read_real_sources,
+)
+from gaia_redshift.simulate.report_text import format_report
+from gaia_redshift.simulate.survey import Survey, load_parameters
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+
+__all__ = ["GALAXIES_PER_BIN", "main", "measure_means", "report_simulation"]
+
+_log = logging.getLogger(__name__)
+
+Float = NDArray[np.float64]
+
+GALAXIES_PER_BIN = 1000
+"""Real galaxies behind each real mean spectrum, fewer where there are fewer."""
+_REAL_GALAXIES = 520_393
+"""Galaxies in the data set of Kiraleos (2023)."""
+_AUTOCORRELATED = 200
+"""Simulated galaxies whose covariances are looked at: they hardly differ."""
+
+
+@dataclass
+class _Population:
+    """What is kept of the streamed galaxies: histograms, and four numbers of each galaxy."""
+
+    histograms: dict[str, figures.ErrorHistogram] = field(
+        default_factory=lambda: {band: figures.ErrorHistogram() for band in BANDS}
+    )
+    redshift: list[Float] = field(default_factory=list)
+    flux: dict[str, list[Float]] = field(default_factory=lambda: {band: [] for band in BANDS})
+
+    def add(self, spectra: XPSpectra, vectors: FluxVectors) -> None:
+        assert spectra.columns is not None
+        assert vectors.flux_error is not None
+        self.redshift.append(np.asarray(spectra.columns["redshift_true"], dtype=np.float32))
+        for band, samples in BAND_SAMPLES.items():
+            flux = vectors.flux[:, samples]
+            self.flux[band].append(flux.mean(axis=1).astype(np.float32))
+            scale = scale_to_typical(count_transits(spectra, band), band)
+            self.histograms[band].add(flux, vectors.flux_error[:, samples] * scale[:, None])
+
+
+def scale_to_typical(transits: Float, band: str) -> Float:
+    """Return the factors that bring errors to the survey's typical number of transits."""
+    p = load_parameters()
+    typical = p.transits_median * (p.bp_transit_ratio if band == "bp" else 1.0)
+    return np.sqrt(np.asarray(transits, dtype=float) / typical)
+
+
+@preserve_settings()
+def report_simulation(
+    n: int,
+    seed: int,
+    survey: Any,
+    output: str | os.PathLike[str],
+    *,
+    noise_sources: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Simulate galaxies and report how they compare with real ones.
+
+    Parameters
+    ----------
+    n : int
+        Galaxies for the noise, colours and fluxes; the mean spectra take 1,000 a redshift bin
+        whatever n is, as many as the real ones (fewer where there are fewer).
+    seed : int
+    survey
+        As for `gaia_redshift.simulate.simulate_spectra`.
+    output : path
+        Folder to write to, made if it is not there. Files of earlier reports are replaced.
+    noise_sources : path, optional
+        Real spectra with errors and correlations, to compare the noise with.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    dict
+        The content of ``report.json``.
+
+    Raises
+    ------
+    InputError
+        If something is wrong with the arguments, or the folder cannot be written.
+    """
+    chosen = Survey.resolve(survey)
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error}") from error
+    real = None if noise_sources is None else read_real_sources(noise_sources)
+
+    population = _Population()
+    first: XPSpectra | None = None
+    for block in simulate_blocks(n, seed=seed, survey=chosen, block_size=2000, progress=progress):
+        first = block[:_AUTOCORRELATED] if first is None else first
+        population.add(block, sample_spectra(block))
+    assert first is not None
+    redshift = np.concatenate(population.redshift)
+    flux = {band: np.concatenate(population.flux[band]) for band in BANDS}
+
+    means, result = measure_means(chosen, seed, progress=progress)
+    report: dict[str, Any] = {
+        "simulated": True,
+        "package": __version__,
+        "n": n,
+        "seed": seed,
+        "survey": chosen.name,
+        "means": result,
+        "noise": {
+            band: {
+                "autocorrelation_simulated": np.median(
+                    compute_autocorrelation(first, band), axis=0
+                ).tolist()
+            }
+            for band in BANDS
+        },
+    }
+    if real is not None:
+        ranges = {}
+        for band in BANDS:
+            low, high = np.percentile(flux[band], [1, 99])
+            ranges[band] = (max(float(low), 0.0), float(high))
+        for band, found in compare_noise(real, ranges).items():
+            report["noise"][band] |= found
+        report["noise_sources"] = {"file": Path(noise_sources or "").name, "n": len(real)}
+
+    _draw(folder, report, population, means=means, drawn=(redshift, flux), real=real)
+    try:
+        text = json.dumps(_without_nan(report), indent=1)
+        (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+        (folder / "report.md").write_text(format_report(report), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the report to {folder}: {error}") from error
+    return report
+
+
+def measure_means(
+    survey: Any, seed: int, *, progress: bool = False
+) -> tuple[Float, dict[str, Any]]:
+    """Compare simulated with real mean spectra, from the same numbers of galaxies per bin.
+
+    Each bin has as many galaxies as the real mean spectrum of Kiraleos (2023), with the survey's
+    redshifts inside it. They are sampled on the grid that the survey's calibration found.
+
+    Parameters
+    ----------
+    survey
+        As for `gaia_redshift.simulate.simulate_spectra`.
+    seed : int
+    progress : bool
+        Show a progress bar for each bin.
+
+    Returns
+    -------
+    means : ndarray, shape (6, 186), e-/s
+        NaN in bins where the survey has no galaxies.
+    result : dict
+        Grid, and per bin the number of galaxies, level with its standard error, rms of the ratio
+        (where the real mean exceeds 0.5 e-/s, after dividing by the level), and BP/RP flux ratio,
+        simulated over real.
+    """
+    chosen, sdss = Survey.resolve(survey), Survey.resolve("sdss")
+    ends = load_parameters().grid_end_points
+    grid = SamplingGrid(bp=ends["bp"], rp=ends["rp"])
+    means = np.full((BIN_EDGES.size - 1, 186), np.nan)
+    numbers = np.zeros(BIN_EDGES.size - 1, dtype=int)
+    scatter = np.full(BIN_EDGES.size - 1, np.nan)
+    for b in range(BIN_EDGES.size - 1):
+        low, high = round(float(BIN_EDGES[b]), 6), round(float(BIN_EDGES[b + 1]), 6)
+        try:
+            part, _ = chosen.restrict(low, high)
+        except InputError:
+            continue
+        there = round(_REAL_GALAXIES * sdss.restrict(low, high)[1])
+        numbers[b] = min(GALAXIES_PER_BIN, there)
+        blocks = simulate_blocks(
+            int(numbers[b]),
+            seed=seed + 1 + b,  # not the galaxies of the other bins, nor those of the main run
+            survey=part,
+            correlations=False,
+            progress=progress,
+        )
+        flux = np.concatenate(
+            [sample_spectra(block, grid=grid, errors=False).flux for block in blocks]
+        )
+        means[b] = flux.mean(axis=0)
+        total = flux.sum(axis=1)
+        scatter[b] = total.std() / total.mean() / np.sqrt(numbers[b])
+    filled = np.isfinite(means).all(axis=1)
+    found = compare_means(np.where(filled[:, None], means, 1.0))
+    bins = [
+        {
+            "z_low": round(float(BIN_EDGES[b]), 6),
+            "z_high": round(float(BIN_EDGES[b + 1]), 6),
+            "n": int(numbers[b]),
+            "level": float(found.level[b]),
+            "level_error": float(found.level[b] * scatter[b]),
+            "rms": float(found.rms[b]),
+            "bp_rp": float(found.colour[b]),
+        }
+        for b in np.flatnonzero(filled)
+    ]
+    return means, {"grid_nm": grid.to_dict(), "bins": bins}
+
+
+def _draw(
+    folder: Path,
+    report: dict[str, Any],
+    population: _Population,
+    *,
+    means: Float,
+    drawn: tuple[NDArray[np.floating], dict[str, Any]],
+    real: XPSpectra | None,
+) -> None:
+    from gaia_redshift.plot import save_plot
+
+    points = None
+    if real is not None:
+        vectors = sample_spectra(real)
+        assert vectors.flux_error is not None
+        assert real.columns is not None
+        points = {}
+        for band, samples in BAND_SAMPLES.items():
+            scale = scale_to_typical(count_transits(real, band), band)
+            scale /= np.asarray(real.columns[f"{band}_standard_deviation"], dtype=float)
+            error = vectors.flux_error[:, samples] * scale[:, None]
+            points[band] = (vectors.flux[:, samples], error)
+    real_means = load_real_means()
+    save_plot(figures.draw_means(means, real_means, report["means"]), folder / "means.png")
+    save_plot(figures.draw_errors(population.histograms, points), folder / "errors.png")
+    save_plot(figures.draw_autocorrelation(report["noise"], LAGS), folder / "autocorrelation.png")
+    save_plot(figures.draw_population(*drawn, real_means, BIN_EDGES), folder / "population.png")
+
+
+def _without_nan(value: Any) -> Any:
+    """Replace NaN, which JSON does not know, by null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the report; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gaia_redshift.simulate.report",
+        description="Report how simulated galaxies compare with real ones.",
+    )
+    parser.add_argument("-n", type=int, default=20_000, help="number of galaxies (20,000)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed (1)")
+    parser.add_argument("--survey", default="sdss", choices=["sdss", "flat"])
+    parser.add_argument(
+        "--noise-sources", metavar="FILE", help="real DR3 spectra with errors and correlations"
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write to")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        report_simulation(
+            options.n,
+            options.seed,
+            options.survey,
+            options.output,
+            noise_sources=options.noise_sources,
+            progress=sys.stderr.isatty(),
+        )
+    except GaiaRedshiftError as error:
+        _log.error("error: %s", error)
+        return 1
+    _log.info("report on simulated galaxies: %s", Path(options.output) / "report.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

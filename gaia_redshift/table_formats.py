@@ -1,0 +1,312 @@
+"""Output tables to files and back, with provenance, masks, units and UCDs.
+
+ECSV keeps all of it. FITS drops dimensionless units and all but 8-letter upper-case keywords,
+astropy's VOTable writer drops ``table.meta``, its Parquet writer turns masks into extra columns:
+there the table's own description goes along as JSON (FITS card ``GRZMETA``, VOTable INFO
+``gaia_redshift_meta``, Parquet key ``gaia_redshift_meta``), beside what other programs can read
+(FITS cards, TUCD, TCOMM; VOTable INFO, ucd, DESCRIPTION; Parquet nulls and astropy's own YAML).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["FORMATS", "NOT_GZIPPED", "READERS", "WRITERS", "take_plain_columns"]
+
+FITS_CARDS = {
+    "gaia_redshift_version": "GRZVER",
+    "model_name": "GRZMODEL",
+    "model_version": "GRZMVER",
+    "model_sha256": "GRZMSHA",
+    "model_trained_on": "GRZTRAIN",
+    "data_release": "GRZREL",
+    "grid_bp_nm": "GRZBP",
+    "grid_rp_nm": "GRZRP",
+    "created_utc": "GRZDATE",
+}
+"""Provenance as cards that people read in a FITS header; GRZMETA holds all of it as JSON."""
+META_KEY = "gaia_redshift_meta"
+HDF5_PATH = "gaia_redshift"
+
+
+def take_plain_columns(table: Table) -> Table:
+    """Return a copy whose text columns are fixed-width and whose masks have safe fill values."""
+    from astropy.table import MaskedColumn, Table
+
+    plain = Table(table, copy=False)
+    for name in plain.colnames:
+        column = plain[name]
+        if column.dtype.kind == "O" and column.ndim == 1:
+            mask = np.array(np.ma.getmaskarray(np.ma.asarray(column)))
+            values = list(np.ma.getdata(column))
+            if all(v is None or isinstance(v, (str, float)) for v in values):  # float: a NaN
+                mask |= np.array([not isinstance(v, str) for v in values], dtype=bool)
+                text = np.array(["" if m else v for v, m in zip(values, mask, strict=True)], "U")
+                column = MaskedColumn(text, mask=mask) if mask.any() else text
+                plain[name] = column
+        elif isinstance(column, MaskedColumn) and column.dtype.kind in "iu":
+            column = column.copy()
+            if not column.mask.any():
+                plain[name] = column.filled()
+            else:  # FITS marks masked integers by a value that must not occur
+                column.fill_value = np.iinfo(column.dtype).min or np.iinfo(column.dtype).max
+                plain[name] = column
+    return plain
+
+
+def _describe(table: Table) -> str:
+    """Return the table's meta and its columns' units, descriptions and UCDs as JSON (ASCII)."""
+    columns: dict[str, dict[str, Any]] = {}
+    for name in table.colnames:
+        columns[name] = {**_describe_column(table[name])}
+        if table[name].dtype.kind in "Ub" and _is_masked(table[name]):
+            columns[name]["masked"] = table[name].dtype.kind  # not every format can say so
+    return json.dumps({"meta": dict(table.meta), "columns": columns}, default=_to_plain)
+
+
+def _is_masked(column: Any) -> bool:
+    return bool(np.ma.getmaskarray(np.ma.asarray(column)).any())
+
+
+def _describe_column(column: Any) -> dict[str, str]:
+    unit = getattr(column, "unit", None)
+    about = {
+        "unit": None if unit is None else str(unit),
+        "description": column.info.description,
+        "ucd": (column.info.meta or {}).get("ucd"),
+    }
+    return {key: value for key, value in about.items() if value is not None}
+
+
+def _to_plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def _restore(table: Table, description: str | bytes | None) -> Table:
+    """Give a table read from a file what `_describe` noted."""
+    from astropy import units
+
+    if description is None:
+        return table
+    noted = json.loads(description)
+    table.meta.clear()
+    table.meta.update(noted["meta"])
+    for name, about in noted["columns"].items():
+        if name not in table.colnames:
+            continue
+        _restore_mask(table, name, about.get("masked"))
+        column = table[name]
+        if "unit" in about:
+            column.unit = units.Unit(about["unit"], parse_strict="silent")
+        if "description" in about:
+            column.info.description = about["description"]
+        column.info.meta = {"ucd": about["ucd"]} if "ucd" in about else {}
+    return table
+
+
+def _restore_mask(table: Table, name: str, kind: str | None) -> None:
+    """Mask the empty texts of formats without masked ones; make FITS's 0, 1 and null boolean."""
+    from astropy.table import MaskedColumn
+
+    values = np.ma.asarray(table[name])
+    if kind == "U" and not _is_masked(values):
+        table[name] = MaskedColumn(values.data, mask=values.data == "")
+    elif kind == "b" and values.dtype.kind == "i":
+        table[name] = MaskedColumn(values.data == 1, mask=values.mask)
+
+
+def _write_ecsv(table: Table, path: Path) -> None:
+    table.write(path, format="ascii.ecsv", overwrite=True)
+
+
+def _read_ecsv(path: Path) -> Table:
+    from astropy.table import Table
+
+    return Table.read(path, format="ascii.ecsv")
+
+
+def _write_csv(table: Table, path: Path) -> None:
+    arrays = [name for name in table.colnames if table[name].ndim > 1]
+    if arrays:
+        raise ValueError(f"column '{arrays[0]}' holds arrays; use ECSV, FITS, VOTable or Parquet")
+    table.write(path, format="ascii.csv", overwrite=True)
+
+
+def _read_csv(path: Path) -> Table:
+    from astropy.table import Table
+
+    return Table.read(path, format="ascii.csv")
+
+
+def _write_fits(table: Table, path: Path) -> None:
+    from astropy.io import fits
+
+    bare = table.copy(copy_data=False)
+    bare.meta.clear()
+    for name in bare.colnames:  # FITS holds ASCII; UTF-8 bytes are what most programs expect
+        if bare[name].dtype.kind == "U":
+            bare[name] = np.char.encode(np.ma.filled(np.ma.asarray(bare[name]), ""), "utf-8")
+        elif bare[name].dtype.kind == "b" and _is_masked(bare[name]):  # astropy would write True
+            bare[name] = bare[name].astype(np.int16)
+            bare[name].fill_value = np.iinfo(np.int16).min
+    hdu = fits.table_to_hdu(bare)
+    hdu.name = "REDSHIFTS"
+    for key, card in FITS_CARDS.items():
+        if key in table.meta:
+            value = table.meta[key]
+            text = ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else str(value)
+            hdu.header[card] = text.encode("ascii", "replace").decode()
+    hdu.header["GRZMETA"] = _describe(table)
+    for number, name in enumerate(table.colnames, start=1):
+        info = table[name].info
+        if info.description:
+            text = info.description.encode("ascii", "replace").decode()
+            hdu.header[f"TCOMM{number}"] = text
+        if (info.meta or {}).get("ucd"):
+            hdu.header[f"TUCD{number}"] = info.meta["ucd"]
+    hdu.writeto(path, overwrite=True, checksum=True)
+
+
+def _read_fits(path: Path) -> Table:
+    from astropy.io import fits
+    from astropy.table import Table
+
+    with fits.open(path) as hdus:
+        table = Table.read(hdus[1])
+        table.convert_bytestring_to_unicode()
+        for name in table.colnames:
+            if table[name].dtype.byteorder == ">":
+                table[name] = table[name].astype(table[name].dtype.newbyteorder("="))
+        return _restore(table, hdus[1].header.get("GRZMETA"))
+
+
+def _write_votable(table: Table, path: Path) -> None:
+    from astropy.io.votable import from_table
+    from astropy.io.votable.tree import Info
+
+    document = from_table(table)
+    resource = document.resources[0]
+    for key, value in table.meta.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        resource.infos.append(Info(name=key, value=text))
+    resource.infos.append(Info(name=META_KEY, value=_describe(table)))
+    resource.tables[0].description = "Redshifts from Gaia BP/RP spectra, made with gaia_redshift"
+    document.to_xml(os.fspath(path))
+
+
+def _read_votable(path: Path) -> Table:
+    from astropy.io.votable import parse
+
+    document = parse(os.fspath(path))
+    table = document.get_first_table().to_table(use_names_over_ids=True)
+    infos = {info.name: info.value for info in document.resources[0].infos}
+    return _restore(table, infos.get(META_KEY))
+
+
+def _write_parquet(table: Table, path: Path) -> None:
+    import pyarrow as pa
+    from astropy.table.meta import get_yaml_from_table
+    from pyarrow import parquet
+
+    arrays, fields = [], []
+    for name in table.colnames:
+        masked = np.ma.asarray(table[name])
+        mask, values = np.ma.getmaskarray(masked), np.ma.getdata(masked)
+        if values.dtype.byteorder == ">":  # as FITS files deliver them
+            values = values.astype(values.dtype.newbyteorder("="))
+        if values.ndim == 1:
+            array = pa.array(values, mask=mask if mask.any() else None)
+        else:
+            array = pa.array(values.tolist())
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata=_describe_column(table[name])))
+    metadata = {
+        META_KEY: _describe(table),
+        "table_meta_yaml": "\n".join(get_yaml_from_table(table)),  # for astropy's own reader
+    }
+    for name in table.colnames:
+        if table[name].dtype.kind == "U":  # astropy's reader warns without
+            metadata[f"table::len::{name}"] = str(max(table[name].dtype.itemsize // 4, 1))
+    parquet.write_table(pa.table(arrays, schema=pa.schema(fields, metadata=metadata)), path)
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow as pa
+    from astropy.table import MaskedColumn, Table
+    from pyarrow import parquet
+
+    content = parquet.read_table(path)
+    table = Table()
+    for name in content.column_names:
+        chunk = content.column(name).combine_chunks()
+        null = chunk.is_null().to_numpy(zero_copy_only=False)
+        if pa.types.is_list(chunk.type):
+            data = np.array(chunk.to_pylist())
+        elif pa.types.is_string(chunk.type):
+            data = np.array(chunk.fill_null("").to_pylist(), dtype="U")
+        else:
+            filler = float("nan") if pa.types.is_floating(chunk.type) else 0
+            data = chunk.fill_null(pa.scalar(filler).cast(chunk.type)).to_numpy(
+                zero_copy_only=False
+            )
+        table[name] = MaskedColumn(data, mask=null) if null.any() else data
+    return _restore(table, (content.schema.metadata or {}).get(META_KEY.encode()))
+
+
+def _write_hdf5(table: Table, path: Path) -> None:
+    import h5py
+
+    table.write(path, format="hdf5", path=HDF5_PATH, serialize_meta=True, overwrite=True)
+    with h5py.File(path, "a") as file:
+        file[HDF5_PATH].attrs[META_KEY] = _describe(table)
+
+
+def _read_hdf5(path: Path) -> Table:
+    import h5py
+    from astropy.table import Table
+
+    with h5py.File(path) as file:
+        description = file[HDF5_PATH].attrs.get(META_KEY)
+    table = Table.read(path, format="hdf5", path=HDF5_PATH)
+    table.convert_bytestring_to_unicode()
+    return _restore(table, description)
+
+
+FORMATS = {
+    ".ecsv": "ecsv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".parquet": "parquet",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".csv": "csv",
+}
+NOT_GZIPPED = {"parquet", "hdf5"}
+WRITERS: dict[str, Callable[[Table, Path], None]] = {
+    "ecsv": _write_ecsv,
+    "fits": _write_fits,
+    "votable": _write_votable,
+    "parquet": _write_parquet,
+    "hdf5": _write_hdf5,
+    "csv": _write_csv,
+}
+READERS: dict[str, Callable[[Path], Table]] = {
+    "ecsv": _read_ecsv,
+    "fits": _read_fits,
+    "votable": _read_votable,
+    "parquet": _read_parquet,
+    "hdf5": _read_hdf5,
+    "csv": _read_csv,
+}
