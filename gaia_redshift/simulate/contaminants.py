@@ -85,12 +85,12 @@ def simulate_contaminants(
         their losses outside the window), a sample to follow, or a quantile function (uniform
         numbers -> fluxes).
     correlations, noise, parameters, progress
-        As for `gaia_redshift.simulate.simulate_spectra`.
+        As for `gaia_redshift.simulate_spectra`.
 
     Returns
     -------
     XPSpectra
-        With `CONTAMINANT_COLUMNS` in ``columns``.
+        With ``CONTAMINANT_COLUMNS`` in ``columns``.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def simulate_seds(
     """Simulate galaxies that have the given rest-frame spectra, drawn with equal probability.
 
     Redshifts, brightness, light profiles, extinction, transits, instrument and noise are those of
-    `gaia_redshift.simulate.simulate_spectra`.
+    `gaia_redshift.simulate_spectra`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def simulate_seds(
     flux_lambda : array-like, shape (k, m) or (m,)
         Flux density per wavelength of each spectrum, any unit, not negative.
     n, seed, survey, correlations, noise, parameters, progress
-        As for `gaia_redshift.simulate.simulate_spectra`.
+        As for `gaia_redshift.simulate_spectra`.
 
     Returns
     -------

@@ -102,7 +102,7 @@ def report_simulation(
         whatever n is, as many as the real ones (fewer where there are fewer).
     seed : int
     survey
-        As for `gaia_redshift.simulate.simulate_spectra`.
+        As for `gaia_redshift.simulate_spectra`.
     output : path
         Folder to write to, made if it is not there. Files of earlier reports are replaced.
     noise_sources : path, optional
@@ -184,7 +184,7 @@ def measure_means(
     Parameters
     ----------
     survey
-        As for `gaia_redshift.simulate.simulate_spectra`.
+        As for `gaia_redshift.simulate_spectra`.
     seed : int
     progress : bool
         Show a progress bar for each bin.
