@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._quiet import defer_interrupt
 from gaia_redshift.cli_parser import PROGRAM, TRUTH, build_parser
-from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
+from gaia_redshift.errors import (
+    GaiaRedshiftError,
+    GaiaRedshiftWarning,
+    InputError,
+    MissingColumnError,
+)
 from gaia_redshift.grid import N_FLUX, read_grid
 
 if TYPE_CHECKING:
@@ -194,8 +199,8 @@ def _predict_file(path: Path, model: Any, arguments: argparse.Namespace) -> Tabl
     wanted = [*(keep or [])] + ([truth] if truth not in (keep or []) else [])
     try:
         return predict(wanted)
-    except InputError as error:
-        if arguments.truth or f"'{TRUTH}'" not in str(error):
+    except MissingColumnError as error:
+        if arguments.truth or error.column != TRUTH:
             raise
     return predict(keep)
 

@@ -9,6 +9,7 @@ __all__ = [
     "GaiaRedshiftError",
     "GaiaRedshiftWarning",
     "InputError",
+    "MissingColumnError",
     "ModelError",
     "ModelIntegrityError",
 ]
@@ -20,6 +21,14 @@ class GaiaRedshiftError(Exception):
 
 class InputError(GaiaRedshiftError, ValueError):
     """The input of a whole call cannot be used: unreadable file, missing column, wrong shape."""
+
+
+class MissingColumnError(InputError):
+    """A column that was asked for is not in the input; ``column`` is its name."""
+
+    def __init__(self, message: str, column: str = "") -> None:
+        super().__init__(message)
+        self.column = column
 
 
 class ArchiveError(GaiaRedshiftError):

@@ -14,8 +14,9 @@ from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.simulate import simulate_blocks
 from gaia_redshift.simulate.calibration import compare_means
 from gaia_redshift.simulate.instrument import load_instrument
-from gaia_redshift.simulate.noise import coefficient_covariance, draw_noise, triangle_indices
+from gaia_redshift.simulate.noise import draw_noise, triangle_indices
 from gaia_redshift.simulate.profile import SCALES, load_profile_maps, smear_coefficients
+from gaia_redshift.simulate.real_noise import BAND_SAMPLES, predict_errors, read_real_sources
 from gaia_redshift.simulate.survey import Survey, load_parameters
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -111,43 +112,19 @@ def test_real_noise_is_matched_where_galaxies_lie():
     path = SHARED / "data" / "xp_continuous_616_dr3_sources.csv.gz"
     if not path.exists():
         pytest.skip("needs the real spectra in shared/")
-    names = [f"{b}_{c}" for b in ("bp", "rp") for c in ("n_measurements", "standard_deviation")]
-    real = read_spectra(path, keep=names)
-    measured = sample_spectra(real)
+    real = read_real_sources(path)
+    measured, predicted = sample_spectra(real), sample_spectra(predict_errors(real))
     instrument = load_instrument()
-    start = 0
-    for name, width in (("bp", 80), ("rp", 106)):
-        band = getattr(real, name)
+    for name, samples in BAND_SAMPLES.items():
         part = getattr(instrument, name)
         inside = (part.position >= 0) & (part.position <= 60)
-        flux = (band.coefficients @ part.bases[:, inside]).mean(axis=1)
-        rows = np.flatnonzero((flux > 0) & (flux < 30))
-        transits = np.asarray(real.columns[f"{name}_n_measurements"], dtype=float)[rows] / 60
-        covariance = coefficient_covariance(band.coefficients[rows], transits, name)
-        errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-        row, column = triangle_indices()
-        # The published errors carry the fit's standard deviation.
-        scale = np.asarray(real.columns[f"{name}_standard_deviation"], dtype=float)[rows, None]
-        predicted = _with_errors(
-            real[rows],
-            name,
-            errors * scale,
-            covariance[:, row, column] / (errors[:, row] * errors[:, column]),
-        )
-        samples = slice(start, start + width)
-        ratio = predicted.flux_error[:, samples] / measured.flux_error[rows][:, samples]
+        flux = (getattr(real, name).coefficients @ part.bases[:, inside]).mean(axis=1)
+        rows = (flux > 0) & (flux < 30)
+        ratio = predicted.flux_error[rows, samples] / measured.flux_error[rows, samples]
         low, middle, high = np.percentile(ratio, [16, 50, 84])
         assert 0.9 < middle < 1.1
         assert low > 0.75
         assert high < 1.3
-        start += width
-
-
-def _with_errors(spectra, name, errors, correlations):
-    from dataclasses import replace
-
-    band = replace(getattr(spectra, name), errors=errors, correlations=correlations)
-    return sample_spectra(replace(spectra, **{name: band}))
 
 
 def test_means_match_the_real_ones():

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import defer_interrupt, preserve_settings
 from gaia_redshift.errors import ModelError
 
-__all__ = ["ENGINES", "Engine", "KerasEngine", "import_keras"]
+__all__ = ["ENGINES", "Engine", "KerasEngine", "compile_network", "import_keras"]
 
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 _MAX_CONFIG_BYTES = 1_000_000
@@ -129,7 +129,7 @@ class KerasEngine:
                 f"{name}: a network for {n_columns} fluxes maps (n, {n_columns}, 1) to (n, m),"
                 f" this one {model.input_shape} to {model.output_shape}"
             )
-        self._call = _compile(model, n_columns)
+        self._call = compile_network(model, n_columns)
 
     @classmethod
     def check(cls, data: bytes, name: str) -> None:
@@ -170,8 +170,8 @@ ENGINES: dict[str, type[Engine]] = {"keras": KerasEngine}
 """Engines by the name that a manifest gives."""
 
 
-def _compile(model: Any, n_columns: int) -> Any:
-    """Return a function from an array (n, 186) to an array (n, m)."""
+def compile_network(model: Any, n_columns: int) -> Any:
+    """Return a function from an array (n, 186) to an array (n, m); it follows later training."""
     import keras
 
     if keras.backend.backend() != "tensorflow":  # the user's choice; every backend has this call

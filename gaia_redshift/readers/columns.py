@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.errors import InputError
+from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.readers.arrays import parse_number_cells
 
 __all__ = [
@@ -183,8 +183,9 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
         for wanted in options.keep:
             actual = wanted if wanted in names else by_lower.get(wanted.lower())
             if actual is None:
-                raise InputError(
-                    f"{label}: no column '{wanted}' to keep; there are: {list_names(names)}"
+                raise MissingColumnError(
+                    f"{label}: no column '{wanted}' to keep; there are: {list_names(names)}",
+                    wanted,
                 )
             if actual != source_id:  # always there
                 layout.keep[wanted] = actual

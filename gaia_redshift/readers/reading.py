@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.errors import InputError
+from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.bands import build_spectra, flag_duplicates
 from gaia_redshift.readers.columns import ReadOptions, list_names, parse_keep
@@ -181,8 +181,8 @@ def _select_columns(spectra: XPSpectra, options: ReadOptions) -> XPSpectra:
     names = [] if spectra.columns is None else spectra.columns.colnames
     for wanted in options.keep:
         if wanted not in names and wanted != "source_id":
-            raise InputError(
-                f"XPSpectra: no column '{wanted}' to keep; there are: {list_names(names)}"
+            raise MissingColumnError(
+                f"XPSpectra: no column '{wanted}' to keep; there are: {list_names(names)}", wanted
             )
     return spectra
 

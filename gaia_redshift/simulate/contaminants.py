@@ -32,6 +32,7 @@ from gaia_redshift.simulate.survey import (
     draw_brightness,
     draw_transits,
     load_parameters,
+    make_quantile,
 )
 from gaia_redshift.spectra import XPSpectra
 
@@ -148,9 +149,7 @@ def simulate_contaminant_blocks(
         noise=noise,
         parameters=p,
     )
-    return assemble_blocks(
-        n, block_size, draw, prepare=load_instrument, unit=kind, progress=progress
-    )
+    return assemble_blocks(n, block_size, draw, unit=kind, progress=progress)
 
 
 def _resolve_brightness(
@@ -166,14 +165,10 @@ def _resolve_brightness(
         return lambda n, rng: draw_brightness(survey.quantile(rng.uniform(size=n)), rng, p)
     quantile = brightness
     if not callable(brightness):
-        sample = np.sort(np.asarray(brightness, dtype=float).ravel())
+        sample = np.asarray(brightness, dtype=float).ravel()
         if sample.size == 0:
             raise InputError("the sample of RP fluxes is empty")
-        place = (np.arange(sample.size) + 0.5) / sample.size
-        _check_fluxes(sample)
-
-        def quantile(u: Float) -> Float:
-            return np.interp(u, place, sample)
+        quantile = make_quantile(_check_fluxes(sample))
 
     def draw(n: int, rng: np.random.Generator) -> Float:
         return _check_fluxes(np.asarray(quantile(rng.uniform(size=n)), dtype=float))

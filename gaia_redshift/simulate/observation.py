@@ -204,7 +204,7 @@ def assemble_blocks(
     block_size: int,
     draw: Callable[[int], XPSpectra],
     *,
-    prepare: Callable[[], object],
+    prepare: Callable[[], object] | None = None,
     unit: str,
     progress: bool,
 ) -> Iterator[XPSpectra]:
@@ -215,8 +215,8 @@ def assemble_blocks(
     n, block_size : int
     draw : callable
         Makes the whole chunk of a given number, so that a shorter run is a part of a longer one.
-    prepare : callable
-        Loads what the threads share, before they ask for it.
+    prepare : callable, optional
+        Loads what the threads share beside the instrument, before they ask for it.
     unit : str
         What the progress bar counts.
     progress : bool
@@ -227,7 +227,8 @@ def assemble_blocks(
     """
     from tqdm import tqdm
 
-    prepare()
+    if prepare is not None:
+        prepare()
     load_instrument()
     load_profile_maps()
 

@@ -118,6 +118,13 @@ def _sdss_quantile() -> Callable[[Float], Float]:
     return lambda u: np.interp(u, fine[keep], grid[keep])
 
 
+def make_quantile(sample: Float) -> Callable[[Float], Float]:
+    """Return the quantile function of a sample, shape (m,): uniform numbers -> like values."""
+    values = np.sort(sample)
+    place = (np.arange(values.size) + 0.5) / values.size
+    return lambda u: np.interp(u, place, values)
+
+
 @dataclass(frozen=True)
 class Survey:
     """A distribution of redshifts, and what depends on it.
@@ -149,12 +156,11 @@ class Survey:
             return SURVEYS[survey]()
         if callable(survey):
             return cls(name="user", quantile=survey)
-        sample = np.sort(np.asarray(survey, dtype=float).ravel())
+        sample = np.asarray(survey, dtype=float).ravel()
         low, high = REDSHIFT_RANGE
         if sample.size == 0 or not np.all((sample >= low) & (sample <= high)):
             raise InputError(f"a survey's redshifts must lie between {low} and {high}")
-        place = (np.arange(sample.size) + 0.5) / sample.size
-        return cls(name="user", quantile=lambda u: np.interp(u, place, sample))
+        return cls(name="user", quantile=make_quantile(sample))
 
     def restrict(self, low: float, high: float) -> tuple[Survey, float]:
         """Return the survey's part between two redshifts, and its share of the whole.

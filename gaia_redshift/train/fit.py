@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid
-from gaia_redshift.model.engine import import_keras
+from gaia_redshift.model.engine import compile_network, import_keras
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet, prepare_dataset
@@ -107,7 +107,7 @@ def train_model(
     vectors = collect_vectors(source, folder, truth=truth, grid=grid, progress=progress)
     dataset = prepare_dataset(vectors, config)
     network, history = _fit(dataset, config, folder, found, progress)
-    predicted = _predict(network, dataset.get_inputs("test"))
+    predicted = _predict(compile_network(network, N_FLUX), dataset.get_inputs("test"))
     write_frozen_vectors(folder, dataset, predicted)
     write_model(
         target,
@@ -165,6 +165,7 @@ def _fit(
     truth = dataset.get_redshifts("train").astype(np.float32)
     run_steps = _compile_steps(network, optimizer, config, tf.constant(inputs), tf.constant(truth))
     validation = dataset.get_inputs("validation"), dataset.get_redshifts("validation")
+    call = compile_network(network, N_FLUX)
     for epoch in range(len(history) + 1, config.epochs + 1):
         start = time.perf_counter()
         order = np.random.default_rng([config.seed, epoch]).permutation(len(truth))
@@ -183,7 +184,7 @@ def _fit(
                     f"the training diverged in epoch {epoch} (the loss is no number); lower the"
                     " learning rate"
                 )
-            error = _predict(network, validation[0]) - validation[1]
+            error = _predict(call, validation[0]) - validation[1]
             seconds = time.perf_counter() - start
             record = {
                 "epoch": epoch,
@@ -259,16 +260,10 @@ def _compile_steps(
     return run_steps
 
 
-def _predict(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Redshifts, shape (n,), of scaled fluxes, shape (n, 186)."""
-    import tensorflow as tf
-
-    call = tf.function(
-        lambda x: network(x[..., None], training=False),
-        input_signature=[tf.TensorSpec((None, N_FLUX), tf.float32)],
-    )
+def _predict(call: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Redshifts, shape (n,), of scaled fluxes, shape (n, 186), by a compiled network."""
     batches = [
-        call(tf.constant(inputs[i : i + _EVALUATION_BATCH])).numpy()[:, 0]
+        call(inputs[i : i + _EVALUATION_BATCH])[:, 0]
         for i in range(0, len(inputs), _EVALUATION_BATCH)
     ]
     return np.concatenate(batches).astype(np.float64)
