@@ -27,7 +27,9 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "sphinx_copybutton",
+    "archive_tables",
     "command_examples",
+    "fetch_tables",
     "reference_tables",
     "short_names",
 ]
@@ -45,6 +47,7 @@ highlight_language = "none"
 nitpicky = True
 # Outside types that base classes name; their inventories are not fetched (see below).
 nitpick_ignore = [
+    ("py:class", "enum.IntEnum"),
     ("py:class", "enum.IntFlag"),
     ("py:class", "astropy.utils.exceptions.AstropyUserWarning"),
 ]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from gaia_redshift._version import __version__
 
 if TYPE_CHECKING:
+    from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
+    from gaia_redshift.archive.fetch import fetch_spectra
     from gaia_redshift.flags import QualityFlag, decode_flags
     from gaia_redshift.grid import SamplingGrid, read_grid
     from gaia_redshift.model.registry import available_models, load_model
@@ -33,7 +35,10 @@ _HOMES = {
     "SamplingGrid": "grid",
     "XPSpectra": "spectra",
     "available_models": "model.registry",
+    "crossmatch_catalogue": "archive.crossmatch",
+    "crossmatch_sdss": "archive.crossmatch",
     "decode_flags": "flags",
+    "fetch_spectra": "archive.fetch",
     "load_model": "model.registry",
     "predict_redshift": "pipeline",
     "predict_table": "pipeline",
@@ -55,7 +60,10 @@ __all__ = [
     "XPSpectra",
     "__version__",
     "available_models",
+    "crossmatch_catalogue",
+    "crossmatch_sdss",
     "decode_flags",
+    "fetch_spectra",
     "load_model",
     "predict_redshift",
     "predict_table",

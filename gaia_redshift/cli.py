@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._quiet import defer_interrupt
+from gaia_redshift.cli_archive import (
+    count_failed,
+    list_archive_sources,
+    make_archive_options,
+    run_cache,
+    run_fetch,
+)
+from gaia_redshift.cli_crossmatch import run_crossmatch
 from gaia_redshift.cli_parser import PROGRAM, TRUTH, build_parser
 from gaia_redshift.errors import (
     GaiaRedshiftError,
@@ -116,12 +124,20 @@ def _run_predict(arguments: argparse.Namespace) -> int:
     if arguments.grid:
         arguments.grid = read_grid(arguments.grid)
     model = load_for_prediction(arguments.model)
-    paths, failed = _list_files(arguments.inputs)
+    to_fetch, files = list_archive_sources(arguments)
+    if not to_fetch and not files:
+        _complain("give files, source ids, --ids FILE or --adql QUERY (predict --help)", "usage")
+        return 2
+    paths, failed = _list_files(files)
     n_inputs = len(paths) + failed
-    if paths:  # reading and sampling need it; half imported, it crashes the process later
+    if paths or to_fetch:  # needed later; half imported, it would crash the process then
         with defer_interrupt():
             importlib.import_module("pandas")
     tables = []
+    lost = 0
+    for source in to_fetch:
+        tables.append(_predict_fetched(source, model, arguments))
+        lost += count_failed(tables[-1]["flags_cnn"])
     for path in paths:
         try:
             tables.append(_predict_file(path, model, arguments))
@@ -133,7 +149,42 @@ def _run_predict(arguments: argparse.Namespace) -> int:
         _deliver(join_predictions(tables), arguments)
     if failed and n_inputs > 1:
         _complain(f"{failed} of {n_inputs} inputs could not be read")
-    return 1 if failed else 0
+    if lost:
+        _complain(f"{lost} sources could not be fetched: the same command asks for them again")
+    return 1 if failed or lost else 0
+
+
+def _predict_fetched(source: Any, model: Any, arguments: argparse.Namespace) -> Table:
+    """Fetch and predict."""
+    from gaia_redshift.pipeline import predict_table
+
+    table = predict_table(
+        source,
+        model=model,
+        grid=arguments.grid,
+        keep=_parse_keep(arguments.keep),
+        progress=_show_progress(arguments),
+        archive=make_archive_options(arguments),
+        any_release=arguments.any_release,
+    )
+    if not arguments.quiet:
+        print(table.meta["archive_account"])
+    return table
+
+
+def _run_fetch(arguments: argparse.Namespace) -> int:
+    if not (arguments.inputs or arguments.ids or arguments.adql):
+        _complain("give source ids, --ids FILE or --adql QUERY (fetch --help)", "usage")
+        return 2
+    keep = _parse_keep(arguments.keep)
+    lost = run_fetch(arguments, keep, progress=_show_progress(arguments))
+    if lost:
+        _complain(f"{lost} sources could not be fetched: the same command asks for them again")
+    return 1 if lost else 0
+
+
+def _run_crossmatch(arguments: argparse.Namespace) -> int:
+    return run_crossmatch(arguments, progress=_show_progress(arguments))
 
 
 def _list_files(inputs: Sequence[str]) -> tuple[list[Path], int]:
@@ -190,6 +241,7 @@ def _predict_file(path: Path, model: Any, arguments: argparse.Namespace) -> Tabl
             grid=arguments.grid,
             keep=columns,
             progress=_show_progress(arguments),
+            any_release=arguments.any_release,
         )
 
     keep = _parse_keep(arguments.keep)
@@ -306,6 +358,9 @@ def _run_flags(arguments: argparse.Namespace) -> int:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": _run_predict,
+    "fetch": _run_fetch,
+    "cache": run_cache,
+    "crossmatch": _run_crossmatch,
     "simulate": _run_simulate,
     "train": _run_train,
     "models": _run_models,

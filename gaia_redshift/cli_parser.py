@@ -6,6 +6,14 @@ import argparse
 from collections.abc import Callable
 
 from gaia_redshift._version import __version__
+from gaia_redshift.cli_archive import (
+    CACHE_EPILOG,
+    FETCH_EPILOG,
+    add_archive_options,
+    add_cache,
+    add_fetch,
+)
+from gaia_redshift.cli_crossmatch import CROSSMATCH_EPILOG, add_crossmatch
 
 __all__ = ["PROGRAM", "TRUTH", "build_parser"]
 
@@ -16,6 +24,8 @@ TRUTH = "redshift_true"
 _EPILOG = """examples:
   gaia-redshift predict XP_CONTINUOUS_RAW.csv
   gaia-redshift predict *.fits --keep ra,dec -o redshifts.ecsv
+  gaia-redshift predict --ids ids.csv -o redshifts.ecsv
+  gaia-redshift fetch --ids ids.csv -o spectra.parquet
   gaia-redshift simulate -n 1000 --seed 1 -o galaxies.csv.gz
   gaia-redshift predict galaxies.csv.gz --plot predicted.png
   gaia-redshift models kiraleos2023
@@ -28,6 +38,7 @@ _PREDICT_EPILOG = """examples:
   gaia-redshift predict a.fits b.zip -o redshifts.vot  write a VOTable
   gaia-redshift predict galaxies.parquet --keep ra,dec,phot_g_mean_mag -o redshifts.fits
   gaia-redshift predict simulated.csv.gz --plot z.png  compare with the column redshift_true
+  gaia-redshift predict --ids ids.csv -o z.ecsv        fetch the spectra from the Gaia archive
 
 A source that cannot be predicted is masked and flagged, which is no failure of the command. A file
 that cannot be read is: it is named, the other files are still predicted and written, and the exit
@@ -89,6 +100,11 @@ def build_parser(
         return new
 
     _add_predict(add("predict", "predict redshifts from XP spectra", _PREDICT_EPILOG))
+    add_fetch(add("fetch", "fetch XP spectra from the Gaia archive", FETCH_EPILOG))
+    add_cache(add("cache", "show, name or clear what has been fetched", CACHE_EPILOG))
+    add_crossmatch(
+        add("crossmatch", "find SDSS or other spectroscopic redshifts", CROSSMATCH_EPILOG)
+    )
     _add_simulate(add("simulate", "simulate XP spectra of galaxies", _SIMULATE_EPILOG))
     _add_train(add("train", "train a model", _TRAIN_EPILOG))
     models = add("models", "list the models, or describe one")
@@ -101,10 +117,10 @@ def build_parser(
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs",
-        nargs="+",
+        nargs="*",
         metavar="INPUT",
         help="files of XP spectra, or folders of such: csv, ecsv, FITS, VOTable (each also .gz),"
-        " zip of these as DataLink delivers it, avro, Parquet, HDF5",
+        " zip of these as DataLink delivers it, avro, Parquet, HDF5; or source ids",
     )
     parser.add_argument(
         "-o",
@@ -133,6 +149,12 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help=f"column of true redshifts to compare with (default: {TRUTH} where there is one)",
     )
+    parser.add_argument(
+        "--any-release",
+        action="store_true",
+        help="predict spectra of another data release than that of the model's training",
+    )
+    add_archive_options(parser)
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +203,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", default="kiraleos2023", help="architecture (kiraleos2023)")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes through the data")
     parser.add_argument("--batch-size", type=int, metavar="N", help="spectra per step")
+    parser.add_argument(
+        "--grid-jitter",
+        action="store_true",
+        help="train on moved sampling grids too, so that vectors sampled by others work",
+    )
     parser.add_argument("--name", help="name of the model (default: that of the folder)")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the model's folder")
     parser.add_argument("--resume", action="store_true", help="go on after an interruption")

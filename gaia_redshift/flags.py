@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FATAL", "QualityFlag", "decode_flags", "describe_flags"]
+__all__ = ["FATAL", "NOT_FETCHED", "QualityFlag", "decode_flags", "describe_flags"]
 
 
 class QualityFlag(IntFlag):
@@ -29,6 +29,10 @@ class QualityFlag(IntFlag):
     DUPLICATE_SOURCE_ID = 1 << 9
     REDSHIFT_OUT_OF_RANGE = 1 << 10
     FLUX_OUT_OF_RANGE = 1 << 11
+    NO_PUBLIC_XP = 1 << 12
+    UNKNOWN_SOURCE_ID = 1 << 13
+    FETCH_FAILED = 1 << 14
+    NO_GAIA_SOURCE = 1 << 15
 
 
 _DESCRIPTIONS: dict[QualityFlag, str] = {
@@ -54,7 +58,21 @@ _DESCRIPTIONS: dict[QualityFlag, str] = {
     QualityFlag.FLUX_OUT_OF_RANGE: (
         "brighter or fainter than anything that the model was trained on"
     ),
+    QualityFlag.NO_PUBLIC_XP: "the archive has this source, but no public XP spectrum of it",
+    QualityFlag.UNKNOWN_SOURCE_ID: "the archive's release has no source of this source_id",
+    QualityFlag.FETCH_FAILED: (
+        "the archive did not deliver the spectrum, or it is not in the cache (offline): ask again"
+    ),
+    QualityFlag.NO_GAIA_SOURCE: "no Gaia source near this position",
 }
+
+NOT_FETCHED = (
+    QualityFlag.NO_PUBLIC_XP
+    | QualityFlag.UNKNOWN_SOURCE_ID
+    | QualityFlag.FETCH_FAILED
+    | QualityFlag.NO_GAIA_SOURCE
+)
+"""Bits of rows for which the archive gave no spectrum."""
 
 FATAL = (
     QualityFlag.MISSING_BP
@@ -63,6 +81,7 @@ FATAL = (
     | QualityFlag.UNKNOWN_BASIS
     | QualityFlag.NON_FINITE_FLUX
     | QualityFlag.NON_POSITIVE_FLUX
+    | NOT_FETCHED
 )
 """Bits with which no redshift can be given: the row is masked."""
 

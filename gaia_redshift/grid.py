@@ -25,8 +25,10 @@ __all__ = [
     "N_FLUX",
     "N_RP",
     "N_SAMPLES",
+    "PLAUSIBLE_END_POINTS_NM",
     "TRIM",
     "SamplingGrid",
+    "draw_grid",
     "read_grid",
 ]
 
@@ -39,6 +41,11 @@ N_RP = N_SAMPLES - sum(TRIM["rp"])
 N_FLUX = N_BP + N_RP
 END_POINTS_NM = {"bp": (325.0, 680.0), "rp": (616.0, 1050.0)}
 """First and last wavelength of each band's 120 samples, in nm."""
+PLAUSIBLE_END_POINTS_NM = {
+    "bp": ((320.0, 327.0), (665.0, 685.0)),
+    "rp": ((613.0, 618.0), (1048.0, 1072.0)),
+}
+"""Where the end points of others' vectors may lie, from and to, in nm."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,24 @@ class SamplingGrid:
     def to_dict(self) -> dict[str, list[float]]:
         """Return the grid as plain lists (nm), for manifests and metadata."""
         return {"bp": list(self.bp), "rp": list(self.rp)}
+
+
+def draw_grid(rng: np.random.Generator) -> SamplingGrid:
+    """Draw end points evenly from `PLAUSIBLE_END_POINTS_NM`, to train networks on moved grids.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    SamplingGrid
+    """
+    ends = {
+        band: tuple(float(rng.uniform(*limits)) for limits in PLAUSIBLE_END_POINTS_NM[band])
+        for band in ("bp", "rp")
+    }
+    return SamplingGrid(bp=ends["bp"], rp=ends["rp"])
 
 
 DEFAULT_GRID = SamplingGrid()

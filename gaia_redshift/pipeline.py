@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -77,13 +78,17 @@ def predict_table(
     flux_errors: bool | None = None,
     block_size: int = BLOCK_SIZE,
     progress: bool = False,
+    archive: Mapping[str, Any] | None = None,
+    any_release: bool = False,
 ) -> Table:
     """Predict the redshifts of galaxies from their BP/RP spectra, in any form.
 
     Parameters
     ----------
     sources : path, list of paths, DataFrame, Table, dict of arrays, XPSpectra, ...
-        Anything that `gaia_redshift.read_spectra` takes. Files are read in blocks.
+        Anything that `gaia_redshift.read_spectra` takes. Files are read in blocks. What has no
+        spectra is fetched from the Gaia archive: source ids, an ADQL query, a table in memory with
+        ``source_id`` or with ``ra`` and ``dec``, a SkyCoord (see `gaia_redshift.fetch_spectra`).
     model : str, path or model
         A name of `gaia_redshift.available_models`, a model's folder, or a loaded model.
     grid : SamplingGrid or path, optional
@@ -98,6 +103,11 @@ def predict_table(
         Sources in memory at a time.
     progress : bool
         Show a progress bar.
+    archive : mapping, optional
+        Arguments of `gaia_redshift.fetch_spectra`, where spectra are fetched: ``release``,
+        ``cache``, ``offline``, ``radius``, ``settings``, ``login``.
+    any_release : bool
+        Predict spectra of another data release than that of the model's training.
 
     Returns
     -------
@@ -109,9 +119,12 @@ def predict_table(
     Raises
     ------
     InputError
-        If an input cannot be read or holds no spectra.
+        If an input cannot be read or holds no spectra, or they are of another data release than
+        the model is for.
     ModelError
         If the model cannot be loaded.
+    ArchiveError
+        If spectra are to be fetched and the archive does not answer, or refuses.
 
     Warns
     -----
@@ -123,7 +136,9 @@ def predict_table(
     >>> from gaia_redshift import predict_table
     >>> table = predict_table("XP_CONTINUOUS_RAW.csv")  # doctest: +SKIP
     >>> table["source_id", "redshift_cnn", "flags_cnn"]  # doctest: +SKIP
+    >>> predict_table([5937083312263887616])  # doctest: +SKIP
     """
+    from gaia_redshift.archive.wanted import is_for_archive
     from gaia_redshift.readers import iter_spectra, parse_keep
     from gaia_redshift.sampling import sample_block, warn_of_unknown_sets
 
@@ -135,15 +150,27 @@ def predict_table(
     results = _Results()
     unknown: list[str] = []
     keep = parse_keep(keep)
-    blocks: Iterable[XPSpectra] = iter_spectra(
-        sources,
-        block_size=block_size,
-        correlations=errors,
-        errors=errors,
-        keep=keep,
-        progress=progress,
-    )
+    account = None
+    blocks: Iterable[XPSpectra]
+    if is_for_archive(sources):
+        from gaia_redshift.archive.fetch import open_stream
+
+        options = dict(archive or {})
+        _check_release(options.get("release", "DR3"), loaded, any_release)
+        stream = open_stream(sources, keep=keep, progress=progress, **options)
+        account = stream.account
+        blocks = stream.blocks(block_size)
+    else:
+        blocks = iter_spectra(
+            sources,
+            block_size=block_size,
+            correlations=errors,
+            errors=errors,
+            keep=keep,
+            progress=progress,
+        )
     for block in blocks:
+        _check_release(block.release, loaded, any_release)
         wanted = replace(block, columns=select_columns(block.columns, keep))
         vectors, unknown_here = sample_block(wanted, grid=chosen, errors=errors)
         unknown += unknown_here
@@ -151,7 +178,10 @@ def predict_table(
     if not sum(map(len, results.source_id)):
         raise InputError("the input holds no spectra")
     warn_of_unknown_sets(unknown, stacklevel=4)
-    return _assemble(results, loaded, chosen)
+    table = _assemble(results, loaded, chosen)
+    if account is not None:
+        table.meta["archive_account"] = account.summary()
+    return table
 
 
 @preserve_settings()
@@ -259,6 +289,19 @@ def load_for_prediction(model: Any) -> Model:
             f"model must be a name, a path or a loaded model, not {type(model).__name__}"
         )
     return model  # type: ignore[no-any-return]
+
+
+def _check_release(release: Any, model: Model, any_release: bool) -> None:
+    """Refuse spectra of another release than the model's: its bases and calibration differ."""
+    if release is None or any_release:
+        return
+    trained = str(model.manifest.get("data_release", "DR3"))
+    name = re.sub(r"^GAIA\W*", "", str(getattr(release, "name", release)).upper())
+    if name != trained:
+        raise InputError(
+            f"the model {model.name} is for spectra of {trained}, these are of {name}, calibrated"
+            " differently; any_release=True (--any-release) predicts them all the same"
+        )
 
 
 def _choose_grid(grid: Any, model: Model) -> SamplingGrid:

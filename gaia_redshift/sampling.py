@@ -26,7 +26,7 @@ from gaia_redshift.bases import (
     sample_wavelengths,
 )
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
-from gaia_redshift.flags import FATAL, QualityFlag
+from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, N_FLUX, SamplingGrid
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra, n_correlations
 
@@ -124,7 +124,8 @@ def sample_block(
         (spectra.bp, QualityFlag.MISSING_BP),
         (spectra.rp, QualityFlag.MISSING_RP),
     ):
-        quality[band.n_coefficients == 0] |= flag
+        absent = (band.n_coefficients == 0) & ((quality & NOT_FETCHED) == 0)
+        quality[absent] |= flag
     groups, unknown = _group_by_basis_set(spectra, quality)
     for basis_set, members in groups:
         rows = members[_finite_coefficients(spectra, members, basis_set, quality)]

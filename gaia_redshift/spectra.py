@@ -123,12 +123,15 @@ class BandSpectra:
 def _stack(
     arrays: Sequence[Any], width: int, parts: Sequence[BandSpectra], dtype: Any
 ) -> NDArray[Any]:
-    out = np.full((sum(len(p) for p in parts), width), np.nan, dtype=dtype)
+    out = np.empty((sum(len(p) for p in parts), width), dtype=dtype)
     start = 0
     for array, part in zip(arrays, parts, strict=True):
+        stop = start + len(part)
+        filled = 0 if array is None else array.shape[1]
         if array is not None:
-            out[start : start + len(part), : array.shape[1]] = array
-        start += len(part)
+            out[start:stop, :filled] = array
+        out[start:stop, filled:] = np.nan
+        start = stop
     return out
 
 

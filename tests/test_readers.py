@@ -783,13 +783,16 @@ def test_pickled_objects_are_not_read(spectra, tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ([5937083312263887616, 1], "not available in this version"),
-        (5937083312263887616, "not available in this version"),
-        (np.array([1, 2]), "not available in this version"),
-        (pd.Series([1, 2]), "not available in this version"),
-        ("5937083312263887616", "not available in this version"),
-        ("SELECT source_id FROM gaiadr3.gaia_source", "ADQL query: fetching"),
-        ("  select top 5 *\nfrom x", "ADQL query: fetching"),
+        ([5937083312263887616, 1], "fetch_spectra fetches them"),
+        (5937083312263887616, "fetch_spectra fetches them"),
+        (np.array([1, 2]), "fetch_spectra fetches them"),
+        (pd.Series([1, 2]), "fetch_spectra fetches them"),
+        ("5937083312263887616", "fetch_spectra fetches them"),
+        (
+            "SELECT source_id FROM gaiadr3.gaia_source",
+            "ADQL query: no spectra to read; fetch_spectra",
+        ),
+        ("  select top 5 *\nfrom x", "ADQL query: no spectra to read; fetch_spectra"),
         ("/nowhere/spectra.csv", "no such file: '/nowhere/spectra.csv'"),
         ("", "no such file: ''"),
         ("/nowhere/*.csv", "no file matches '/nowhere/"),

@@ -136,8 +136,8 @@ def test_means_match_the_real_ones():
     bins = np.minimum((np.asarray(spectra.columns["redshift_true"]) / 0.1).astype(int), 5)
     found = compare_means(np.array([flux[bins == b].mean(axis=0) for b in range(6)]))
     assert np.all(np.abs(found.level[:3] - 1) < 0.1)
-    assert np.all(found.rms[:3] < 0.025)
-    assert np.all(np.abs(found.colour[:3] - 1) < 0.04)
+    assert np.all(found.rms[:3] < 0.016)
+    assert np.all(np.abs(found.colour[:3] - 1) < 0.03)
 
 
 def test_compare_means_measures_level_shape_and_colour():

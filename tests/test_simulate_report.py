@@ -169,6 +169,9 @@ def test_real_sources_are_read_and_predicted():
     for band in ("bp", "rp"):
         assert found[band]["galaxy_range"]["n"] > 10
         assert 0.9 < found[band]["galaxy_range"]["ratio_16_50_84"][1] < 1.1
+        np.testing.assert_allclose(
+            found[band]["autocorrelation_predicted"], found[band]["autocorrelation_real"], atol=0.05
+        )
     faint = real[:5]
     assert not np.allclose(predict_errors(faint).bp.errors, faint.bp.errors)
 

@@ -13,6 +13,7 @@ import pytest
 from gaia_redshift import load_model, sample_spectra, simulate_spectra
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
+from gaia_redshift.grid import DEFAULT_GRID
 from gaia_redshift.spectra import FluxVectors
 from gaia_redshift.train import (
     SimulatedGalaxies,
@@ -48,6 +49,11 @@ def label(n: int = 300, **changes) -> LabelledVectors:
     vectors, z = make_galaxies(n)
     values = {"source_id": vectors.source_id, "flux": vectors.flux, "redshift": z}
     return LabelledVectors(**(values | changes), description={"kind": "vectors"})
+
+
+def make_folder(root: Path, name: str) -> Path:
+    (root / name).mkdir()
+    return root / name
 
 
 def read_state(run: Path) -> dict[str, np.ndarray]:
@@ -103,6 +109,48 @@ def test_initial_weights_follow_the_seed_and_leave_the_global_state_alone():
 def test_configurations_survive_json():
     again = TrainingConfig.from_dict(json.loads(json.dumps(TINY.to_dict())))
     assert again == TINY
+
+
+def test_only_the_training_part_is_sampled_on_moved_grids(tmp_path):
+    spectra = simulate_spectra(150, seed=5, correlations=False)
+    grid = DEFAULT_GRID
+    plain = collect_vectors(spectra, make_folder(tmp_path, "a"), truth="redshift_true", grid=grid)
+    config = TrainingConfig(grid_jitter=True, seed=4)
+    make_folder(tmp_path, "b")
+    jittered, again = (
+        collect_vectors(
+            spectra, tmp_path / "b", truth="redshift_true", grid=grid, jitter_seed=config.seed
+        )
+        for _ in range(2)
+    )
+    dataset = prepare_dataset(jittered, config)
+    on_grid = prepare_dataset(plain, config)
+
+    def unscale(part, chosen):
+        low, high = chosen.scaler.minimum, chosen.scaler.maximum
+        return chosen.get_inputs(part) * (high - low) + low
+
+    np.testing.assert_array_equal(again.flux_moved, jittered.flux_moved)
+    np.testing.assert_array_equal(jittered.flux, plain.flux)
+    for part in ("validation", "test"):
+        np.testing.assert_allclose(
+            unscale(part, dataset), unscale(part, on_grid), rtol=1e-4, atol=1e-4
+        )
+    moved = plain.flux[on_grid.rows["train"]] - jittered.flux_moved[dataset.rows["train"]]
+    # Another grid for each few: none is on the model's own, each is close to it.
+    size = np.abs(moved).max(axis=1) / plain.flux[on_grid.rows["train"]].max(axis=1)
+    assert (size > 1e-4).all()
+    assert np.median(size) < 0.2
+
+
+def test_vectors_cannot_be_sampled_on_moved_grids(tmp_path):
+    with pytest.raises(InputError, match="grid_jitter needs spectra"):
+        train_model(
+            make_galaxies(),
+            output=tmp_path / "model",
+            config=TrainingConfig(grid_jitter=True),
+            progress=False,
+        )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from gaia_redshift.readers.content import Content, open_path, report_damage, sni
 from gaia_redshift.readers.text import iter_text_blocks
 from gaia_redshift.readers.votable import iter_votable_blocks
 
-__all__ = ["EXTENSIONS", "iter_file_blocks"]
+__all__ = ["EXTENSIONS", "iter_content_blocks", "iter_file_blocks"]
 
 EXTENSIONS = (
     *(".csv", ".ecsv", ".fits", ".fit", ".xml", ".vot", ".votable"),
@@ -41,7 +41,17 @@ def iter_file_blocks(path: Path, options: ReadOptions) -> Iterator[Block]:
     InputError
         If it cannot be read; one line that names the file and what is wrong.
     """
-    content = open_path(path)
+    yield from iter_content_blocks(open_path(path), options)
+
+
+def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
+    """Read bytes from anywhere in blocks, as `iter_file_blocks` does a file's.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read.
+    """
     if sniff_kind(content) != "zip":
         yield from _iter_content(content, options)
         return

@@ -80,8 +80,8 @@ def _is_id(source: Any) -> bool:
 
 def _refuse_archive(what: str) -> InputError:
     return InputError(
-        f"{what}: fetching spectra from the Gaia archive is not available in this version;"
-        f" give {_ACCEPTED}"
+        f"{what}: no spectra to read; fetch_spectra fetches them from the Gaia archive, and"
+        f" predict_table does so by itself. Read are: {_ACCEPTED}"
     )
 
 

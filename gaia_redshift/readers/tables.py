@@ -11,7 +11,7 @@ import numpy as np
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_layout
 
-__all__ = ["is_table", "iter_table_blocks"]
+__all__ = ["is_table", "iter_table_blocks", "open_table"]
 
 BLOCK_ROWS = 2048
 
@@ -44,7 +44,7 @@ def iter_table_blocks(table: Any, options: ReadOptions) -> Iterator[Block]:
         If it is empty, lacks columns, or its columns differ in length.
     """
     label = type(table).__name__
-    columns, infos = _open_table(table)
+    columns, infos = open_table(table)
     layout = find_layout(list(columns), options, label)
     if np.ndim(columns[layout.source_id]) == 0 and isinstance(table, Mapping):
         # One source, given as a scalar id with plain arrays.
@@ -78,7 +78,7 @@ def _wrap(value: Any) -> Any:
     return wrapped
 
 
-def _open_table(table: Any) -> tuple[dict[str, Any], dict[str, ColumnInfo]]:
+def open_table(table: Any) -> tuple[dict[str, Any], dict[str, ColumnInfo]]:
     """Return columns that can be sliced, and what is known about them."""
     if isinstance(table, np.ndarray):
         return {name: table[name] for name in table.dtype.names or ()}, {}

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from gaia_redshift.bases import sample_pseudo_wavelengths
-from gaia_redshift.grid import N_BP, SamplingGrid
+from gaia_redshift.grid import N_BP, PLAUSIBLE_END_POINTS_NM, SamplingGrid
 from gaia_redshift.simulate.galaxies import load_library
 from gaia_redshift.simulate.generate import point_source_coefficients
 from gaia_redshift.simulate.instrument import BANDS, N_BASES, load_instrument
@@ -32,6 +33,7 @@ from gaia_redshift.simulate.survey import (
     Survey,
     SurveyParameters,
     load_parameters,
+    mean_brightness,
     universe_age,
 )
 
@@ -45,7 +47,7 @@ FLUX_FLOOR = 0.5
 """Samples with a real mean below this (e-/s) are not fitted: reading errors of 0.01 dominate."""
 
 _NODES = np.arange(0.0125, 0.6, 0.025)
-_PER_TYPE = 800
+_PER_TYPE = 1200
 # Weights of the residuals: 1/sigma of the shape (relative), the BP/RP ratio and the level, per
 # bin. Above z = 0.4 few galaxies stand behind the real means.
 _SHAPE_SIGMA = np.array([0.01, 0.01, 0.01, 0.015, 0.03, 0.04])
@@ -53,7 +55,6 @@ _RATIO_SIGMA = np.array([0.01, 0.01, 0.01, 0.015, 0.05, 0.1])
 _LEVEL_SIGMA = np.array([0.03, 0.03, 0.03, 0.03, 0.1, 0.1])
 # Prior: ln of shares within this of the starting values; dust tilt, ln scale, compact part, grid.
 _SHARE_SIGMA, _TILT_SIGMA, _SCALE_SIGMA, _POINT_SIGMA, _GRID_SIGMA = 0.5, 0.25, 0.5, 0.05, 1.5
-_PLAUSIBLE_GRID = {"bp": ((320.0, 327.0), (665.0, 685.0)), "rp": ((613.0, 618.0), (1048.0, 1072.0))}
 
 
 def load_real_means() -> Float:
@@ -156,11 +157,11 @@ class _MeanModel:
         point = point_source_coefficients(truth, start)
         self.point = {band: point[band].reshape(*shape, N_BASES) for band in BANDS}
         self.av = library.parameters["av"][index]
+        self._tilted: tuple[Float, dict[str, Float]] | None = None
         quantile = Survey.resolve("sdss").quantile(np.linspace(0, 1, 200_001)[1:])
         share = np.histogram(quantile, np.append(_NODES - 0.0125, 0.6))[0].astype(float)
         self.bin = (_NODES / 0.1).astype(int)
         self.share = share / np.bincount(self.bin, share)[self.bin]
-        self.level_factor = np.exp(0.5 * (np.log(10) * start.rp_flux_scatter) ** 2)
         maps = load_profile_maps()
         identity = np.eye(N_BASES)[None]
         self.maps = {band: np.concatenate([identity, getattr(maps, band)]) for band in BANDS}
@@ -172,29 +173,48 @@ class _MeanModel:
             out[band] = np.array([np.interp(where, part.position, row) for row in part.bases])
         return out
 
+    def type_means(self, tilt: Float) -> dict[str, Float]:
+        """Mean coefficients (types, nodes, 55) as points; kept until the dust tilt changes."""
+        if self._tilted is None or not np.array_equal(self._tilted[0], tilt):
+            of_type = np.where(self.quiescent, tilt[0], tilt[1])[:, None, None]
+            weight = np.exp(of_type * self.av)
+            weight /= weight.sum(axis=2, keepdims=True)
+            means = {
+                band: np.matmul(weight[:, :, None], self.point[band])[:, :, 0] for band in BANDS
+            }
+            self._tilted = (tilt.copy(), means)
+        return self._tilted[1]
+
     def means(self, p: _Vector) -> Float:
         knots = self.start.redshift_knots
         shares = np.array([np.interp(_NODES, knots, row) for row in p.shares])
         shares /= shares.sum(axis=0)
-        tilt = np.where(self.quiescent, p.tilt[0], p.tilt[1])[:, None, None]
-        weight = np.exp(tilt * self.av)
-        weight /= weight.sum(axis=2, keepdims=True)
-        weight *= shares[:, :, None]
+        types = self.type_means(p.tilt)
         # Distribution over the ladder: compact part, then a log-normal in scale.
-        mid = np.log(np.interp(_NODES, knots, p.scale))[:, None]
-        rungs = np.exp(-0.5 * ((np.log(SCALES) - mid) / self.start.profile_scatter) ** 2)
-        rungs /= rungs.sum(axis=1, keepdims=True)
+        rungs = _share_rungs(np.interp(_NODES, knots, p.scale), self.start.profile_scatter)
         compact = np.interp(_NODES, knots, p.point)[:, None]
         rungs = np.concatenate([compact, (1 - compact) * rungs], axis=1)
-        level = np.interp(_NODES, knots, p.flux) * self.level_factor * self.share
+        level = mean_brightness(_NODES, self.start, p.flux) * self.share
         design = self.design(p.grid)
         bands = []
         for band in BANDS:
-            c = np.einsum("tjk,tjkb->jb", weight, self.point[band], optimize=True)
+            c = np.einsum("tj,tjb->jb", shares, types[band])
             smear = np.tensordot(rungs, self.maps[band], axes=1)
             flux = (np.einsum("jb,jbc->jc", c, smear) @ design[band]) * level[:, None]
             bands.append(np.array([flux[self.bin == b].sum(axis=0) for b in range(6)]))
         return np.concatenate(bands, axis=1)
+
+
+def _share_rungs(median: Float, scatter: float) -> Float:
+    """Shares of the ladder's rungs, shape (n, rungs), under log-normal scales of these medians."""
+    normal = ndtri((np.arange(100) + 0.5) / 100)
+    place = np.interp(
+        np.log(median)[:, None] + scatter * normal,
+        np.log(SCALES),
+        np.arange(SCALES.size, dtype=float),
+    )
+    # As `smear_coefficients` does: each scale is shared by the two rungs beside it.
+    return np.maximum(1 - np.abs(place[:, :, None] - np.arange(SCALES.size)), 0).mean(axis=1)
 
 
 @dataclass
@@ -278,7 +298,7 @@ def fit_survey(
     high = np.full(centre.size, np.inf)
     points = slice(n_knots * (n_types + 1), n_knots * (n_types + 2))
     low[points], high[points] = 0.005, 0.6
-    ends = [limits for band in BANDS for limits in _PLAUSIBLE_GRID[band]]
+    ends = [limits for band in BANDS for limits in PLAUSIBLE_END_POINTS_NM[band]]
     low[-4:], high[-4:] = np.array(ends).T
 
     def residuals(x: Float) -> Float:

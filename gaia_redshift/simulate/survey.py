@@ -47,7 +47,8 @@ class SurveyParameters:
     point_fraction: Float
     point_concentration: float
     rp_flux: Float
-    rp_flux_scatter: float
+    rp_flux_scatter: Float
+    rp_flux_tail: float
     ebv_median: float
     ebv_scatter: float
     ebv_rv: float
@@ -81,7 +82,8 @@ class SurveyParameters:
             point_fraction=np.asarray(value("profile", "point_fraction"), dtype=float),
             point_concentration=value("profile", "point_fraction_concentration"),
             rp_flux=np.asarray(value("brightness", "rp_flux"), dtype=float),
-            rp_flux_scatter=value("brightness", "rp_flux_scatter"),
+            rp_flux_scatter=np.asarray(value("brightness", "rp_flux_scatter"), dtype=float),
+            rp_flux_tail=value("brightness", "rp_flux_tail"),
             ebv_median=value("galactic_extinction", "ebv_median"),
             ebv_scatter=value("galactic_extinction", "ebv_scatter"),
             ebv_rv=value("galactic_extinction", "r_v"),
@@ -270,10 +272,37 @@ def draw_truth(
     }
 
 
+def interpolate_flux(z: Float, p: SurveyParameters, flux: Float | None = None) -> Float:
+    """Geometric mean of the flux at redshifts z: its logarithm is smooth through the knots.
+
+    Straight pieces of the flux itself would bend at every knot, and flux tells redshift.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    knots = p.redshift_knots
+    curve = PchipInterpolator(knots, np.log(p.rp_flux if flux is None else flux))
+    inside = np.clip(z, knots[0], knots[-1])
+    return np.exp(curve(inside) + curve(inside, 1) * (z - inside))
+
+
 def draw_brightness(z: Float, rng: np.random.Generator, p: SurveyParameters) -> Float:
-    """Draw the mean RP flux (e-/s) of galaxies at redshifts z, before losses."""
-    median = np.interp(z, p.redshift_knots, p.rp_flux)
-    return median * 10 ** rng.normal(0.0, p.rp_flux_scatter, len(z))
+    """Draw the mean RP flux (e-/s) of galaxies at redshifts z, before losses.
+
+    Around its geometric mean, log10 flux has an exponential tail towards bright galaxies, as in a
+    survey with a flux limit below the knee of the luminosity function, and a Gaussian part.
+    """
+    scatter = np.interp(z, p.redshift_knots, p.rp_flux_scatter)
+    tail = np.sqrt(p.rp_flux_tail) * (rng.standard_exponential(len(z)) - 1)
+    core = np.sqrt(1 - p.rp_flux_tail) * rng.standard_normal(len(z))
+    return interpolate_flux(z, p) * 10 ** (scatter * (tail + core))
+
+
+def mean_brightness(z: Float, p: SurveyParameters, flux: Float | None = None) -> Float:
+    """Expected flux at redshifts z: what `draw_brightness` gives on average."""
+    width = np.log(10) * np.interp(z, p.redshift_knots, p.rp_flux_scatter)
+    tail = width * np.sqrt(p.rp_flux_tail)
+    factor = np.exp(0.5 * width**2 * (1 - p.rp_flux_tail) - tail) / (1 - tail)
+    return interpolate_flux(z, p, flux) * factor
 
 
 def draw_transits(n: int, rng: np.random.Generator, p: SurveyParameters) -> dict[str, Float]:

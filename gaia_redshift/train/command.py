@@ -21,7 +21,8 @@ def run_training(arguments: Any, *, progress: bool = True) -> str:
     ----------
     arguments : argparse.Namespace
         With ``data`` or ``simulate`` (and ``survey``), ``seed``, ``network``, ``epochs``,
-        ``batch_size``, ``name``, ``output``, ``resume`` and, optionally, ``run_dir``.
+        ``batch_size``, ``grid_jitter``, ``name``, ``output``, ``resume`` and, optionally,
+        ``run_dir``.
     progress : bool
         Show progress bars.
 
@@ -37,7 +38,7 @@ def run_training(arguments: Any, *, progress: bool = True) -> str:
         source = SimulatedGalaxies(arguments.simulate, arguments.survey, arguments.seed)
     options = {
         key: getattr(arguments, key)
-        for key in ("network", "epochs", "batch_size", "seed")
+        for key in ("network", "epochs", "batch_size", "seed", "grid_jitter")
         if getattr(arguments, key, None) is not None
     }
     config = TrainingConfig(name=arguments.name or Path(arguments.output).name, **options)
@@ -62,6 +63,8 @@ def _write_command(arguments: Any, config: TrainingConfig) -> str:
         words.append(Path(arguments.data).name)
     words += ["--seed", str(config.seed), "--network", config.network]
     words += ["--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]
+    if config.grid_jitter:
+        words.append("--grid-jitter")
     words += ["--name", config.name, "-o", Path(arguments.output).name]
     return shlex.join(words)
 

@@ -38,8 +38,12 @@ class TrainingConfig:
     flux_tolerance : float
         How far outside the training part's extremes a flux may lie, as a part of their distance,
         before a prediction is flagged FLUX_OUT_OF_RANGE.
+    grid_jitter : bool
+        Train on vectors sampled on moved grids (``gaia_redshift.grid.draw_grid``), another for each
+        few galaxies, so that vectors sampled by others work too. Validation and test part stay on
+        the model's grid.
     seed : int
-        Of split, initial weights and order of the spectra.
+        Of split, moved grids, initial weights and order of the spectra.
     description : str
         Free text on the data, for the model card.
 
@@ -59,6 +63,7 @@ class TrainingConfig:
     split: tuple[float, float, float] = (0.63, 0.27, 0.10)
     redshift_range: tuple[float, float] = (0.0, 0.6)
     flux_tolerance: float = 0.1
+    grid_jitter: bool = False
     seed: int = 1
     description: str = ""
 
@@ -69,6 +74,8 @@ class TrainingConfig:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise InputError(f"{field} must be a whole number from {low}, not {value!r}")
+        if not isinstance(self.grid_jitter, bool):
+            raise InputError(f"grid_jitter must be true or false, not {self.grid_jitter!r}")
         for field in ("learning_rate", "huber_delta"):
             if not 0 < getattr(self, field) < math.inf:
                 raise InputError(f"{field} must be positive, not {getattr(self, field)!r}")

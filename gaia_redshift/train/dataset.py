@@ -39,8 +39,8 @@ class TrainingSet:
     scaler: MinMaxScaler
 
     def get_inputs(self, part: str) -> NDArray[np.float32]:
-        """Scaled fluxes of a part, shape (n, 186)."""
-        return self.scaler.transform(self.vectors.flux[self.rows[part]])
+        """Scaled fluxes of a part, shape (n, 186); of the training part on moved grids, if any."""
+        return self.scaler.transform(_take_flux(self.vectors, part)[self.rows[part]])
 
     def get_redshifts(self, part: str) -> NDArray[np.float64]:
         """True redshifts of a part, shape (n,)."""
@@ -82,7 +82,12 @@ def prepare_dataset(vectors: LabelledVectors, config: TrainingConfig) -> Trainin
     part_of_group[order[:first]] = 0
     rows = {part: np.flatnonzero(part_of_group[group] == i) for i, part in enumerate(PARTS)}
     check_parts({part: vectors.source_id[rows[part]] for part in PARTS})
-    return TrainingSet(vectors, rows, MinMaxScaler.fit(vectors.flux[rows["train"]]))
+    return TrainingSet(vectors, rows, MinMaxScaler.fit(_take_flux(vectors, "train")[rows["train"]]))
+
+
+def _take_flux(vectors: LabelledVectors, part: str) -> NDArray[np.float32]:
+    moved = part == "train" and vectors.flux_moved is not None
+    return vectors.flux_moved if moved else vectors.flux  # type: ignore[return-value]
 
 
 def check_parts(parts: Mapping[str, NDArray[np.int64]]) -> None:

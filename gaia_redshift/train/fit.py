@@ -104,7 +104,14 @@ def train_model(
 
     if isinstance(source, tuple) and hasattr(source[0], "grid"):
         grid = source[0].grid
-    vectors = collect_vectors(source, folder, truth=truth, grid=grid, progress=progress)
+    vectors = collect_vectors(
+        source,
+        folder,
+        truth=truth,
+        grid=grid,
+        jitter_seed=config.seed if config.grid_jitter else None,
+        progress=progress,
+    )
     dataset = prepare_dataset(vectors, config)
     network, history = _fit(dataset, config, folder, found, progress)
     predicted = _predict(compile_network(network, N_FLUX), dataset.get_inputs("test"))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL
-from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.grid import N_FLUX, SamplingGrid, draw_grid
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
 __all__ = ["LabelledVectors", "SimulatedGalaxies", "collect_vectors", "describe_source"]
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _BLOCK_SIZE = 10_000
 _ARRAYS = ("source_id", "flux", "redshift")
+_GRIDS_PER_BLOCK = 40
+"""Moved grids for each block of galaxies: a design matrix takes as long as 1,000 galaxies."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,15 @@ class LabelledVectors:
     redshift : ndarray, shape (n,), float64
     description : dict
         Where they came from: ``kind``, number of rows, sha256 of the arrays, ...
+    flux_moved : ndarray, shape (n, 186), float32, e-/s, or None
+        The same spectra sampled on moved grids.
     """
 
     source_id: NDArray[np.int64]
     flux: NDArray[np.float32]
     redshift: NDArray[np.float64]
     description: dict[str, Any]
+    flux_moved: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -94,11 +99,18 @@ def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str,
 
 
 def collect_vectors(
-    source: Any, folder: Path, *, truth: str, grid: SamplingGrid, progress: bool = False
+    source: Any,
+    folder: Path,
+    *,
+    truth: str,
+    grid: SamplingGrid,
+    jitter_seed: int | None = None,
+    progress: bool = False,
 ) -> LabelledVectors:
     """Sample a source's spectra, or take the vectors that an earlier run left in ``folder``.
 
-    Rows whose spectrum cannot be sampled are left out and counted in the description.
+    Rows whose spectrum cannot be sampled are left out and counted in the description. With a
+    ``jitter_seed``, the spectra are sampled on moved grids as well.
 
     Raises
     ------
@@ -109,14 +121,19 @@ def collect_vectors(
     if isinstance(source, Iterator):  # gone through twice
         source = list(source)
     request = describe_source(source, truth=truth, grid=grid)
+    if jitter_seed is not None:
+        if _is_vectors(source):
+            raise InputError("grid_jitter needs spectra: vectors cannot be sampled again")
+        request["jitter_seed"] = jitter_seed
     marker = folder / "vectors.json"
     if marker.exists():
         return _read_vectors(folder, marker, request)
 
-    blocks = list(_iter_blocks(source, truth, grid, progress))
+    blocks = list(_iter_blocks(source, truth, grid, jitter_seed, progress))
     source_id, flux, redshift, usable = (
         np.concatenate([block[i] for block in blocks]) for i in range(4)
     )
+    moved = [block[4] for block in blocks if block[4] is not None]
     description = {
         **{key: value for key, value in request.items() if key != "grid"},
         "simulated": _are_simulated(source_id),
@@ -124,8 +141,14 @@ def collect_vectors(
         "n_unusable": int((~usable).sum()),
         "sha256": _hash_arrays(source_id, flux, redshift),
     }
-    vectors = LabelledVectors(source_id[usable], flux[usable], redshift[usable], description)
-    for name in _ARRAYS:
+    vectors = LabelledVectors(
+        source_id[usable],
+        flux[usable],
+        redshift[usable],
+        description,
+        np.concatenate(moved)[usable] if moved else None,
+    )
+    for name in _name_arrays(request):
         np.save(folder / f"{name}.npy", getattr(vectors, name), allow_pickle=False)
     # Written last and at once: its presence says that the arrays are complete.
     temporary = folder / "vectors.json.part"
@@ -134,12 +157,16 @@ def collect_vectors(
     return vectors
 
 
+def _name_arrays(request: dict[str, Any]) -> tuple[str, ...]:
+    return (*_ARRAYS, "flux_moved") if "jitter_seed" in request else _ARRAYS
+
+
 def _read_vectors(folder: Path, marker: Path, request: dict[str, Any]) -> LabelledVectors:
     try:
         stored = json.loads(marker.read_text())
         same, description = stored["request"] == request, stored["description"]
         arrays = {}
-        for name in _ARRAYS if same else ():
+        for name in _name_arrays(request) if same else ():
             with (folder / f"{name}.npy").open("rb") as stream:
                 arrays[name] = np.load(stream, allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
@@ -157,21 +184,45 @@ def _is_vectors(source: Any) -> bool:
     return isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], FluxVectors)
 
 
-_Block = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]
+_Block = tuple[
+    NDArray[np.int64],
+    NDArray[np.float32],
+    NDArray[np.float64],
+    NDArray[np.bool_],
+    NDArray[np.float32] | None,
+]
 
 
-def _iter_blocks(source: Any, truth: str, grid: SamplingGrid, progress: bool) -> Iterator[_Block]:
+def _iter_blocks(
+    source: Any, truth: str, grid: SamplingGrid, jitter_seed: int | None, progress: bool
+) -> Iterator[_Block]:
     if _is_vectors(source):
         vectors, redshift = source
         yield _make_block(vectors, _as_redshifts(redshift, "redshift"))
         return
     from gaia_redshift.sampling import sample_spectra
 
+    rng = None if jitter_seed is None else np.random.default_rng([jitter_seed, 1])
     for spectra in _iter_spectra(source, truth, progress):
         if spectra.columns is None or truth not in spectra.columns.colnames:
             raise InputError(f"the spectra have no column {truth!r} of true redshifts")
         vectors = sample_spectra(spectra, grid=grid, errors=False)
-        yield _make_block(vectors, _as_redshifts(spectra.columns[truth], truth))
+        moved = None if rng is None else _sample_moved(spectra, rng)
+        yield _make_block(vectors, _as_redshifts(spectra.columns[truth], truth), moved)
+
+
+def _sample_moved(spectra: XPSpectra, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Sample each spectrum on one of a few grids drawn for this block, shape (n, 186)."""
+    from gaia_redshift.sampling import sample_block
+
+    flux = np.empty((len(spectra), N_FLUX), dtype=np.float32)
+    which = rng.integers(_GRIDS_PER_BLOCK, size=len(spectra))
+    for number in range(_GRIDS_PER_BLOCK):
+        grid = draw_grid(rng)
+        rows = np.flatnonzero(which == number)
+        if rows.size:
+            flux[rows] = sample_block(spectra[rows], grid=grid, errors=False)[0].flux
+    return flux
 
 
 def _iter_spectra(source: Any, truth: str, progress: bool) -> Iterator[XPSpectra]:
@@ -198,11 +249,17 @@ def _iter_spectra(source: Any, truth: str, progress: bool) -> Iterator[XPSpectra
     )
 
 
-def _make_block(vectors: FluxVectors, redshift: NDArray[np.float64]) -> _Block:
+def _make_block(
+    vectors: FluxVectors,
+    redshift: NDArray[np.float64],
+    moved: NDArray[np.float32] | None = None,
+) -> _Block:
     if len(redshift) != len(vectors):
         raise InputError(f"{len(redshift)} true redshifts for {len(vectors)} vectors")
     usable = ((vectors.quality & int(FATAL)) == 0) & np.isfinite(vectors.flux).all(axis=1)
-    return vectors.source_id, vectors.flux.astype(np.float32), redshift, usable
+    if moved is not None:
+        usable &= np.isfinite(moved).all(axis=1)
+    return vectors.source_id, vectors.flux.astype(np.float32), redshift, usable, moved
 
 
 def _as_redshifts(values: Any, name: str) -> NDArray[np.float64]:

@@ -1,0 +1,78 @@
+"""Spectra and tables from the Gaia archive (the only part of the package that uses the network).
+
+``fetch`` (the public functions) turns what is ``wanted`` into source ids and ``stream``s their
+spectra in ``chunks`` of ``datalink`` requests, through the ``cache``; ``jobs`` runs queries. Names
+of the data releases are in ``releases``, addresses and time-outs in ``settings``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gaia_redshift.archive.account import FetchAccount, FetchStatus
+    from gaia_redshift.archive.connection import open_gaia
+    from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
+    from gaia_redshift.archive.fetch import fetch_spectra, fetch_with_account, open_stream
+    from gaia_redshift.archive.jobs import run_query
+    from gaia_redshift.archive.match_flags import (
+        MatchFlag,
+        decode_match_flags,
+        describe_match_flags,
+    )
+    from gaia_redshift.archive.queries import build_query, describe_queries, query_catalogue
+    from gaia_redshift.archive.settings import ArchiveSettings
+    from gaia_redshift.archive.wanted import read_ids
+
+_HOMES = {
+    "ArchiveSettings": "settings",
+    "FetchAccount": "account",
+    "FetchStatus": "account",
+    "MatchFlag": "match_flags",
+    "build_query": "queries",
+    "crossmatch_catalogue": "crossmatch",
+    "crossmatch_sdss": "crossmatch",
+    "decode_match_flags": "match_flags",
+    "describe_match_flags": "match_flags",
+    "describe_queries": "queries",
+    "fetch_spectra": "fetch",
+    "fetch_with_account": "fetch",
+    "open_gaia": "connection",
+    "open_stream": "fetch",
+    "query_catalogue": "queries",
+    "read_ids": "wanted",
+    "run_query": "jobs",
+}
+
+__all__ = [
+    "ArchiveSettings",
+    "FetchAccount",
+    "FetchStatus",
+    "MatchFlag",
+    "build_query",
+    "crossmatch_catalogue",
+    "crossmatch_sdss",
+    "decode_match_flags",
+    "describe_match_flags",
+    "describe_queries",
+    "fetch_spectra",
+    "fetch_with_account",
+    "open_gaia",
+    "open_stream",
+    "query_catalogue",
+    "read_ids",
+    "run_query",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gaia_redshift.archive' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"gaia_redshift.archive.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

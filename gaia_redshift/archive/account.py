@@ -1,0 +1,125 @@
+"""What became of each source that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.flags import QualityFlag
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["FetchAccount", "FetchStatus"]
+
+
+class FetchStatus(IntEnum):
+    """What the archive had for a source."""
+
+    PENDING = -1
+    SPECTRUM = 0
+    NO_PUBLIC_XP = 1
+    UNKNOWN_ID = 2
+    FAILED = 3
+    NO_GAIA_SOURCE = 4
+
+
+WORDS = {
+    FetchStatus.PENDING: "not asked yet",
+    FetchStatus.SPECTRUM: "spectrum",
+    FetchStatus.NO_PUBLIC_XP: "no public XP",
+    FetchStatus.UNKNOWN_ID: "unknown id",
+    FetchStatus.FAILED: "failed",
+    FetchStatus.NO_GAIA_SOURCE: "no Gaia source",
+}
+
+_FLAGS = {
+    FetchStatus.PENDING: QualityFlag.FETCH_FAILED,
+    FetchStatus.SPECTRUM: QualityFlag(0),
+    FetchStatus.NO_PUBLIC_XP: QualityFlag.NO_PUBLIC_XP,
+    FetchStatus.UNKNOWN_ID: QualityFlag.UNKNOWN_SOURCE_ID,
+    FetchStatus.FAILED: QualityFlag.FETCH_FAILED,
+    FetchStatus.NO_GAIA_SOURCE: QualityFlag.NO_GAIA_SOURCE,
+}
+
+
+def status_flags(status: NDArray[np.int8]) -> NDArray[np.int32]:
+    """Return the flag bits that go with statuses."""
+    flags = np.zeros(len(status), dtype=np.int32)
+    for value, flag in _FLAGS.items():
+        if flag:
+            flags[status == value] |= np.int32(flag)
+    return flags
+
+
+@dataclass
+class FetchAccount:
+    """One line for each source asked for, in the order asked, duplicates included.
+
+    Parameters
+    ----------
+    source_id : ndarray, shape (n,), int64
+        0 for a position without a Gaia source.
+    status : ndarray, shape (n,), int8
+        Values of `FetchStatus`.
+    reasons : dict
+        Why a source_id failed, in words.
+    n_cached : int
+        Distinct sources that were in the cache before.
+    n_requests : int
+        Requests for spectra made, the failed ones included.
+    """
+
+    source_id: NDArray[np.int64]
+    status: NDArray[np.int8] = None  # type: ignore[assignment]
+    reasons: dict[int, str] = field(default_factory=dict)
+    n_cached: int = 0
+    n_requests: int = 0
+
+    def __post_init__(self) -> None:
+        if self.status is None:
+            self.status = np.full(len(self.source_id), FetchStatus.PENDING, dtype=np.int8)
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of rows of each status, in words; those that occur."""
+        found = {WORDS[s]: int((self.status == s).sum()) for s in FetchStatus}
+        return {words: n for words, n in found.items() if n}
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing failed: asking again would bring nothing more."""
+        return not np.isin(self.status, (FetchStatus.PENDING, FetchStatus.FAILED)).any()
+
+    def summary(self) -> str:
+        """Return one line: how many of each, and why some failed."""
+        parts = ", ".join(f"{n:,} {words}" for words, n in self.counts.items())
+        text = f"{len(self):,} source{'s' * (len(self) != 1)} asked for: {parts or 'none'}"
+        if self.reasons:
+            counted: dict[str, int] = {}
+            for reason in self.reasons.values():
+                counted[reason] = counted.get(reason, 0) + 1
+            most = max(counted, key=lambda reason: counted[reason])
+            others = f" (and {len(counted) - 1} other reasons)" if len(counted) > 1 else ""
+            text += f"; failed because {most}{others}"
+        return text
+
+    def to_table(self) -> Table:
+        """Return ``source_id``, ``status`` in words and ``reason``, a row for each asked for."""
+        from astropy.table import Table
+
+        words = np.array([WORDS[FetchStatus(s)] for s in FetchStatus])
+        return Table(
+            {
+                "source_id": self.source_id,
+                "status": words[self.status.astype(int) - int(FetchStatus.PENDING)],
+                "reason": [self.reasons.get(int(i), "") for i in self.source_id],
+            }
+        )

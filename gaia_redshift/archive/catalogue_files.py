@@ -1,0 +1,161 @@
+"""Large catalogues in files: FITS, Parquet and HATS, read in pieces and where the sources are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.archive.matching import ARCSEC
+from gaia_redshift.errors import InputError
+
+__all__ = ["ColumnFinder", "Columns", "Neighbourhood", "iter_fits", "iter_parquet"]
+
+PIECE = 200_000
+
+Columns = dict[str, Any]
+ColumnFinder = Callable[[list[str], str], dict[str, str]]
+"""Takes the names that there are and a label; returns the name for each thing needed."""
+
+
+class Neighbourhood:
+    """Finds what is near the sources.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,), deg
+        Of the sources; NaN where unknown.
+    radius : float, arcsec
+    """
+
+    def __init__(self, ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float) -> None:
+        from scipy.spatial import cKDTree
+
+        usable = np.isfinite(ra) & np.isfinite(dec)
+        self.ra, self.dec = ra[usable], dec[usable]
+        self.reach = 1.01 * radius * ARCSEC + 1e-6  # the exact cut comes later
+        self.tree = cKDTree(_to_vectors(self.ra, self.dec)) if self.ra.size else None
+
+    def find(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the rows within reach of any source."""
+        if self.tree is None:
+            return np.zeros(0, dtype=np.intp)
+        usable = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
+        chord = 2 * np.sin(np.radians(self.reach) / 2)
+        distance, _ = self.tree.query(
+            _to_vectors(ra[usable], dec[usable]), distance_upper_bound=chord
+        )
+        return usable[np.isfinite(distance)]
+
+    def may_be_in(self, ra: tuple[float, float], dec: tuple[float, float]) -> bool:
+        """Tell whether a source may be near a range of RA and Dec."""
+        lowest, highest = dec[0] - self.reach, dec[1] + self.reach
+        inside = (self.dec >= lowest) & (self.dec <= highest)
+        steepest = max(abs(lowest), abs(highest))
+        if steepest < 89:
+            half = (ra[1] - ra[0]) / 2 + self.reach / np.cos(np.radians(steepest))
+            off = (self.ra - (ra[0] + ra[1]) / 2 + 180) % 360 - 180
+            inside &= np.abs(off) <= half
+        return bool(inside.any())
+
+
+def _to_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
+    ra, dec = np.radians(ra), np.radians(dec)
+    return np.column_stack((np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)))
+
+
+def _find_hats_data(path: Path) -> Path:
+    """Return the folder with the Parquet files of a HATS catalogue or collection."""
+    for _ in range(3):
+        if not path.is_dir():
+            break
+        collection = path / "collection.properties"
+        if collection.is_file():
+            settings = dict(
+                line.split("=", 1)
+                for line in collection.read_text(encoding="utf-8").splitlines()
+                if "=" in line and not line.startswith("#")
+            )
+            inner = settings.get("hats_primary_table_url", "").strip()
+            if not inner or not (path / inner).is_dir():
+                raise InputError(f"{collection}: its primary catalogue '{inner}' is not there")
+            path = path / inner
+        elif (path / "dataset").is_dir():
+            path = path / "dataset"
+        else:
+            break
+    return path
+
+
+def iter_parquet(path: Path, find_columns: ColumnFinder, near: Neighbourhood) -> Iterator[Columns]:
+    """Read a Parquet file, a folder of such or a HATS catalogue, where sources are.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or lacks a column.
+    """
+    import pyarrow as pa
+    from pyarrow import dataset
+
+    from gaia_redshift.readers.columns import from_arrow
+
+    label = str(path)
+    path = _find_hats_data(path)
+    try:
+        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        files = [one for one in files if not one.name.startswith(("_", "."))]
+        if not files:
+            raise InputError(f"{label}: holds no Parquet files")
+        opened = dataset.dataset([str(one) for one in files], format="parquet")
+        names = find_columns(list(opened.schema.names), label)
+        for fragment in opened.get_fragments():
+            for group in fragment.split_by_row_group():
+                if not _may_matter(group, names, near):
+                    continue
+                table = group.to_table(columns=list(dict.fromkeys(names.values())))
+                yield {what: from_arrow(table[name]) for what, name in names.items()}
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{label}: cannot be read as Parquet: {reason}") from error
+
+
+def _may_matter(group: Any, names: dict[str, str], near: Neighbourhood) -> bool:
+    statistics = (group.row_groups[0].statistics if group.row_groups else None) or {}
+    ranges = [statistics.get(names[what]) or {} for what in ("ra", "dec")]
+    if any(one.get("min") is None for one in ranges):
+        return True
+    ra, dec = ((float(one["min"]), float(one["max"])) for one in ranges)
+    return near.may_be_in(ra, dec)
+
+
+def iter_fits(path: Path, find_columns: ColumnFinder) -> Iterator[Columns]:
+    """Read the first table of a FITS file in pieces.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or lacks a column.
+    """
+    from astropy.io import fits
+
+    try:
+        with fits.open(path, memmap=True) as hdus:
+            tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+            if not tables:
+                raise InputError(f"{path}: holds no table")
+            names = find_columns(list(tables[0].columns.names), str(path))
+            data = tables[0].data
+            for start in range(0, len(data), PIECE):
+                yield {
+                    what: np.array(data[name][start : start + PIECE])
+                    for what, name in names.items()
+                }
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read as FITS: {reason}") from error

@@ -1,0 +1,263 @@
+"""One chunk of sources, asked for until each of them is answered."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.archive.account import FetchStatus
+from gaia_redshift.archive.connection import Connections
+from gaia_redshift.archive.datalink import request_spectra
+from gaia_redshift.archive.failures import Patience, RefusedError, StoppedError, TransientError
+from gaia_redshift.archive.jobs import run_query
+from gaia_redshift.archive.releases import Release
+from gaia_redshift.errors import ArchiveError
+from gaia_redshift.spectra import XPSpectra
+
+__all__ = ["Chunk", "explain_missing", "fetch_chunk"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Chunk:
+    """What became of a chunk of sources.
+
+    Parameters
+    ----------
+    source_id : ndarray, shape (n,), int64
+    status : ndarray, shape (n,), int8
+        `FetchStatus`; none is left ``PENDING``.
+    spectra : XPSpectra or None
+        Of those with status ``SPECTRUM``, in order.
+    reasons : dict
+        Why a source_id failed.
+    error : ArchiveError or None
+        What ended it, where some failed.
+    n_requests : int
+    """
+
+    source_id: NDArray[np.int64]
+    status: NDArray[np.int8]
+    spectra: XPSpectra | None = None
+    reasons: dict[int, str] = field(default_factory=dict)
+    error: ArchiveError | None = None
+    n_requests: int = 0
+    stored: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether the archive said anything about any of them."""
+        return bool((self.status != FetchStatus.FAILED).any())
+
+
+@preserve_settings()
+def fetch_chunk(
+    connections: Connections,
+    source_id: NDArray[np.int64],
+    release: Release,
+    *,
+    stop: threading.Event | None = None,
+    on_failure: Callable[[TransientError], None] | None = None,
+) -> Chunk:
+    """Ask for spectra until every source of the chunk is answered, or tries or time are used up.
+
+    Parameters
+    ----------
+    connections : Connections
+    source_id : ndarray, shape (n,), int64
+        Distinct, at most 5,000.
+    release : Release
+    stop : threading.Event, optional
+        Gives up when set.
+    on_failure : callable, optional
+        Told of each failure that is tried again.
+
+    Returns
+    -------
+    Chunk
+        It raises nothing for the archive's failures: they are in the chunk.
+
+    Notes
+    -----
+    DataLink leaves out sources silently. So whatever is missing from an answer is looked up in
+    the release's main table: a source that is not there is an unknown id; one without a public
+    spectrum is that; one that should have come was lost on the way, and is asked for again.
+    """
+    patience = Patience(connections.settings, connections.settings.deadline, stop, on_failure)
+    chunk = Chunk(source_id, np.full(len(source_id), FetchStatus.PENDING, dtype=np.int8))
+    parts: list[XPSpectra] = []
+    explained = divided = False
+    try:
+        while (todo := np.flatnonzero(chunk.status == FetchStatus.PENDING)).size:
+            wanted = source_id[todo]
+            if patience.stop.is_set():
+                raise StoppedError("given up")
+            try:
+                chunk.n_requests += 1
+                found = request_spectra(connections, wanted, release, until=patience.ends)
+            except TransientError as failure:
+                if patience.is_last and failure.answered and not divided:
+                    divided = True
+                    if _divide(connections, chunk, todo, release, patience=patience, parts=parts):
+                        continue
+                patience.fail(failure)
+                continue
+            if found is not None:
+                parts.append(found)
+                came = np.isin(wanted, found.source_id)
+                chunk.status[todo[came]] = FetchStatus.SPECTRUM
+                todo = todo[~came]
+            if not todo.size:
+                break
+            if not explained:
+                chunk.status[todo] = explain_missing(
+                    connections, source_id[todo], release, patience
+                )
+                explained = True
+            n_lost = int((chunk.status == FetchStatus.PENDING).sum())
+            if n_lost:
+                patience.fail(
+                    TransientError(
+                        f"{connections.data_host} left out {n_lost:,} spectra that the archive"
+                        " says it has"
+                    )
+                )
+    except ArchiveError as error:
+        chunk.error = error
+        failed = chunk.status == FetchStatus.PENDING
+        chunk.status[failed] = FetchStatus.FAILED
+        chunk.reasons.update(dict.fromkeys(source_id[failed].tolist(), str(error)))
+        logger.info("%d of a chunk of %d sources failed: %s", failed.sum(), len(failed), error)
+    chunk.spectra = _join(parts, source_id)
+    return chunk
+
+
+def _divide(
+    connections: Connections,
+    chunk: Chunk,
+    todo: NDArray[np.intp],
+    release: Release,
+    *,
+    patience: Patience,
+    parts: list[XPSpectra],
+) -> bool:
+    """Find the sources for whose sake the archive fails on a whole chunk, by halving it.
+
+    It stops when both of the first halves fail as well: the chunk is then not the reason.
+
+    Returns
+    -------
+    bool
+        Whether a part worked; what is then left to ask for is ``PENDING``.
+    """
+    if len(todo) < 2:
+        return False
+    groups = [todo[: len(todo) // 2], todo[len(todo) // 2 :]]
+    worked = False
+    n_failed = 0
+    failed: list[NDArray[np.intp]] = []
+    while groups:
+        group = groups.pop(0)
+        try:
+            chunk.n_requests += 1
+            wanted = chunk.source_id[group]
+            found = request_spectra(connections, wanted, release, until=patience.ends)
+        except TransientError as error:
+            n_failed += 1
+            if not error.answered or (n_failed == 2 and not worked) or patience.left <= 0:
+                return worked
+            if len(group) == 1:
+                failed.append(group)
+                chunk.reasons[int(wanted[0])] = str(error)
+            else:
+                groups += [group[: len(group) // 2], group[len(group) // 2 :]]
+            continue
+        worked = True
+        if found is not None:
+            parts.append(found)
+            chunk.status[group[np.isin(wanted, found.source_id)]] = FetchStatus.SPECTRUM
+    for group in failed:
+        chunk.status[group] = FetchStatus.FAILED
+    return worked
+
+
+def _join(parts: list[XPSpectra], source_id: NDArray[np.int64]) -> XPSpectra | None:
+    """Put what came in several answers into the order asked for."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    joined = XPSpectra.concatenate(parts)
+    place = {int(i): row for row, i in enumerate(joined.source_id)}
+    rows = np.array([place[i] for i in source_id.tolist() if i in place], dtype=np.intp)
+    ordered = joined[rows]
+    return XPSpectra(
+        source_id=ordered.source_id,
+        bp=ordered.bp,
+        rp=ordered.rp,
+        flags=ordered.flags,
+        release=parts[0].release,
+        meta=dict(parts[0].meta),
+    )
+
+
+def explain_missing(
+    connections: Connections, source_id: NDArray[np.int64], release: Release, patience: Patience
+) -> NDArray[np.int8]:
+    """Ask the main table why sources got no spectrum.
+
+    Returns
+    -------
+    ndarray, shape (n,), int8
+        ``NO_PUBLIC_XP``, ``UNKNOWN_ID``, or ``PENDING`` for those that should have one.
+
+    Raises
+    ------
+    ArchiveError
+        If the query fails.
+    """
+    from astropy.table import Table
+
+    if patience.left <= 0:
+        raise TransientError(f"{connections.data_host} was too slow to say which sources it has")
+    adql = (
+        f"SELECT g.source_id, g.{release.has_xp_column} AS has_xp"
+        f" FROM TAP_UPLOAD.wanted AS w JOIN {release.source_table} AS g"
+        " ON g.source_id = w.source_id"
+    )
+    result = run_query(
+        adql,
+        upload={"wanted": Table({"source_id": source_id})},
+        connections=connections,
+        deadline=patience.left,
+        stop=patience.stop,
+    )
+    names = {name.lower(): name for name in result.colnames}
+    if "source_id" not in names or "has_xp" not in names:
+        raise RefusedError(
+            f"{connections.tap_host} answered the question which sources have spectra with columns"
+            f" {', '.join(result.colnames)}"
+        )
+    known = np.ma.filled(np.ma.asarray(result[names["source_id"]]), 0).astype(np.int64)
+    has_xp = _to_bool(result[names["has_xp"]])
+    status = np.full(len(source_id), FetchStatus.UNKNOWN_ID, dtype=np.int8)
+    status[np.isin(source_id, known)] = FetchStatus.NO_PUBLIC_XP
+    status[np.isin(source_id, known[has_xp])] = FetchStatus.PENDING
+    return status
+
+
+def _to_bool(column: Any) -> NDArray[np.bool_]:
+    """Read truth as servers write it: booleans, numbers, or words; a null is no."""
+    array: np.ma.MaskedArray[Any, Any] = np.ma.asarray(column)
+    if array.dtype.kind in "bif":
+        return np.asarray(np.ma.filled(array, 0) != 0)
+    hidden = np.ma.getmaskarray(array)
+    words = [str(value).strip().lower() for value in array.data.tolist()]
+    truth = np.array([word in ("true", "t", "1", "b'true'", "b't'") for word in words], dtype=bool)
+    return truth & ~hidden

@@ -1,0 +1,209 @@
+"""Chunks on their way: a few at a time, stored in the cache as they come."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.archive.account import FetchAccount, FetchStatus
+from gaia_redshift.archive.cache import SpectraCache
+from gaia_redshift.archive.chunks import Chunk, fetch_chunk
+from gaia_redshift.archive.connection import Connections
+from gaia_redshift.archive.failures import TransientError
+from gaia_redshift.archive.releases import Release
+from gaia_redshift.errors import ArchiveError
+from gaia_redshift.spectra import BandSpectra, XPSpectra
+
+__all__ = ["Downloads", "merge_spectra"]
+
+
+def merge_spectra(parts: list[XPSpectra], positions: list[NDArray[np.intp]], n: int) -> XPSpectra:
+    """Put parts at their positions among n rows; the others are missing."""
+    given = np.concatenate(positions) if positions else np.zeros(0, dtype=np.intp)
+    absent = np.setdiff1d(np.arange(n), given)
+    every = list(parts)
+    if len(absent):
+        ids = np.zeros(len(absent), dtype=np.int64)
+        missing = BandSpectra.missing(len(absent))
+        every.append(XPSpectra(source_id=ids, bp=missing, rp=missing))
+    joined = XPSpectra.concatenate(every)
+    order = np.concatenate([given, absent])
+    if (order == np.arange(n)).all():
+        return joined
+    rows = np.empty(n, dtype=np.intp)
+    rows[order] = np.arange(n)
+    return joined[rows]
+
+
+class Downloads:
+    """Fetches chunks in threads and hands them out in order.
+
+    Parameters
+    ----------
+    chunks : list of ndarray, int64
+        Source ids.
+    connections : Connections
+    release : Release
+    account : FetchAccount
+        Counts the requests.
+    cache : SpectraCache or None
+    stop : threading.Event
+        Set by `close`: ends what is under way.
+    progress : bool
+        Show a progress bar.
+    """
+
+    def __init__(
+        self,
+        chunks: list[NDArray[np.int64]],
+        connections: Connections,
+        release: Release,
+        account: FetchAccount,
+        *,
+        cache: SpectraCache | None,
+        stop: threading.Event,
+        progress: bool,
+    ) -> None:
+        self.chunks = chunks
+        self.connections = connections
+        self.release = release
+        self.account = account
+        self.cache = cache
+        self.stop = stop
+        self.parallel = connections.settings.parallel
+        self.window = self.parallel + 2
+        self.pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="gaia_redshift")
+        self.futures: deque[Future[Chunk | None]] = deque()
+        self.n_sent = 0
+        self.n_done = 0
+        self.n_failed_in_a_row = 0
+        self.any_answer = False
+        self.gave_up = False
+        self.lock = threading.Lock()
+        self.bar = self._open_bar(progress)
+        self._send()
+
+    def _open_bar(self, progress: bool) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            total=sum(map(len, self.chunks)),
+            desc=f"{self.release.label} archive",
+            unit=" sources",
+            disable=not progress,
+        )
+
+    def _send(self) -> None:
+        while self.n_sent < len(self.chunks) and self.n_sent - self.n_done < self.window:
+            self.futures.append(self.pool.submit(self._work, self.chunks[self.n_sent]))
+            self.n_sent += 1
+
+    def _work(self, source_id: NDArray[np.int64]) -> Chunk | None:
+        """Fetch and store one chunk, in a thread."""
+        if self.gave_up or self.stop.is_set():
+            return None
+        status = np.full(len(source_id), FetchStatus.PENDING, dtype=np.int8)
+        parts: list[tuple[NDArray[np.intp], XPSpectra]] = []
+        if self.cache is not None:  # another process may have fetched them meanwhile
+            status = _find_again(self.cache, source_id, parts)
+        todo = np.flatnonzero(status == FetchStatus.PENDING)
+        if not len(todo):
+            chunk = Chunk(source_id[todo], status[todo], stored=True)
+        else:
+            chunk = fetch_chunk(
+                self.connections,
+                source_id[todo],
+                self.release,
+                stop=self.stop,
+                on_failure=self._note,
+            )
+            if self.cache is not None:
+                chunk.stored = self.cache.add(source_id[todo], chunk.status, chunk.spectra)
+        if parts:
+            status[todo] = chunk.status
+            if chunk.spectra is not None:
+                came = np.flatnonzero(chunk.status == FetchStatus.SPECTRUM)
+                parts.append((todo[came], chunk.spectra))
+            have = np.flatnonzero(status == FetchStatus.SPECTRUM)
+            where = [np.searchsorted(have, positions) for positions, _ in parts]
+            merged = merge_spectra([spectra for _, spectra in parts], where, len(have))
+            chunk = replace(chunk, source_id=source_id, status=status, spectra=merged)
+        self._count(chunk)
+        return chunk
+
+    def _note(self, failure: TransientError) -> None:
+        with self.lock:
+            self.bar.set_postfix_str(f"{failure}; trying again"[:60], refresh=True)
+
+    def _count(self, chunk: Chunk) -> None:
+        """Give up on the rest when chunk after chunk gets no answer."""
+        with self.lock:
+            self.account.n_requests += chunk.n_requests
+            if chunk.answered:
+                self.any_answer = True
+                self.gave_up = False
+                self.n_failed_in_a_row = 0
+            else:
+                self.n_failed_in_a_row += 1
+                if not self.any_answer or (self.n_failed_in_a_row >= 2 * self.parallel):
+                    self.gave_up = True
+            failed = int((chunk.status == FetchStatus.FAILED).sum())
+            self.bar.set_postfix_str(f"{failed} failed" if failed else "", refresh=False)
+            self.bar.update(len(chunk.source_id))
+
+    def take(self) -> tuple[int, Chunk | None]:
+        """Return the next chunk in order; None in place of one that was not asked for.
+
+        Raises
+        ------
+        ArchiveError
+            If nothing was answered at all.
+        """
+        number = self.n_done
+        chunk = self.futures[0].result()
+        if chunk is not None and not chunk.answered and not self.any_answer:
+            wait(self.futures)  # those under way may still do better
+            if not self.any_answer:
+                assert chunk.error is not None
+                raise self._explain(chunk.error)
+        self.futures.popleft()
+        self.n_done += 1
+        self._send()
+        return number, chunk
+
+    def _explain(self, error: ArchiveError) -> ArchiveError:
+        n = self.account.n_cached
+        text = str(error)
+        if n:
+            text += f" ({n:,} of the sources are in the cache: offline=True uses these alone)"
+        return ArchiveError(text)
+
+    def close(self) -> None:
+        """Stop what is under way and wait for the threads."""
+        self.stop.set()
+        for future in self.futures:
+            future.cancel()
+        self.connections.abort()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.bar.close()
+
+
+def _find_again(
+    cache: SpectraCache,
+    source_id: NDArray[np.int64],
+    parts: list[tuple[NDArray[np.intp], XPSpectra]],
+) -> NDArray[np.int8]:
+    """Look a chunk up once more, just before it is asked for."""
+    status = cache.find(source_id)
+    have = np.flatnonzero(status == FetchStatus.SPECTRUM)
+    if have.size:
+        found, lost = cache.read(source_id[have])
+        parts += [(have[positions], spectra) for positions, spectra in found]
+        status[have[lost]] = FetchStatus.PENDING
+    return status

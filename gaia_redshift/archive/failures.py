@@ -1,0 +1,231 @@
+"""What can go wrong with a request, as exceptions: what may pass, and what will not."""
+
+from __future__ import annotations
+
+import html
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.errors import ArchiveError
+
+__all__ = ["Answer", "Patience", "RefusedError", "StoppedError", "TransientError", "check_answer"]
+
+T = TypeVar("T")
+
+TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+
+
+class TransientError(ArchiveError):
+    """It may go better another time.
+
+    Parameters
+    ----------
+    message : str
+    wait : float, s, optional
+        What the server asked for.
+    answered : bool
+        Whether the server dealt with the request: a smaller one may then do better.
+    """
+
+    def __init__(self, message: str, wait: float | None = None, *, answered: bool = True) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.answered = answered
+
+
+class RefusedError(ArchiveError):
+    """Asking again would not help."""
+
+
+class StoppedError(ArchiveError):
+    """The call was given up, by the user or because the archive does not answer."""
+
+
+@dataclass
+class Answer:
+    """A server's whole answer; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    host: str = "the server"
+
+    @property
+    def is_web_page(self) -> bool:
+        """Whether a page for people came instead of data."""
+        head = self.body[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        return head.startswith((b"<!doctype html", b"<html"))
+
+
+def check_answer(answer: Answer, *, what: str, expected: tuple[int, ...] = (200,)) -> Answer:
+    """Return the answer if it is what was asked for.
+
+    Raises
+    ------
+    TransientError, RefusedError
+        One line: who, what, why.
+    """
+    status, host = answer.status, answer.host
+    reason = read_reason(answer)
+    if status in expected:
+        if status < 300 and answer.is_web_page:
+            raise RefusedError(
+                f"{host} answered {what} with a web page instead of data ('{reason}'): it may be"
+                " down for maintenance, or the address is wrong; try again later"
+            )
+        return answer
+    said = f": {reason}" if reason else ""
+    if status in (401, 403):
+        raise RefusedError(
+            f"{host} refused {what} (HTTP {status}{said}): check user name and password"
+        )
+    if status == 404:
+        raise RefusedError(f"{host} does not know {what} (HTTP 404): is the address right?")
+    if status in TRANSIENT and not re.search(
+        r"cannot parse|unknown (table|column)|exceeds the max", reason, re.I
+    ):
+        wait = parse_retry_after(answer.headers.get("retry-after"))
+        text = f"{host} failed on {what} (HTTP {status}{said})"
+        raise TransientError(text, wait, answered=status == 500)
+    raise RefusedError(f"{host} refused {what} (HTTP {status}{said})")
+
+
+def read_reason(answer: Answer) -> str:
+    """Find the words for people in an error: VOTable, the archive's HTML, or plain text."""
+    text = answer.body[:20_000].decode("utf-8", errors="replace")
+    for pattern in (
+        r"<(?:\w+:)?INFO[^>]*name=\"QUERY_STATUS\"[^>]*value=\"ERROR\"[^>]*>(.*?)</(?:\w+:)?INFO>",
+        r"<li><b>Message: </b>(.*?)</li>",
+        r"<(?:\w+:)?message[^>]*>(.*?)</(?:\w+:)?message>",
+        r"<title>(.*?)</title>",
+        r"<h1>(.*?)</h1>",
+    ):
+        match = re.search(pattern, text, re.DOTALL | re.IGNORECASE)
+        if match and match[1].strip():
+            return _tidy(match[1])
+    if b"\x00" in answer.body[:200] or answer.body[:2] in (b"\x1f\x8b", b"PK"):
+        return ""
+    return _tidy(text)
+
+
+def _tidy(text: str) -> str:
+    text = re.sub(r"<!\[CDATA\[(.*?)\]\]>", r"\1", text, flags=re.DOTALL)
+    text = html.unescape(re.sub(r"<[^>]*>", " ", text))
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Return the seconds of a ``Retry-After`` header: a number or a date."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+class Patience:
+    """Tries, growing waits and the deadline of one task.
+
+    Parameters
+    ----------
+    settings : ArchiveSettings
+    seconds : float
+        Until the deadline.
+    stop : threading.Event, optional
+        Ends every wait at once when set.
+    on_failure : callable, optional
+        Told of each failure that is tried again.
+    """
+
+    def __init__(
+        self,
+        settings: ArchiveSettings,
+        seconds: float,
+        stop: threading.Event | None = None,
+        on_failure: Callable[[TransientError], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.seconds = seconds
+        self.ends = time.monotonic() + seconds
+        self.stop = stop or threading.Event()
+        self.on_failure = on_failure
+        self.failures = 0
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.ends - time.monotonic()
+
+    @property
+    def is_last(self) -> bool:
+        """Whether one more failure is the last."""
+        return self.failures + 1 >= self.settings.tries
+
+    def sleep(self, seconds: float) -> None:
+        """Wait.
+
+        Raises
+        ------
+        StoppedError
+            If the whole call is being given up.
+        """
+        if self.stop.wait(max(0.0, min(seconds, self.left))):
+            raise StoppedError("given up")
+
+    def fail(self, failure: TransientError) -> None:
+        """Count a failure and wait before the next try.
+
+        Raises
+        ------
+        ArchiveError
+            If there is to be none: tries or time are used up.
+        """
+        self.failures += 1
+        if self.failures >= self.settings.tries:
+            times = "once" if self.failures == 1 else f"{self.failures} times"
+            raise self._give_up(failure, f"tried {times}")
+        wait = min(
+            self.settings.first_wait * 2.0 ** (self.failures - 1), self.settings.longest_wait
+        )
+        wait *= random.uniform(0.8, 1.2)  # so that many clients do not come back together
+        wait = max(wait, failure.wait or 0.0)
+        if wait >= self.left:
+            asked = f", which asks to wait {failure.wait:.0f} s" if failure.wait else ""
+            raise self._give_up(failure, f"no more tries within {self.seconds:g} s{asked}")
+        if self.on_failure is not None:
+            self.on_failure(failure)
+        self.sleep(wait)
+
+    def _give_up(self, failure: TransientError, why: str) -> TransientError:
+        return TransientError(f"{failure}; {why}", failure.wait, answered=failure.answered)
+
+    def run(self, task: Callable[[], T]) -> T:
+        """Do something until it works.
+
+        Raises
+        ------
+        ArchiveError
+            The last failure, when tries or time are used up; a refusal at once.
+        """
+        while True:
+            if self.stop.is_set():
+                raise StoppedError("given up")
+            try:
+                return task()
+            except TransientError as failure:
+                self.fail(failure)

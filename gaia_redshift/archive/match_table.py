@@ -1,0 +1,116 @@
+"""The columns that a cross-match adds to a table, and a line about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.archive.match_flags import MatchFlag
+from gaia_redshift.archive.matching import Matches, SkyObjects
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["add_matches", "summarise_matches"]
+
+
+def add_matches(table: Table, matches: Matches, objects: SkyObjects, survey: str) -> None:
+    """Add the columns of a cross-match to a table; one of the same name gets ``_in``.
+
+    Parameters
+    ----------
+    table : Table, n rows
+    matches : Matches, n rows
+    objects : SkyObjects
+        What ``matches.row`` counts in.
+    survey : str
+        The ending of the new columns.
+    """
+    from astropy import units
+    from astropy.table import MaskedColumn
+
+    matched = matches.row >= 0
+    row = matches.row[matched]
+    n = len(table)
+
+    def column(values: NDArray[Any], there: NDArray[np.bool_]) -> MaskedColumn:
+        full = np.zeros(n, dtype=values.dtype if values.dtype.itemsize else "U1")
+        full[matched] = values
+        return MaskedColumn(full, mask=~(matched & there))
+
+    def known(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        full = np.zeros(n, dtype=bool)
+        full[matched] = values
+        return full
+
+    redshift, error = objects.redshift[row], objects.redshift_error[row]
+    kind, identifier = objects.kind[row], objects.identifier[row]
+    new = {
+        f"redshift_{survey}": column(redshift, matches.good),
+        f"redshift_{survey}_error": column(error, matches.good & known(np.isfinite(error))),
+        f"zwarning_{survey}": column(objects.zwarning[row], known(objects.zwarning[row] >= 0)),
+        f"class_{survey}": column(kind, known(kind != "")),
+        f"id_{survey}": column(identifier, known(identifier != "")),
+        f"separation_{survey}": column(matches.separation[matched], matched),
+        f"match_flag_{survey}": matches.flags,
+    }
+    for name, values in new.items():
+        if name in table.colnames:  # keep what the user has
+            spare = f"{name}_in"
+            while spare in table.colnames:
+                spare += "_in"
+            table.rename_column(name, spare)
+        table[name] = values
+        unit, ucd, description = _DESCRIPTIONS[name.replace(f"_{survey}", "", 1)]
+        if unit is not None:
+            table[name].info.unit = units.Unit(unit)
+        table[name].info.description = description.format(survey=survey.upper())
+        table[name].info.meta = {"ucd": ucd}
+    table[f"separation_{survey}"].info.format = ".3f"
+
+
+_DESCRIPTIONS = {
+    "redshift": ("", "src.redshift", "Spectroscopic redshift from {survey}"),
+    "redshift_error": ("", "stat.error;src.redshift", "Error of the redshift from {survey}"),
+    "zwarning": (None, "meta.code.qual", "Warning bits of the {survey} redshift, 0 is good"),
+    "class": (None, "src.class", "Class of the {survey} spectrum"),
+    "id": (None, "meta.id.cross", "Identifier in {survey}"),
+    "separation": ("arcsec", "pos.angDistance", "Distance of the {survey} object"),
+    "match_flag": (
+        None,
+        "meta.code",
+        "Bits about the {survey} match, 0 is clean: "
+        + ", ".join(f"{flag.value} {flag.name}" for flag in MatchFlag),
+    ),
+}
+"""Unit, UCD and description of each column, without its ending."""
+
+
+def summarise_matches(table: Table, survey: str) -> str:
+    """Say in a line what a cross-match found.
+
+    Parameters
+    ----------
+    table : Table
+        As `crossmatch_sdss` or `crossmatch_catalogue` returned it.
+    survey : str
+        The ending of its columns.
+    """
+    flags = np.asarray(table[f"match_flag_{survey}"])
+    found = ~np.ma.getmaskarray(np.ma.asarray(table[f"redshift_{survey}"]))
+    parts = [f"{len(table):,} rows: {int(found.sum()):,} redshifts"]
+    words = {
+        MatchFlag.AMBIGUOUS: "ambiguous",
+        MatchFlag.CONFLICT: "with spectra that disagree",
+        MatchFlag.REJECTED: "rejected by class or zWarning",
+        MatchFlag.NO_SPECTRUM: "without a spectrum",
+        MatchFlag.TAKEN: "beside a nearer source",
+        MatchFlag.NO_POSITION: "without a position",
+    }
+    for flag, text in words.items():
+        count = int((flags & int(flag) != 0).sum())
+        if count:
+            parts.append(f"{count:,} {text}")
+    return ", ".join(parts)

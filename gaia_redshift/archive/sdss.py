@@ -1,0 +1,272 @@
+"""SDSS redshifts near given positions, from CDS XMatch, TAPVizieR or SkyServer.
+
+Each service is asked in chunks, with time-outs and retries, through its usual client (astroquery,
+pyvo), whose answers are checked before the client reads them. What they return is the catalogue's
+objects near the sources; `gaia_redshift.archive.matching` decides which is which.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.archive.failures import Patience, TransientError
+from gaia_redshift.archive.matching import ARCSEC, SkyObjects
+from gaia_redshift.archive.redshift_catalogues import COLUMNS, find_names, join_objects, to_objects
+from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.web_clients import (
+    read_quietly,
+    session_type,
+    skyserver_type,
+    xmatch_type,
+)
+from gaia_redshift.errors import ArchiveError, InputError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["SERVICES", "VIZIER_TABLE", "describe_service", "fetch_sdss_objects"]
+
+logger = logging.getLogger(__name__)
+
+VIZIER_TABLE = "V/154/sdss16"
+"""SDSS DR16, photometry with the spectra's redshifts."""
+SKYSERVER_RELEASE = 17
+POSITIONS_AT_ONCE = 10_000
+_MARGIN = 0.05
+"""Arcsec more than the radius are asked for, in case the service rounds; the exact cut is ours."""
+_CELL = 0.5
+_LONGEST_SQL = 1500
+"""SkyServer takes queries in the address, which servers limit to 2,048 characters."""
+
+Asker = Callable[
+    [NDArray[np.float64], NDArray[np.float64], float, ArchiveSettings], "Iterator[Any]"
+]
+
+
+def fetch_sdss_objects(
+    ra: NDArray[np.float64],
+    dec: NDArray[np.float64],
+    radius: float,
+    *,
+    service: str,
+    settings: ArchiveSettings | None = None,
+    progress: bool = False,
+) -> SkyObjects:
+    """Return the objects of SDSS near the positions.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,), deg
+        NaN where unknown.
+    radius : float, arcsec
+    service : str
+        "xmatch", "tapvizier" or "skyserver".
+    settings : ArchiveSettings, optional
+        Addresses, time-outs, tries; ``query_deadline`` is the longest time for one chunk.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    SkyObjects
+
+    Raises
+    ------
+    InputError
+        If there is no such service.
+    ArchiveError
+        If it does not deliver.
+    """
+    if service not in SERVICES:
+        raise InputError(f"there is no service '{service}'; there are: {', '.join(SERVICES)}")
+    settings = settings or ArchiveSettings()
+    usable = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    places = np.unique(np.column_stack((ra[usable] % 360, dec[usable])), axis=0)
+    parts: list[SkyObjects] = []
+    from tqdm import tqdm
+
+    steps = SERVICES[service](places[:, 0], places[:, 1], radius, settings)
+    for ask in tqdm(list(steps), desc=f"SDSS ({service})", disable=not progress):
+        patience = Patience(settings, settings.query_deadline, on_failure=_log_failure)
+        table = patience.run(ask)
+        if table is None or not len(table):
+            continue
+        try:
+            names = find_names(list(table.colnames), COLUMNS["sdss"], service)
+        except InputError as error:
+            raise ArchiveError(
+                f"{service} sent a table without the columns expected: {error}"
+            ) from None
+        missing = [what for what in ("zwarning", "class") if what not in names]
+        if missing:
+            raise ArchiveError(f"{service} sent a table without a column for {missing[0]}")
+        parts.append(to_objects({what: table[name] for what, name in names.items()}, service))
+    return _drop_repeated(join_objects(parts))
+
+
+def describe_service(service: str) -> str:
+    """Return in words what a service has."""
+    if service == "skyserver":
+        return f"SDSS DR{SKYSERVER_RELEASE} SpecObj (SkyServer)"
+    name = {"xmatch": "CDS XMatch", "tapvizier": "TAPVizieR"}[service]
+    return f"SDSS DR16, VizieR {VIZIER_TABLE} ({name})"
+
+
+def _log_failure(failure: TransientError) -> None:
+    logger.warning("%s; trying again", failure)
+
+
+def _drop_repeated(objects: SkyObjects) -> SkyObjects:
+    """Keep one of the rows that neighbouring chunks both returned."""
+    if not len(objects):
+        return objects
+    keys = np.rec.fromarrays(
+        [objects.ra, objects.dec, np.nan_to_num(objects.redshift, nan=-9), objects.identifier]
+    )
+    _, first = np.unique(keys, return_index=True)
+    return objects[np.sort(first)]
+
+
+def _chunk_positions(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Iterator[Table]:
+    from astropy.table import Table
+
+    for start in range(0, len(ra), POSITIONS_AT_ONCE):
+        piece = slice(start, start + POSITIONS_AT_ONCE)
+        yield Table({"gaia_ra": ra[piece], "gaia_dec": dec[piece]})
+
+
+# --- CDS XMatch -------------------------------------------------------------------------------
+
+
+def _ask_xmatch(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, settings: ArchiveSettings
+) -> Iterator[Callable[[], Table]]:
+    from astropy import units
+
+    client = xmatch_type()()
+    client.URL, client.TIMEOUT = settings.xmatch_url, settings.timeout
+    client.table = VIZIER_TABLE
+
+    def ask(positions: Table) -> Table:
+        return read_quietly(
+            lambda: client.query(
+                cat1=positions,
+                cat2=f"vizier:{VIZIER_TABLE}",
+                max_distance=(radius + _MARGIN) * units.arcsec,
+                colRA1="gaia_ra",
+                colDec1="gaia_dec",
+                cache=False,
+            ),
+            settings.xmatch_url,
+        )
+
+    for positions in _chunk_positions(ra, dec):
+        yield partial(ask, positions)
+
+
+# --- TAPVizieR --------------------------------------------------------------------------------
+
+
+def _ask_tapvizier(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, settings: ArchiveSettings
+) -> Iterator[Callable[[], Table]]:
+    import pyvo
+
+    url = settings.vizier_tap_url
+    service = pyvo.dal.TAPService(url, session=session_type()(settings.timeout))
+    adql = (
+        "SELECT s.objID, s.RA_ICRS, s.DE_ICRS, s.mode, s.zsp, s.e_zsp, s.f_zsp, s.spCl"
+        f' FROM TAP_UPLOAD.sources AS u JOIN "{VIZIER_TABLE}" AS s'
+        " ON 1 = CONTAINS(POINT('ICRS', s.RA_ICRS, s.DE_ICRS),"
+        f" CIRCLE('ICRS', u.gaia_ra, u.gaia_dec, {(radius + _MARGIN) * ARCSEC:.10f}))"
+    )
+
+    def ask(positions: Table) -> Table:
+        def run() -> Table:
+            result = service.run_sync(adql, uploads={"sources": positions}, maxrec=2_000_000)
+            if result.query_status == "OVERFLOW":
+                raise ArchiveError(f"{urlsplit(url).netloc} cut its answer at {len(result):,} rows")
+            return result.to_table()
+
+        return read_quietly(run, url)
+
+    for positions in _chunk_positions(ra, dec):
+        yield partial(ask, positions)
+
+
+# --- SkyServer --------------------------------------------------------------------------------
+
+
+def _ask_skyserver(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, settings: ArchiveSettings
+) -> Iterator[Callable[[], Table | None]]:
+    client = skyserver_type()()
+    from astroquery.sdss import conf
+
+    url = settings.skyserver_url.rstrip("/")
+
+    def ask(where: str) -> Table | None:
+        # n_rows tells whether all rows came: a csv cut short looks like a whole one.
+        sql = (
+            "SELECT s.specObjID, s.bestObjID, s.ra, s.dec, s.z, s.zErr, s.zWarning, s.class,"
+            f" COUNT(*) OVER () AS n_rows FROM SpecObj AS s WHERE {where}"
+        )
+
+        def run() -> Table | None:
+            with conf.set_temp("skyserver_baseurl", url):
+                return client.query_sql(
+                    sql, timeout=settings.timeout, data_release=SKYSERVER_RELEASE, cache=False
+                )
+
+        table = read_quietly(run, url)
+        if table is not None and (
+            "n_rows" not in table.colnames or len(table) != table["n_rows"][0]
+        ):
+            raise TransientError(f"{urlsplit(url).netloc} sent only part of the rows")
+        return table
+
+    boxes = list(_list_boxes(ra, dec, (radius + _MARGIN) * ARCSEC))
+    while boxes:
+        where = boxes.pop()
+        while boxes and len(where) + len(boxes[-1]) < _LONGEST_SQL - 200:
+            where += f" OR {boxes.pop()}"
+        yield partial(ask, where)
+
+
+def _list_boxes(ra: NDArray[np.float64], dec: NDArray[np.float64], reach: float) -> Iterator[str]:
+    """Put boxes around the positions of each cell of half a degree, as conditions in SQL."""
+    row = np.floor((dec + 90) / _CELL)
+    wide = _CELL / np.maximum(np.cos(np.radians(dec)), 0.01)
+    column = np.floor(ra / wide)
+    _, cell = np.unique(np.column_stack((row, column)), axis=0, return_inverse=True)
+    cell = np.ravel(cell)
+    for number in range(int(cell.max(initial=-1)) + 1):
+        inside = cell == number
+        low, high = dec[inside].min() - reach, dec[inside].max() + reach
+        band = f"s.dec BETWEEN {low:.7f} AND {high:.7f}"
+        steepest = max(abs(low), abs(high))
+        if steepest > 89.9:
+            yield f"({band})"
+            continue
+        margin = reach / np.cos(np.radians(steepest))
+        left, right = ra[inside].min() - margin, ra[inside].max() + margin
+        yield f"({band} AND s.ra BETWEEN {left:.7f} AND {right:.7f})"
+        if left < 0:
+            yield f"({band} AND s.ra >= {left + 360:.7f})"
+        if right >= 360:
+            yield f"({band} AND s.ra <= {right - 360:.7f})"
+
+
+SERVICES: dict[str, Asker] = {
+    "xmatch": _ask_xmatch,
+    "tapvizier": _ask_tapvizier,
+    "skyserver": _ask_skyserver,
+}
+"""For each service the function that makes its requests."""

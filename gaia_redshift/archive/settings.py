@@ -1,0 +1,107 @@
+"""Where the archive is, and how patiently it is asked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from gaia_redshift.errors import InputError
+
+__all__ = ["ArchiveSettings"]
+
+GAIA_TAP_URL = "https://gea.esac.esa.int/tap-server/tap"
+GAIA_DATA_URL = "https://gea.esac.esa.int/data-server/data"
+XMATCH_URL = "http://cdsxmatch.u-strasbg.fr/xmatch/api/v1/sync"
+VIZIER_TAP_URL = "https://tapvizier.cds.unistra.fr/TAPVizieR/tap"
+SKYSERVER_URL = "https://skyserver.sdss.org"
+_ADDRESSES = ("gaia_tap_url", "gaia_data_url", "xmatch_url", "vizier_tap_url", "skyserver_url")
+MOST_IDS = 5000
+"""DataLink refuses requests for more sources than this."""
+MOST_PARALLEL = 4
+"""More requests at a time would be impolite."""
+
+
+def _from_environment(name: str, default: str) -> str:
+    return os.environ.get(name, "").strip() or default
+
+
+@dataclass(frozen=True)
+class ArchiveSettings:
+    """Addresses, time-outs and sizes for requests to the Gaia archive and to SDSS catalogues.
+
+    Parameters
+    ----------
+    gaia_tap_url : str
+        TAP service; by default the environment's ``GAIA_REDSHIFT_TAP_URL``, else ESA's.
+    gaia_data_url : str
+        DataLink's data service; by default ``GAIA_REDSHIFT_DATA_URL``, else ESA's.
+    xmatch_url, vizier_tap_url, skyserver_url : str
+        Services of `crossmatch_sdss`; by default ``GAIA_REDSHIFT_XMATCH_URL``,
+        ``GAIA_REDSHIFT_VIZIER_TAP_URL`` and ``GAIA_REDSHIFT_SKYSERVER_URL``, else those of CDS
+        and SDSS.
+    timeout : float, s
+        Longest time without a single byte from the server.
+    deadline : float, s
+        Longest time for one chunk of spectra, tries and waits included.
+    query_deadline : float, s
+        Longest time for one query, from sending it to having its result.
+    tries : int
+        How often a request is made that fails in a way that may pass (no connection, 500, 503, a
+        damaged answer).
+    first_wait, longest_wait : float, s
+        Wait before the second try, doubled before each further one up to ``longest_wait``. A
+        server's ``Retry-After`` is waited for if it is longer.
+    parallel : int
+        Chunks asked for at a time, at most 4.
+    chunk_size : int
+        Sources in one request, at most 5,000.
+    first_poll, longest_poll : float, s
+        Time between looks at a running query: it grows from the first to the second.
+
+    Raises
+    ------
+    InputError
+        If a value makes no sense.
+    """
+
+    gaia_tap_url: str = field(
+        default_factory=lambda: _from_environment("GAIA_REDSHIFT_TAP_URL", GAIA_TAP_URL)
+    )
+    gaia_data_url: str = field(
+        default_factory=lambda: _from_environment("GAIA_REDSHIFT_DATA_URL", GAIA_DATA_URL)
+    )
+    xmatch_url: str = field(
+        default_factory=lambda: _from_environment("GAIA_REDSHIFT_XMATCH_URL", XMATCH_URL)
+    )
+    vizier_tap_url: str = field(
+        default_factory=lambda: _from_environment("GAIA_REDSHIFT_VIZIER_TAP_URL", VIZIER_TAP_URL)
+    )
+    skyserver_url: str = field(
+        default_factory=lambda: _from_environment("GAIA_REDSHIFT_SKYSERVER_URL", SKYSERVER_URL)
+    )
+    timeout: float = 60.0
+    deadline: float = 900.0
+    query_deadline: float = 3600.0
+    tries: int = 6
+    first_wait: float = 2.0
+    longest_wait: float = 120.0
+    parallel: int = 2
+    chunk_size: int = 2000
+    first_poll: float = 0.25
+    longest_poll: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in _ADDRESSES:
+            parts = urlsplit(getattr(self, name))
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise InputError(f"{name} must be an http(s) address, not '{getattr(self, name)}'")
+        for name, most in (("chunk_size", MOST_IDS), ("parallel", MOST_PARALLEL), ("tries", 1000)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise InputError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
+        for name in ("timeout", "deadline", "query_deadline", "first_poll", "longest_poll"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
+        if not 0 <= self.first_wait <= self.longest_wait:
+            raise InputError("first_wait must not be negative nor more than longest_wait")

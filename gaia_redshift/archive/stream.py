@@ -1,0 +1,257 @@
+"""Chunks fetched in parallel, handed out in the order asked for, in blocks of bounded memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.archive.account import FetchAccount, FetchStatus, status_flags
+from gaia_redshift.archive.cache import SpectraCache
+from gaia_redshift.archive.chunks import Chunk, fetch_chunk
+from gaia_redshift.archive.connection import Connections
+from gaia_redshift.archive.downloads import Downloads, merge_spectra
+from gaia_redshift.archive.releases import Release
+from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.wanted import Wanted
+from gaia_redshift.spectra import XPSpectra
+
+__all__ = ["FetchStream"]
+
+logger = logging.getLogger(__name__)
+
+NOT_CACHED = "it is not in the cache, and the archive is not asked when offline"
+NOT_ASKED = "the archive had stopped answering before it was asked for"
+
+
+class FetchStream:
+    """The spectra of the sources wanted, block by block.
+
+    Parameters
+    ----------
+    wanted : Wanted
+    release : Release
+    settings : ArchiveSettings
+    connect : callable
+        Opens connections, when first needed.
+    cache : SpectraCache or None
+    offline : bool
+        Use the cache alone.
+    progress : bool
+
+    Attributes
+    ----------
+    account : FetchAccount
+        Filled while blocks are read.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        release: Release,
+        settings: ArchiveSettings,
+        connect: Callable[[], Connections],
+        *,
+        cache: SpectraCache | None,
+        offline: bool = False,
+        progress: bool = False,
+    ) -> None:
+        self.wanted = wanted
+        self.release = release
+        self.settings = settings
+        self.connect = connect
+        self.cache = cache
+        self.offline = offline
+        self.progress = progress
+        self.account = FetchAccount(wanted.source_id)
+        self._stop = threading.Event()
+        self._list_sources()
+
+    def _list_sources(self) -> None:
+        """Find the distinct ids in order of first appearance, and what is known of them."""
+        ids, first, inverse = np.unique(
+            self.wanted.source_id, return_index=True, return_inverse=True
+        )
+        order = np.argsort(first, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        self._ids = ids[order]
+        self._which = rank[inverse.reshape(-1)]  # row asked for -> distinct source
+        self._status = np.full(len(ids), FetchStatus.PENDING, dtype=np.int8)
+        self._status[self._ids <= 0] = FetchStatus.UNKNOWN_ID
+        if self.cache is not None:
+            asked = np.flatnonzero(self._status == FetchStatus.PENDING)
+            self._status[asked] = self.cache.find(self._ids[asked])
+            known = self._status[asked] != FetchStatus.PENDING
+            self.account.n_cached = int(known.sum())
+        todo = np.flatnonzero(self._status == FetchStatus.PENDING)
+        if self.offline:
+            self._fail(todo, NOT_CACHED)
+            todo = todo[:0]
+        size = self.settings.chunk_size
+        self._chunks = [todo[start : start + size] for start in range(0, len(todo), size)]
+        self._chunk_of = np.full(len(ids), -1, dtype=np.int32)
+        for number, members in enumerate(self._chunks):
+            self._chunk_of[members] = number
+        last = np.zeros(len(ids), dtype=np.int64)
+        last[self._which] = np.arange(len(self._which))  # the last row that needs each source
+        self._last_row = last
+        self._held: dict[int, Chunk] = {}
+        self._seen = -1  # the last distinct source that a row has needed
+
+    def _fail(self, members: NDArray[np.intp], reason: str) -> None:
+        self._status[members] = FetchStatus.FAILED
+        self.account.reasons.update(dict.fromkeys(self._ids[members].tolist(), reason))
+
+    def blocks(self, block_size: int) -> Iterator[XPSpectra]:
+        """Yield the rows asked for, in order.
+
+        Parameters
+        ----------
+        block_size : int
+            Most rows in a block. Blocks are no longer than chunks: one that is exactly a chunk
+            need not be copied.
+
+        Yields
+        ------
+        XPSpectra
+            Rows without a spectrum have missing bands and a flag.
+
+        Raises
+        ------
+        ArchiveError
+            If the archive answers nothing at all.
+        """
+        block_size = min(block_size, self.settings.chunk_size)
+        downloads = self._start() if self._chunks else None
+        try:
+            for start in range(0, len(self._which), block_size):
+                which = self._which[start : start + block_size]
+                needed = int(self._chunk_of[which].max(initial=-1))
+                while downloads is not None and downloads.n_done <= needed:
+                    number, chunk = downloads.take()
+                    self._receive(number, chunk)
+                block = self._assemble(which, slice(start, start + len(which)))
+                self._seen = max(self._seen, int(which.max(initial=-1)))
+                self._release(start + len(which))
+                yield block
+        finally:
+            if downloads is not None:
+                downloads.close()
+        logger.info("%s", self.account.summary())
+
+    def _start(self) -> Downloads:
+        return Downloads(
+            [self._ids[members] for members in self._chunks],
+            self.connect(),
+            self.release,
+            self.account,
+            cache=self.cache,
+            stop=self._stop,
+            progress=self.progress,
+        )
+
+    def _receive(self, number: int, chunk: Chunk | None) -> None:
+        members = self._chunks[number]
+        if chunk is None:
+            self._fail(members, NOT_ASKED)
+            return
+        self._status[members] = chunk.status
+        self.account.reasons.update(chunk.reasons)
+        if chunk.spectra is not None:
+            self._held[number] = chunk
+
+    def _release(self, row: int) -> None:
+        """Let go of chunks that no later row needs, or that the cache holds."""
+        for number in list(self._held):
+            members = self._chunks[number]
+            passed = (
+                int(members[-1]) <= self._seen
+                if self._held[number].stored
+                else int(self._last_row[members].max()) < row
+            )
+            if passed:
+                del self._held[number]
+
+    def _assemble(self, which: NDArray[np.intp], rows: slice) -> XPSpectra:
+        n = len(which)
+        distinct, inverse = np.unique(which, return_inverse=True)
+        parts, positions = self._gather(distinct)
+        status = self._status[which]
+        if self.wanted.unmatched is not None:
+            status = np.where(
+                self.wanted.unmatched[rows], np.int8(FetchStatus.NO_GAIA_SOURCE), status
+            )
+        self.account.status[rows] = status
+        columns = None if self.wanted.columns is None else self.wanted.columns[rows]
+        inputs = [f"{self.release.label} archive ({self.settings.gaia_data_url})"]
+        spectra = merge_spectra(parts, positions, len(distinct))
+        inverse = inverse.reshape(-1)
+        if n != len(distinct) or (inverse != np.arange(n)).any():
+            spectra = spectra[inverse]
+        return replace(
+            spectra,
+            source_id=self.wanted.source_id[rows],
+            flags=spectra.flags | status_flags(status),
+            columns=columns,
+            release=self.release.name,
+            meta={"inputs": inputs},
+        )
+
+    def _gather(self, distinct: NDArray[np.intp]) -> tuple[list[XPSpectra], list[NDArray[np.intp]]]:
+        """Collect spectra from chunks in memory and from the cache, with their positions."""
+        parts: list[XPSpectra] = []
+        positions: list[NDArray[np.intp]] = []
+        have = self._status[distinct] == FetchStatus.SPECTRUM
+        numbers = self._chunk_of[distinct]
+        for number in np.unique(numbers[have]):
+            chunk = self._held.get(int(number))
+            if chunk is None or chunk.spectra is None:
+                continue
+            mine = np.flatnonzero(have & (numbers == number))
+            members = self._chunks[int(number)]
+            held = members[chunk.status == FetchStatus.SPECTRUM]
+            rows = np.searchsorted(held, distinct[mine])
+            whole = len(rows) == len(held)
+            parts.append(chunk.spectra if whole else chunk.spectra[rows])
+            positions.append(mine)
+            have[mine] = False
+        rest = np.flatnonzero(have)
+        if rest.size and self.cache is not None:
+            found, lost = self.cache.read(self._ids[distinct[rest]])
+            for where, spectra in found:
+                parts.append(spectra)
+                positions.append(rest[where])
+            if lost.size:
+                self._recover(distinct[rest[lost]], rest[lost], parts, positions)
+        return parts, positions
+
+    def _recover(
+        self,
+        members: NDArray[np.intp],
+        where: NDArray[np.intp],
+        parts: list[XPSpectra],
+        positions: list[NDArray[np.intp]],
+    ) -> None:
+        """Ask again for what has gone from the cache since it was looked up."""
+        if self.offline:
+            self._fail(members, NOT_CACHED)
+            return
+        connections = self.connect()
+        size = self.settings.chunk_size
+        for start in range(0, len(members), size):
+            some = members[start : start + size]
+            chunk = fetch_chunk(connections, self._ids[some], self.release, stop=self._stop)
+            self.account.n_requests += chunk.n_requests
+            self._status[some] = chunk.status
+            self.account.reasons.update(chunk.reasons)
+            if chunk.spectra is not None:
+                parts.append(chunk.spectra)
+                came = chunk.status == FetchStatus.SPECTRUM
+                positions.append(where[start : start + size][came])
+                if self.cache is not None:
+                    self.cache.add(self._ids[some], chunk.status, chunk.spectra)

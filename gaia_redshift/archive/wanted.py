@@ -1,0 +1,328 @@
+"""What a caller asks for, as source ids: ids, a query, a table with ids or with positions."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.archive.connection import Connections
+from gaia_redshift.archive.jobs import run_query
+from gaia_redshift.archive.releases import Release
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.columns import to_source_ids
+from gaia_redshift.readers.tables import is_table
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["Wanted", "is_for_archive", "read_ids", "resolve_sources"]
+
+ADQL = re.compile(r"\s*((--[^\n]*\n|/\*.*?\*/)\s*)*(select|with)\s", re.IGNORECASE | re.DOTALL)
+POSITIONS_AT_ONCE = 5000
+_RA = ("ra", "raj2000", "ra_icrs", "_raj2000", "ra_deg", "radeg", "right_ascension")
+_DEC = ("dec", "dej2000", "de_icrs", "_dej2000", "dec_deg", "dedeg", "decj2000", "declination")
+
+
+@dataclass
+class Wanted:
+    """The sources asked for, in order.
+
+    Parameters
+    ----------
+    source_id : ndarray, shape (n,), int64
+    columns : Table, n rows, or None
+        The other columns of the input.
+    unmatched : ndarray, shape (n,), bool, or None
+        Positions without a Gaia source; their ``source_id`` is 0.
+    """
+
+    source_id: NDArray[np.int64]
+    columns: Table | None = None
+    unmatched: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+
+def is_for_archive(sources: Any) -> bool:
+    """Tell whether sources must be fetched: ids, ADQL, or a table that has no spectra.
+
+    Files are not: their content is not looked at, and a wrong file should not start a download.
+    """
+    if isinstance(sources, str):
+        text = sources.strip()
+        return (text.isdigit() and not os.path.exists(sources)) or bool(ADQL.match(sources))
+    if is_sky_coord(sources):
+        return True
+    if is_table(sources):
+        return _table_is_for_archive(_column_names(sources))
+    return _holds_ids(sources)
+
+
+def _table_is_for_archive(names: list[str]) -> bool:
+    lower = [name.lower().strip() for name in names]
+    if any(re.match(r"[br]p_(coef|spectrum|flux)", name) for name in lower) or "flux" in lower:
+        return False
+    return "source_id" in lower or "sourceid" in lower or _find_positions(names) is not None
+
+
+def _holds_ids(sources: Any) -> bool:
+    if isinstance(sources, bool | np.bool_):
+        return False
+    if isinstance(sources, int | np.integer | str):
+        return _is_id(sources)
+    if isinstance(sources, list | tuple | set | frozenset):
+        return bool(sources) and all(_is_id(one) for one in sources)
+    dtype = getattr(sources, "dtype", None)
+    if getattr(sources, "ndim", 0) == 1 and dtype is not None:
+        if getattr(dtype, "kind", "") in "iu" and len(sources):
+            return True
+        return bool(len(sources)) and all(isinstance(one, str) and _is_id(one) for one in sources)
+    return False
+
+
+def _is_id(one: Any) -> bool:
+    if isinstance(one, str):
+        return one.strip().isdigit() and not os.path.exists(one)
+    return isinstance(one, int | np.integer) and not isinstance(one, bool)
+
+
+def is_sky_coord(sources: Any) -> bool:
+    """Tell an astropy SkyCoord without importing astropy's coordinates."""
+    return type(sources).__name__ == "SkyCoord" and hasattr(sources, "icrs")
+
+
+def _column_names(table: Any) -> list[str]:
+    if isinstance(table, np.ndarray):
+        return list(table.dtype.names or ())
+    for attribute in ("colnames", "column_names"):
+        if hasattr(table, attribute):
+            return list(getattr(table, attribute))
+    if hasattr(table, "columns"):
+        index = getattr(getattr(table, "index", None), "name", None)
+        return [str(name) for name in table.columns] + ([str(index)] if index else [])
+    return [str(name) for name in table]
+
+
+def resolve_sources(
+    sources: Any,
+    release: Release,
+    connect: Callable[[], Connections],
+    *,
+    radius: float = 1.0,
+) -> Wanted:
+    """Turn what was asked for into source ids.
+
+    Parameters
+    ----------
+    sources : ids, ADQL, table with ``source_id`` or ``ra`` and ``dec``, SkyCoord, or path of ids
+    release : Release
+    connect : callable
+        Opens connections, where a query is needed.
+    radius : float, arcsec
+        How far the Gaia source may be from a position.
+
+    Returns
+    -------
+    Wanted
+
+    Raises
+    ------
+    InputError
+        If it cannot be read as any of these.
+    ArchiveError
+        If a query fails.
+    """
+    if isinstance(sources, str) and ADQL.match(sources):
+        result = run_query(sources, connections=connect())
+        return _from_table(result, "the result of the query", release, connect, radius)
+    if isinstance(sources, str | os.PathLike) and not _is_id(sources):
+        return _from_table(read_ids(sources), str(sources), release, connect, radius)
+    if is_sky_coord(sources):
+        from astropy.table import Table
+
+        icrs = sources.icrs.reshape(-1) if sources.shape else sources.icrs.reshape(1)
+        return _match_positions(
+            Table({"ra": icrs.ra.deg, "dec": icrs.dec.deg}), "SkyCoord", release, connect, radius
+        )
+    if is_table(sources):
+        label = type(sources).__name__
+        return _from_table(_to_table(sources), label, release, connect, radius)
+    if _holds_ids(sources):
+        if isinstance(sources, int | np.integer | str):
+            sources = [sources]
+        elif isinstance(sources, set | frozenset):
+            sources = sorted(sources, key=int)
+        column = sources if hasattr(sources, "dtype") else list(sources)
+        if hasattr(column, "to_numpy"):
+            column = column.to_numpy()
+        return Wanted(to_source_ids(column, "source_id"))
+    if hasattr(sources, "__len__") and len(sources) == 0:
+        raise InputError("no source_id given")
+    if getattr(getattr(sources, "dtype", None), "kind", "") == "f":
+        return Wanted(to_source_ids(np.asarray(sources), "source_id"))  # says what floats lose
+    raise InputError(
+        f"{type(sources).__name__}: expected source ids, an ADQL query, or a table with source_id"
+        " or with ra and dec"
+    )
+
+
+def read_ids(path: str | os.PathLike[str]) -> Table:
+    """Read a file of source ids: one a line, or any table with a column ``source_id``.
+
+    Parameters
+    ----------
+    path : path
+        Text, csv, ecsv, FITS, VOTable, Parquet, HDF5.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    from astropy.table import Table
+
+    file = Path(path).expanduser()
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(65_536)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
+    if not head.strip():
+        raise InputError(f"{file}: the file is empty")
+    if re.fullmatch(rb"[\s,;]*(\d+[\s,;]+)*\d*", head):  # nothing but numbers
+        cells = re.split(rb"[\s,;]+", file.read_bytes().strip())
+        cells = [cell for cell in cells if cell]
+        return Table({"source_id": to_source_ids(cells, str(file))})
+    from gaia_redshift.table_files import read_table
+
+    try:
+        if b"\x00" not in head and not head.startswith((b"<", b"# %ECSV", b"\x1f\x8b")):
+            return Table.read(file, format="ascii.csv", comment="#")
+        return read_table(file)
+    except InputError:
+        raise
+    except Exception as error:  # astropy's readers raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{file}: cannot be read as a table of source ids: {reason}") from error
+
+
+def _to_table(sources: Any) -> Table:
+    """Take any table in memory as an astropy table; integers stay integers."""
+    from astropy.table import Table
+
+    from gaia_redshift.readers.columns import from_arrow
+    from gaia_redshift.readers.tables import open_table
+
+    columns, infos = open_table(sources)
+    table = Table()
+    for name, column in columns.items():
+        values = from_arrow(column)
+        if getattr(values, "ndim", 1) != 1 or not hasattr(values, "__len__"):
+            continue
+        table[name] = values
+        info = infos.get(name)
+        if info is not None and info.unit:
+            table[name].unit = info.unit
+        if info is not None and info.description:
+            table[name].description = info.description
+        if info is not None and info.ucd:
+            table[name].meta["ucd"] = info.ucd
+    return table
+
+
+def _from_table(
+    table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
+) -> Wanted:
+    lower = {name.lower().strip(): name for name in reversed(table.colnames)}
+    name = lower.get("source_id") or lower.get("sourceid")
+    if not len(table):
+        raise InputError(f"{label}: has no rows")
+    if name is None:
+        return _match_positions(table, label, release, connect, radius)
+    column = table[name]
+    if hasattr(column, "mask"):
+        column = np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
+    source_id = to_source_ids(column, label)
+    rest = table.copy(copy_data=False)
+    rest.remove_column(name)
+    return Wanted(source_id, rest if rest.colnames else None)
+
+
+def _find_positions(names: list[str]) -> tuple[str, str] | None:
+    lower = {name.lower().strip(): name for name in reversed(names)}
+    ra = next((lower[name] for name in _RA if name in lower), None)
+    dec = next((lower[name] for name in _DEC if name in lower), None)
+    return None if ra is None or dec is None else (ra, dec)
+
+
+def _match_positions(
+    table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
+) -> Wanted:
+    """Find the nearest Gaia source of each position, by queries with uploaded positions."""
+    from astropy.table import Table, vstack
+
+    names = _find_positions(table.colnames)
+    if names is None:
+        raise InputError(
+            f"{label}: has neither source_id nor ra and dec; there are:"
+            f" {', '.join(table.colnames[:12]) or 'no columns'}"
+        )
+    if not 0 < radius <= 60:
+        raise InputError(f"radius must be more than 0 and at most 60 arcsec, not {radius}")
+    ra, dec = (_to_degrees(table[name], name, label) for name in names)
+    n = len(table)
+    source_id = np.zeros(n, dtype=np.int64)
+    separation = np.full(n, np.nan)
+    usable = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
+    adql = (
+        "SELECT p.row_number, g.source_id,"
+        " DISTANCE(POINT('ICRS', p.ra, p.dec), POINT('ICRS', g.ra, g.dec)) AS separation"
+        f" FROM TAP_UPLOAD.positions AS p JOIN {release.source_table} AS g"
+        " ON 1 = CONTAINS(POINT('ICRS', g.ra, g.dec),"
+        f" CIRCLE('ICRS', p.ra, p.dec, {radius / 3600:.10f}))"
+    )
+    connections = connect() if usable.size else None
+    results = []
+    for start in range(0, len(usable), POSITIONS_AT_ONCE):
+        rows = usable[start : start + POSITIONS_AT_ONCE]
+        positions = Table({"row_number": rows.astype(np.int64), "ra": ra[rows], "dec": dec[rows]})
+        results.append(run_query(adql, upload={"positions": positions}, connections=connections))
+    found = vstack(results, metadata_conflicts="silent") if results else None
+    if found is not None and len(found):
+        order = np.argsort(np.asarray(found["separation"]), kind="stable")[::-1]  # nearest last
+        rows = np.asarray(found["row_number"])[order].astype(np.intp)
+        source_id[rows] = np.asarray(found["source_id"])[order]
+        separation[rows] = np.asarray(found["separation"])[order] * 3600
+    columns = table.copy(copy_data=False)
+    columns["separation_gaia"] = separation
+    columns["separation_gaia"].unit = "arcsec"
+    columns["separation_gaia"].description = "Distance of the Gaia source from the position given"
+    return Wanted(source_id, columns, source_id == 0)
+
+
+def _to_degrees(column: Any, name: str, label: str) -> NDArray[np.float64]:
+    values = np.ma.asarray(column.value if hasattr(column, "to_value") else column)
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"{label}: column '{name}' must hold degrees as numbers")
+    numbers = np.ma.filled(values.astype(np.float64), np.nan)
+    unit = getattr(column, "unit", None)
+    if unit is not None and str(unit) not in ("deg", ""):
+        from astropy import units
+
+        try:
+            return np.asarray((numbers * units.Unit(unit)).to_value("deg"))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{label}: column '{name}' has unit {unit}, no angle") from error
+    return numbers
