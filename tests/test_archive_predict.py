@@ -1,7 +1,6 @@
 """From source ids to redshifts, in Python and on the command line; what fetching costs."""
 
 import sqlite3
-import time
 import tracemalloc
 from dataclasses import replace
 from types import SimpleNamespace
@@ -212,52 +211,6 @@ def test_memory_does_not_grow_with_the_number_of_chunks(tmp_path):
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert peaks[1] < 1.25 * peaks[0], peaks
-
-
-def test_fetching_costs_little_more_than_transfer_and_parsing(tmp_path):
-    """Against plain requests and our own parser; the best of several rounds of each."""
-    import io
-    import urllib.parse
-    import urllib.request
-
-    from doubles.gaia_products import pack_spectra
-
-    from gaia_redshift.readers.bands import build_spectra
-    from gaia_redshift.readers.columns import ReadOptions
-    from gaia_redshift.readers.content import Content
-    from gaia_redshift.readers.formats import iter_content_blocks
-
-    chunk = 500
-    with make_archive(n=4 * chunk, n_without=0, k=55) as archive:
-        ids = archive.spectra.source_id
-        chunks = [ids[start : start + chunk] for start in range(0, len(ids), chunk)]
-        for start, some in zip(range(0, len(ids), chunk), chunks, strict=True):
-            spectra = archive.spectra[start : start + chunk]
-            body = pack_spectra(spectra, "RAW", "fits", "Gaia DR3", "XP_CONTINUOUS")
-            archive.answers[tuple(some.tolist())] = body
-
-        def fetch_bare():
-            for some in chunks:
-                fields = {"ID": ",".join(map(str, some)), "RETRIEVAL_TYPE": "XP_CONTINUOUS"}
-                form = urllib.parse.urlencode({**fields, "FORMAT": "fits"}).encode()
-                with urllib.request.urlopen(archive.data_url, form) as answer:
-                    body = answer.read()
-                content = Content("bare", "bare", lambda body=body: io.BytesIO(body))
-                options = ReadOptions()
-                for block in iter_content_blocks(content, options):
-                    build_spectra(block, options, {})
-
-        # Processor time: that of the server is in both, waiting for a busy disk in neither.
-        costs: dict[str, list[float]] = {"bare": [], "ours": []}
-        for attempt in range(4):
-            for name, found in costs.items():
-                started = time.process_time()
-                if name == "bare":
-                    fetch_bare()
-                else:
-                    fetch_all(archive, ids, tmp_path / str(attempt), chunk)
-                found.append(time.process_time() - started)
-    assert min(costs["ours"]) <= 1.5 * min(costs["bare"]), costs
 
 
 def test_the_index_is_small(tmp_path):
