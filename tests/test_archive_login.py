@@ -64,7 +64,7 @@ def test_wrong_credentials_give_one_line(archive, capfd, caplog):
 
 
 def test_a_maintenance_page_instead_of_a_session(archive):
-    from doubles.gaia_archive import Fault
+    from doubles.loopback import Fault
 
     archive.faults.append(Fault("html", endpoint="login", times=5))
     with pytest.raises(ArchiveError, match="gave no session"):

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 from astropy.table import Table, vstack
-from doubles.gaia_archive import Fault
+from doubles.loopback import Fault
 from doubles.skyserver import SkyServerDouble
 from doubles.xmatch import CdsDouble
 from sky import FIELDS, make_field, make_specobj, read_numbers, shift, to_sdss16

@@ -10,16 +10,12 @@ import io
 import re
 import socket
 import ssl
-import struct
-import threading
 import time
 import uuid
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from html import escape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -28,63 +24,15 @@ from astropy.table import Table
 
 from doubles.adql import AdqlDatabase, AdqlError, write_result
 from doubles.gaia_products import pack_members, pack_spectra
+from doubles.loopback import MAINTENANCE, Fault, LoopbackHandler, LoopbackServer, Request, read_form
 
 __all__ = ["Fault", "GaiaArchiveDouble", "Request"]
 
 MOST_IDS = 5000
-MAINTENANCE = (
-    b"<!DOCTYPE html><html><head><title>Gaia archive: scheduled maintenance</title></head>"
-    b"<body><h1>We will be back soon</h1></body></html>"
-)
 TAP = "/tap-server/tap/"
 
 
-@dataclass
-class Fault:
-    """Something that goes wrong with a request.
-
-    Parameters
-    ----------
-    kind : str
-        ``status`` (an HTTP error), ``reset`` (the connection breaks before any answer),
-        ``truncate`` (the body ends before its stated length), ``cut_zip`` (a zip cut short inside
-        a whole answer), ``corrupt`` (bytes inside the zip changed), ``short`` (rows left out),
-        ``short_csv`` (csv, cut in the middle of a row), ``slow`` (bytes in drips), ``late`` (after
-        ``delay``), ``never`` (no answer), ``html`` (a page for people with HTTP 200), ``empty``.
-    endpoint : str
-        Regular expression found in the path.
-    times : int
-        How often it happens.
-    skip : int
-        Requests to let pass before.
-    """
-
-    kind: str
-    endpoint: str = "data-server/data"
-    times: int = 1
-    skip: int = 0
-    status: int = 500
-    retry_after: str | None = None
-    delay: float = 0.5
-    fraction: float = 0.5
-    body: bytes | None = None
-
-
-@dataclass
-class Request:
-    """A request that came."""
-
-    method: str
-    path: str
-    fields: dict[str, str]
-    headers: dict[str, str]
-    ids: list[int] = field(default_factory=list)
-    user: str | None = None
-    when: float = 0.0
-    fault: str | None = None
-
-
-class GaiaArchiveDouble:
+class GaiaArchiveDouble(LoopbackServer):
     """A server that answers as the archive does.
 
     Parameters
@@ -130,54 +78,24 @@ class GaiaArchiveDouble:
         structures: Sequence[str] = ("RAW", "INDIVIDUAL"),
         max_rows: int | None = None,
     ) -> None:
+        super().__init__(faults, tls)
         self.spectra = spectra
         self.row_of = {int(i): row for row, i in enumerate(spectra.source_id)}
         tables = {f"{schema}.gaia_source": gaia_source, **(extra_tables or {})}
         self.database = AdqlDatabase(tables)
         self.schema = schema
         self.users = dict(users or {})
-        self.faults = list(faults)
-        self.tls = tls
         self.release, self.retrieval_type = release, retrieval_type
         self.phases, self.starts_jobs = tuple(phases), starts_jobs
         self.structures = tuple(structures)
         self.max_rows = max_rows
-        self.requests: list[Request] = []
         self.jobs: dict[str, dict[str, Any]] = {}
         self.sessions: dict[str, str] = {}
         self.answers: dict[tuple[int, ...], bytes] = {}  # made ready before, for timing
-        self.closing = threading.Event()
-        self.lock = threading.Lock()
 
-    def __enter__(self) -> GaiaArchiveDouble:
-        double = self
-
-        class Bound(_Handler):
-            archive = double
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # a client that has gone away
-
-        self.server = Server(("127.0.0.1", 0), Bound)
-        if self.tls is not None:
-            self.server.socket = self.tls.wrap_socket(self.server.socket, server_side=True)
-        self.port = self.server.server_address[1]
-        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/"
-        self.thread = threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join(5)
+    @property
+    def url(self) -> str:
+        return f"{self.base}/"
 
     @property
     def tap_url(self) -> str:
@@ -196,17 +114,6 @@ class GaiaArchiveDouble:
     def asked(self) -> Counter[int]:
         """How often DataLink was asked for each source."""
         return Counter(i for r in self.of("data-server/data") for i in r.ids)
-
-    def take_fault(self, path: str) -> Fault | None:
-        with self.lock:
-            for fault in self.faults:
-                if fault.times > 0 and re.search(fault.endpoint, path):
-                    if fault.skip > 0:
-                        fault.skip -= 1
-                        continue
-                    fault.times -= 1
-                    return fault
-        return None
 
     def pack(self, ids: Sequence[int], fields: Mapping[str, str], fault: Fault | None) -> bytes:
         """Return the zip for a request, as the fault wants it."""
@@ -249,14 +156,9 @@ def _error_votable(message: str) -> bytes:
     ).encode()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    archive: GaiaArchiveDouble
+class _Handler(LoopbackHandler):
     fault: Fault | None
     request_seen: Request
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def do_GET(self) -> None:
         self._answer()
@@ -266,11 +168,11 @@ class _Handler(BaseHTTPRequestHandler):
     # --- one request -----------------------------------------------------------------------
 
     def _answer(self) -> None:
-        archive = self.archive
+        archive = self.double
         parts = urlsplit(self.path)
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fields = dict(parse_qsl(parts.query, keep_blank_values=True))
-        form, files = _read_form(self.headers.get("Content-Type", ""), raw)
+        form, files = read_form(self.headers.get("Content-Type", ""), raw)
         fields.update(form)
         seen = Request(self.command, parts.path, fields, dict(self.headers), when=time.monotonic())
         if parts.path.endswith("/data"):
@@ -298,16 +200,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None:
             return False
         if fault.kind == "late":
-            self.archive.closing.wait(fault.delay)
+            self.double.closing.wait(fault.delay)
         if fault.kind == "never":
-            self.archive.closing.wait()
-            self.close_connection = True
+            self.keep_silent()
             return True
         if fault.kind == "reset":
-            linger = struct.pack("ii", 1, 0)  # closing then sends a reset
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.close_connection = True
-            self.connection.close()
+            self.break_connection()
             return True
         if fault.kind == "status":
             headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
@@ -346,14 +244,14 @@ class _Handler(BaseHTTPRequestHandler):
             for i in range(10):
                 self.wfile.write(body[len(body) * i // 10 : len(body) * (i + 1) // 10])
                 self.wfile.flush()
-                self.archive.closing.wait(self.fault.delay / 10)
+                self.double.closing.wait(self.fault.delay / 10)
             return
         self.wfile.write(body)
 
     # --- what the archive does -------------------------------------------------------------
 
     def _route(self, path: str, fields: dict[str, str], files: dict[str, bytes]) -> None:
-        archive = self.archive
+        archive = self.double
         if path in ("/tap-server/login", "/data-server/login"):
             self._log_in(fields)
         elif path in ("/tap-server/logout", "/data-server/logout"):
@@ -386,12 +284,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _log_in(self, fields: dict[str, str]) -> None:
         user, password = fields.get("username", ""), fields.get("password", "")
-        if self.archive.users.get(user) != password or not password:
+        if self.double.users.get(user) != password or not password:
             page = b"<html><head><title>Bad credentials</title></head></html>"
             self._send(401, page, "text/html")
             return
         session = uuid.uuid4().hex
-        self.archive.sessions[session] = user
+        self.double.sessions[session] = user
         self._send(200, b"OK", Set_Cookie=f"JSESSIONID={session}; Path=/; Secure; HttpOnly")
 
     def _send_products(self, fields: dict[str, str]) -> None:
@@ -401,14 +299,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(500, f"Code: 500, msg: {message}".encode(), "text/html")
             return
         structure = fields.get("DATA_STRUCTURE", "INDIVIDUAL")
-        if structure not in self.archive.structures:
+        if structure not in self.double.structures:
             message = f"Code: 500, msg: Invalid value '{structure}' of DATA_STRUCTURE"
             self._send(500, message.encode(), "text/html")
             return
-        if fields.get("RELEASE", self.archive.release) != self.archive.release:
+        if fields.get("RELEASE", self.double.release) != self.double.release:
             self._send(400, f"Code: 400, msg: Unknown release {fields['RELEASE']}".encode())
             return
-        body = self.archive.pack(ids, fields, self.fault)
+        body = self.double.pack(ids, fields, self.fault)
         name = f'attachment;filename="{int(time.time() * 1000)}O-result.zip"'
         self._send(200, body, "application/zip", Content_Disposition=name)
 
@@ -419,10 +317,10 @@ class _Handler(BaseHTTPRequestHandler):
             content = files[reference.removeprefix("param:")]
             uploads[name] = Table.read(io.BytesIO(content), format="votable")
         limits = [int(fields[k]) for k in ("MAXREC",) if fields.get(k)]
-        if self.archive.max_rows is not None:
-            limits.append(self.archive.max_rows)
+        if self.double.max_rows is not None:
+            limits.append(self.double.max_rows)
         query = fields.get("QUERY", "")
-        result = self.archive.database.query(query, uploads, min(limits) if limits else None)
+        result = self.double.database.query(query, uploads, min(limits) if limits else None)
         form = fields.get("FORMAT", "votable")
         # The archive packs plain "votable" with gzip, too.
         return write_result(result, "votable_gzip" if form == "votable" else form)
@@ -430,10 +328,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _make_job(self, fields: dict[str, str], files: dict[str, bytes]) -> None:
         name = f"{int(time.time() * 1000)}{uuid.uuid4().hex[:4]}O"
         job = {"fields": fields, "files": files, "polls": None, "user": self.request_seen.user}
-        self.archive.jobs[name] = job
-        if fields.get("PHASE") == "RUN" and self.archive.starts_jobs:
+        self.double.jobs[name] = job
+        if fields.get("PHASE") == "RUN" and self.double.starts_jobs:
             self._start(job)
-        self._send(303, Location=f"{self.archive.tap_url}/async/{name}")
+        self._send(303, Location=f"{self.double.tap_url}/async/{name}")
 
     def _start(self, job: dict[str, Any]) -> None:
         job["polls"] = 0
@@ -447,20 +345,20 @@ class _Handler(BaseHTTPRequestHandler):
             return "ABORTED"
         if job["polls"] is None:
             return "PENDING"
-        if job["polls"] < len(self.archive.phases):
+        if job["polls"] < len(self.double.phases):
             job["polls"] += 1
-            return self.archive.phases[job["polls"] - 1]
+            return self.double.phases[job["polls"] - 1]
         return "ERROR" if "error" in job else "COMPLETED"
 
     def _serve_job(self, path: str, fields: dict[str, str]) -> None:
         name, _, rest = path.partition("/")
-        job = self.archive.jobs.get(name)
-        home = f"{self.archive.tap_url}/async/{name}"
+        job = self.double.jobs.get(name)
+        home = f"{self.double.tap_url}/async/{name}"
         if job is None:
             self._send(404, b"no such job")
         elif self.command == "DELETE":
-            del self.archive.jobs[name]
-            self._send(303, Location=f"{self.archive.tap_url}/async")
+            del self.double.jobs[name]
+            self._send(303, Location=f"{self.double.tap_url}/async")
         elif rest == "phase" and self.command == "POST":
             if fields.get("PHASE") == "ABORT":
                 job["aborted"] = True
@@ -486,7 +384,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(401, b"<html><head><title>Log in first</title></head></html>", "text/html")
             return
         table = Table.read(io.BytesIO(next(iter(files.values()))), format="votable")
-        self.archive.database.add_table(f"user_{user}.{fields['TABLE_NAME']}", table)
+        self.double.database.add_table(f"user_{user}.{fields['TABLE_NAME']}", table)
         self._send(200, b"OK")
 
     def _describe_tables(self, wanted: str | None) -> bytes:
@@ -495,7 +393,7 @@ class _Handler(BaseHTTPRequestHandler):
             ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
             ' xmlns:esatapplus="http://esa.int/xml/EsaTapPlus">'
         ]
-        for name, columns in self.archive.database.columns.items():
+        for name, columns in self.double.database.columns.items():
             if wanted in (None, name):
                 cells = "".join(
                     f'<column esatapplus:flags="0"><name>{column}</name>'
@@ -510,26 +408,7 @@ class _Handler(BaseHTTPRequestHandler):
         return ("".join(parts) + "</vod:tableset>").encode()
 
     def _describe_capabilities(self) -> bytes:
-        return _CAPABILITIES.format(url=self.archive.tap_url).encode()
-
-
-def _read_form(kind: str, raw: bytes) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Take a form apart: fields and files."""
-    if not kind.startswith("multipart/"):
-        return dict(parse_qsl(raw.decode(), keep_blank_values=True)), {}
-    boundary = kind.partition("boundary=")[2].strip('"').encode()
-    fields: dict[str, str] = {}
-    files: dict[str, bytes] = {}
-    for part in raw.split(b"--" + boundary)[1:-1]:
-        head, _, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        content = content.removesuffix(b"\r\n")
-        name = re.search(rb'name="([^"]*)"', head)
-        assert name is not None
-        if b"filename=" in head:
-            files[name[1].decode()] = content
-        else:
-            fields[name[1].decode()] = content.decode()
-    return fields, files
+        return _CAPABILITIES.format(url=self.double.tap_url).encode()
 
 
 _JOB = (
@@ -555,3 +434,5 @@ _CAPABILITIES = (
     '<uploadMethod ivo-id="ivo://ivoa.net/std/TAPRegExt#upload-inline"/>'
     "</capability></vosi:capabilities>"
 )
+
+GaiaArchiveDouble.handler = _Handler

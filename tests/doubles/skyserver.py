@@ -9,7 +9,7 @@ import duckdb
 import sqlglot
 from astropy.table import Table
 
-from doubles.gaia_archive import Fault
+from doubles.loopback import Fault
 from doubles.results import to_arrow, to_astropy
 from doubles.web_service import Reply, ServiceDouble
 

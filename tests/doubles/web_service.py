@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import socket
-import struct
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from doubles.gaia_archive import MAINTENANCE, Fault, Request, _read_form
+from doubles.loopback import MAINTENANCE, Fault, LoopbackHandler, LoopbackServer, Request, read_form
 
 __all__ = ["Reply", "ServiceDouble"]
 
@@ -18,18 +13,12 @@ Reply = tuple[int, str, bytes]
 """Status, content type, body."""
 
 
-class ServiceDouble:
+class ServiceDouble(LoopbackServer):
     """A server on 127.0.0.1; subclasses say what it answers.
 
-    Faults are those of `doubles.gaia_archive.Fault` that are not about zips: ``status``,
+    Faults are those of `doubles.loopback.Fault` that are not about zips: ``status``,
     ``reset``, ``truncate``, ``never``, ``html``, and ``body`` (HTTP 200 with ``fault.body``).
     """
-
-    def __init__(self) -> None:
-        self.faults: list[Fault] = []
-        self.requests: list[Request] = []
-        self.closing = threading.Event()
-        self.lock = threading.Lock()
 
     def answer(self, path: str, fields: dict[str, str], files: dict[str, bytes]) -> Reply:
         raise NotImplementedError
@@ -38,56 +27,13 @@ class ServiceDouble:
         """Return the body as the fault wants it."""
         return body
 
-    def __enter__(self) -> Any:
-        double = self
 
-        class Handler(_Handler):
-            service = double
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # a client that has gone away
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join(5)
-
-    def take_fault(self, path: str) -> Fault | None:
-        with self.lock:
-            for fault in self.faults:
-                if fault.times > 0 and re.search(fault.endpoint, path):
-                    if fault.skip > 0:
-                        fault.skip -= 1
-                        continue
-                    fault.times -= 1
-                    return fault
-        return None
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    service: ServiceDouble
-
-    def log_message(self, *_: object) -> None:
-        pass
-
+class _Handler(LoopbackHandler):
     def do_GET(self) -> None:
-        service, parts = self.service, urlsplit(self.path)
+        service, parts = self.double, urlsplit(self.path)
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fields = dict(parse_qsl(parts.query, keep_blank_values=True))
-        form, files = _read_form(self.headers.get("Content-Type", ""), raw)
+        form, files = read_form(self.headers.get("Content-Type", ""), raw)
         fields.update(form)
         fault = service.take_fault(parts.path)
         seen = Request(self.command, parts.path, fields, dict(self.headers))
@@ -96,14 +42,10 @@ class _Handler(BaseHTTPRequestHandler):
             service.requests.append(seen)
         kind = fault.kind if fault else ""
         if kind == "never":
-            service.closing.wait()
-            self.close_connection = True
+            self.keep_silent()
             return
         if kind == "reset":
-            linger = struct.pack("ii", 1, 0)  # closing then sends a reset
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.close_connection = True
-            self.connection.close()
+            self.break_connection()
             return
         if fault and kind == "status":
             self._send((fault.status, "text/html", fault.body or b"<title>Error</title>"), fault)
@@ -134,3 +76,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.wfile.write(body)
+
+
+ServiceDouble.handler = _Handler
