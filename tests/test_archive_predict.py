@@ -200,17 +200,17 @@ def fetch_all(archive, ids, tmp_path, chunk_size):
 
 
 def test_memory_does_not_grow_with_the_number_of_chunks(tmp_path):
-    """Twelve chunks need no more than four, but for some bytes a source."""
+    """Twenty-four chunks need little more than four; kept, they would need thrice as much."""
     peaks = []
-    with make_archive(n=1200, n_without=0, k=30) as archive:
+    with make_archive(n=2400, n_without=0, k=30) as archive:
         ids = archive.spectra.source_id
         fetch_all(archive, ids[:100], tmp_path / "first", 100)  # imports
-        for n in (400, 1200):
+        for n in (400, 2400):
             tracemalloc.start()
             fetch_all(archive, ids[:n], tmp_path / str(n), 100)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-    assert peaks[1] < 1.25 * peaks[0], peaks
+    assert peaks[1] < 1.7 * peaks[0], peaks
 
 
 def test_the_index_is_small(tmp_path):
