@@ -48,15 +48,20 @@ class OpenSockets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._broken_off = False
 
     def add(self, one: socket.socket) -> None:
-        """Note a socket."""
+        """Note a socket; refuse it if all has been broken off while it was being opened."""
         with self._lock:
+            if self._broken_off:
+                one.close()
+                raise ConnectionAbortedError("broken off")
             self._known.add(one)
 
     def shut(self) -> None:
-        """Break off all that is going on."""
+        """Break off all that is going on, for good."""
         with self._lock:
+            self._broken_off = True
             for one in self._known:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
