@@ -16,12 +16,24 @@ from gaia_redshift._version import __version__
 if TYPE_CHECKING:
     from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
     from gaia_redshift.archive.fetch import fetch_spectra
+    from gaia_redshift.bridges.distributions import to_qp
+    from gaia_redshift.bridges.messages import send_table
+    from gaia_redshift.bridges.spectra import to_specutils
+    from gaia_redshift.datasets.builder import build_training_set
+    from gaia_redshift.datasets.file import read_dataset
+    from gaia_redshift.enrich.catalogue import enrich_catalogue
     from gaia_redshift.flags import QualityFlag, decode_flags
     from gaia_redshift.grid import SamplingGrid, read_grid
     from gaia_redshift.model.registry import available_models, load_model
     from gaia_redshift.pipeline import predict_redshift, predict_table
     from gaia_redshift.readers import read_spectra
     from gaia_redshift.sampling import register_basis_set, sample_spectra, sample_wavelengths
+    from gaia_redshift.scale import (
+        predict_catalog,
+        predict_dask,
+        predict_partition,
+        predict_to_file,
+    )
     from gaia_redshift.simulate import simulate_spectra
     from gaia_redshift.spectra import FluxVectors, XPSpectra
     from gaia_redshift.table import read_table, write_table
@@ -35,20 +47,30 @@ _HOMES = {
     "SamplingGrid": "grid",
     "XPSpectra": "spectra",
     "available_models": "model.registry",
+    "build_training_set": "datasets.builder",
     "crossmatch_catalogue": "archive.crossmatch",
     "crossmatch_sdss": "archive.crossmatch",
     "decode_flags": "flags",
+    "enrich_catalogue": "enrich.catalogue",
     "fetch_spectra": "archive.fetch",
     "load_model": "model.registry",
+    "predict_catalog": "scale.catalogs",
+    "predict_dask": "scale.dask_frames",
+    "predict_partition": "scale.partitions",
     "predict_redshift": "pipeline",
     "predict_table": "pipeline",
+    "predict_to_file": "scale.files",
+    "read_dataset": "datasets.file",
     "read_grid": "grid",
     "read_spectra": "readers",
     "read_table": "table",
     "register_basis_set": "sampling",
     "sample_spectra": "sampling",
     "sample_wavelengths": "sampling",
+    "send_table": "bridges.messages",
     "simulate_spectra": "simulate",
+    "to_qp": "bridges.distributions",
+    "to_specutils": "bridges.spectra",
     "write_spectra": "writers",
     "write_table": "table",
 }
@@ -60,20 +82,30 @@ __all__ = [
     "XPSpectra",
     "__version__",
     "available_models",
+    "build_training_set",
     "crossmatch_catalogue",
     "crossmatch_sdss",
     "decode_flags",
+    "enrich_catalogue",
     "fetch_spectra",
     "load_model",
+    "predict_catalog",
+    "predict_dask",
+    "predict_partition",
     "predict_redshift",
     "predict_table",
+    "predict_to_file",
+    "read_dataset",
     "read_grid",
     "read_spectra",
     "read_table",
     "register_basis_set",
     "sample_spectra",
     "sample_wavelengths",
+    "send_table",
     "simulate_spectra",
+    "to_qp",
+    "to_specutils",
     "write_spectra",
     "write_table",
 ]

@@ -50,6 +50,7 @@ class _FilterGuard:
 
 
 _guard = _FilterGuard()
+_gaiaxpy_lock = threading.RLock()
 
 
 @contextmanager
@@ -89,10 +90,13 @@ def defer_interrupt() -> Iterator[None]:
 def quiet_gaiaxpy() -> Iterator[None]:
     """Import and call GaiaXPy inside this: it says nothing, and settings are restored.
 
+    One thread at a time: two that import it at once wait for each other for ever, and what they
+    turn away of the output might not come back.
+
     GaiaXPy is imported before its output is turned away: it binds ``sys.stdout`` when imported, so
     that a redirection then would silence the progress bars of the user's own calls for good.
     """
-    with preserve_settings(), _preserve_plot_settings():
+    with _gaiaxpy_lock, preserve_settings(), _preserve_plot_settings():
         warnings.simplefilter("ignore")
         if "gaiaxpy" not in sys.modules:
             with defer_interrupt():

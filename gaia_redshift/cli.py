@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gaia_redshift._quiet import defer_interrupt
-from gaia_redshift.cli_archive import (
-    count_failed,
-    list_archive_sources,
-    make_archive_options,
-    run_cache,
-    run_fetch,
-)
+from gaia_redshift.cli_archive import run_cache, run_fetch
 from gaia_redshift.cli_crossmatch import run_crossmatch
-from gaia_redshift.cli_parser import PROGRAM, TRUTH, build_parser
-from gaia_redshift.errors import (
-    GaiaRedshiftError,
-    GaiaRedshiftWarning,
-    InputError,
-    MissingColumnError,
-)
-from gaia_redshift.grid import N_FLUX, read_grid
-
-if TYPE_CHECKING:
-    from astropy.table import Table
+from gaia_redshift.cli_dataset import run_dataset
+from gaia_redshift.cli_evaluate import run_evaluate
+from gaia_redshift.cli_parser import PROGRAM, build_parser
+from gaia_redshift.cli_predict import parse_keep_option, run_predict
+from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
+from gaia_redshift.grid import N_FLUX
 
 __all__ = ["main"]
 
@@ -108,75 +94,14 @@ def _show_progress(arguments: argparse.Namespace) -> bool:
 
 
 def _run_predict(arguments: argparse.Namespace) -> int:
-    from gaia_redshift.pipeline import join_predictions, load_for_prediction
-    from gaia_redshift.table import check_output
-
-    if arguments.output:
-        check_output(arguments.output, overwrite=arguments.overwrite)
-    if arguments.plot:
-        from gaia_redshift.plot import check_plot
-
-        check_plot(arguments.plot)
-    if arguments.bases:
-        from gaia_redshift.sampling import register_basis_set
-
-        register_basis_set("user", arguments.bases)
-    if arguments.grid:
-        arguments.grid = read_grid(arguments.grid)
-    model = load_for_prediction(arguments.model)
-    to_fetch, files = list_archive_sources(arguments)
-    if not to_fetch and not files:
-        _complain("give files, source ids, --ids FILE or --adql QUERY (predict --help)", "usage")
-        return 2
-    paths, failed = _list_files(files)
-    n_inputs = len(paths) + failed
-    if paths or to_fetch:  # needed later; half imported, it would crash the process then
-        with defer_interrupt():
-            importlib.import_module("pandas")
-    tables = []
-    lost = 0
-    for source in to_fetch:
-        tables.append(_predict_fetched(source, model, arguments))
-        lost += count_failed(tables[-1]["flags_cnn"])
-    for path in paths:
-        try:
-            tables.append(_predict_file(path, model, arguments))
-        except InputError as error:
-            failed += 1
-            message = str(error)
-            _complain(message if path.name in message else f"{path}: {message}")
-    if tables:
-        _deliver(join_predictions(tables), arguments)
-    if failed and n_inputs > 1:
-        _complain(f"{failed} of {n_inputs} inputs could not be read")
-    if lost:
-        _complain(f"{lost} sources could not be fetched: the same command asks for them again")
-    return 1 if failed or lost else 0
-
-
-def _predict_fetched(source: Any, model: Any, arguments: argparse.Namespace) -> Table:
-    """Fetch and predict."""
-    from gaia_redshift.pipeline import predict_table
-
-    table = predict_table(
-        source,
-        model=model,
-        grid=arguments.grid,
-        keep=_parse_keep(arguments.keep),
-        progress=_show_progress(arguments),
-        archive=make_archive_options(arguments),
-        any_release=arguments.any_release,
-    )
-    if not arguments.quiet:
-        print(table.meta["archive_account"])
-    return table
+    return run_predict(arguments, progress=_show_progress(arguments), complain=_complain)
 
 
 def _run_fetch(arguments: argparse.Namespace) -> int:
     if not (arguments.inputs or arguments.ids or arguments.adql):
         _complain("give source ids, --ids FILE or --adql QUERY (fetch --help)", "usage")
         return 2
-    keep = _parse_keep(arguments.keep)
+    keep = parse_keep_option(arguments.keep)
     lost = run_fetch(arguments, keep, progress=_show_progress(arguments))
     if lost:
         _complain(f"{lost} sources could not be fetched: the same command asks for them again")
@@ -187,74 +112,12 @@ def _run_crossmatch(arguments: argparse.Namespace) -> int:
     return run_crossmatch(arguments, progress=_show_progress(arguments))
 
 
-def _list_files(inputs: Sequence[str]) -> tuple[list[Path], int]:
-    """Return the files that the inputs stand for, folders opened, and how many inputs failed."""
-    from gaia_redshift.readers.sources import iter_sources
-
-    paths: list[Path] = []
-    failed = 0
-    for name in inputs:
-        try:
-            paths += [path for path in iter_sources(name) if isinstance(path, Path)]
-        except InputError as error:
-            failed += 1
-            _complain(str(error))
-    return paths, failed
+def _run_dataset(arguments: argparse.Namespace) -> int:
+    return run_dataset(arguments, progress=_show_progress(arguments))
 
 
-def _deliver(table: Table, arguments: argparse.Namespace) -> None:
-    """Print or write the predictions, plot them and sum them up."""
-    from gaia_redshift.table import write_table
-    from gaia_redshift.terminal import format_table, summarise_metrics, summarise_table
-
-    truth = arguments.truth or (TRUTH if TRUTH in table.colnames else None)
-    if truth and f"{truth}_in" in table.colnames:  # the output has a column of this name itself
-        truth = f"{truth}_in"
-    lines = [summarise_table(table)] + ([summarise_metrics(table, truth)] if truth else [])
-    if arguments.output:
-        write_table(table, arguments.output, overwrite=arguments.overwrite)
-        lines.append(f"table: {arguments.output}")
-    else:
-        print(format_table(table))
-    if arguments.plot:
-        from gaia_redshift.plot import plot_predictions, save_plot
-
-        save_plot(plot_predictions(table, truth), arguments.plot)
-        lines.append(f"plot: {arguments.plot}")
-    if not arguments.quiet:
-        print("\n".join(lines))
-
-
-def _parse_keep(values: list[str] | None) -> list[str] | str | None:
-    names = [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
-    return "all" if "all" in names else names or None
-
-
-def _predict_file(path: Path, model: Any, arguments: argparse.Namespace) -> Table:
-    """Predict one file, carrying the true redshifts along where it has them."""
-    from gaia_redshift.pipeline import predict_table
-
-    def predict(columns: list[str] | str | None) -> Table:
-        return predict_table(
-            path,
-            model=model,
-            grid=arguments.grid,
-            keep=columns,
-            progress=_show_progress(arguments),
-            any_release=arguments.any_release,
-        )
-
-    keep = _parse_keep(arguments.keep)
-    if keep == "all":
-        return predict(keep)
-    truth = arguments.truth or TRUTH
-    wanted = [*(keep or [])] + ([truth] if truth not in (keep or []) else [])
-    try:
-        return predict(wanted)
-    except MissingColumnError as error:
-        if arguments.truth or error.column != TRUTH:
-            raise
-    return predict(keep)
+def _run_evaluate(arguments: argparse.Namespace) -> int:
+    return run_evaluate(arguments, progress=_show_progress(arguments))
 
 
 def _run_simulate(arguments: argparse.Namespace) -> int:
@@ -362,7 +225,9 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "cache": run_cache,
     "crossmatch": _run_crossmatch,
     "simulate": _run_simulate,
+    "dataset": _run_dataset,
     "train": _run_train,
+    "evaluate": _run_evaluate,
     "models": _run_models,
     "flags": _run_flags,
 }

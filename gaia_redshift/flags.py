@@ -33,6 +33,11 @@ class QualityFlag(IntFlag):
     UNKNOWN_SOURCE_ID = 1 << 13
     FETCH_FAILED = 1 << 14
     NO_GAIA_SOURCE = 1 << 15
+    REDSHIFT_AT_EDGE = 1 << 16
+    WIDE_DISTRIBUTION = 1 << 17
+    MULTIPLE_PEAKS = 1 << 18
+    LOW_SIGNAL_TO_NOISE = 1 << 19
+    UNLIKE_TRAINING = 1 << 20
 
 
 _DESCRIPTIONS: dict[QualityFlag, str] = {
@@ -64,6 +69,19 @@ _DESCRIPTIONS: dict[QualityFlag, str] = {
         "the archive did not deliver the spectrum, or it is not in the cache (offline): ask again"
     ),
     QualityFlag.NO_GAIA_SOURCE: "no Gaia source near this position",
+    QualityFlag.REDSHIFT_AT_EDGE: (
+        "the distribution is cut off by an end of the model's redshifts: it may lie beyond"
+    ),
+    QualityFlag.WIDE_DISTRIBUTION: (
+        "the 68 % interval is wider than 0.1 (1 + redshift): the redshift says little"
+    ),
+    QualityFlag.MULTIPLE_PEAKS: (
+        "the redshift distribution has several peaks: the median may lie between them"
+    ),
+    QualityFlag.LOW_SIGNAL_TO_NOISE: "the flux errors exceed a third of the mean flux",
+    QualityFlag.UNLIKE_TRAINING: (
+        "unlike the galaxies of the training set: perhaps a star, a quasar or a blend"
+    ),
 }
 
 NOT_FETCHED = (

@@ -4,9 +4,11 @@ The Unresolved Galaxy Classifier's vectors (Gaia DR3 documentation 11.3.13; Kira
 120 samples a band, "approximately equidistant in pixel (pseudo-wavelength) space, covering the
 non-zero transmission", wavelength rising with the index in both bands, of which BP loses the first
 34 and last 6 and RP the first 4 and last 10. ESA's wavelength table could not be fetched here, so
-the end points below are ours. With 325-680 nm BP's first kept sample lies at 365.7 nm and with
-616-1050 nm RP's last at 995.8 nm, next to the 366-996 nm that these vectors are said to span. They
-stand only here, are recorded with every model, and a user may pass another table (`SamplingGrid`).
+the end points below are ours: those with which simulated mean spectra fit the real ones best
+(``python -m gaia_redshift.simulate.calibration``), next to where the response falls to a
+thousandth of its maximum (BP 327.5-682.5, RP 615.5-1069.5 nm). They stand only here, are recorded
+with every model, and a user may pass another table (`SamplingGrid`). A shorter grid, BP 325-680
+and RP 616-1050 nm, would keep 366 to 996 nm, which these vectors are said to span.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ TRIM = {"bp": (34, 6), "rp": (4, 10)}
 N_BP = N_SAMPLES - sum(TRIM["bp"])
 N_RP = N_SAMPLES - sum(TRIM["rp"])
 N_FLUX = N_BP + N_RP
-END_POINTS_NM = {"bp": (325.0, 680.0), "rp": (616.0, 1050.0)}
+END_POINTS_NM = {"bp": (320.0, 678.0), "rp": (615.0, 1067.0)}
 """First and last wavelength of each band's 120 samples, in nm."""
 PLAUSIBLE_END_POINTS_NM = {
     "bp": ((320.0, 327.0), (665.0, 685.0)),

@@ -29,6 +29,8 @@ from gaia_redshift.vectors import check_vectors, make_vectors
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from gaia_redshift.model.distribution import Prior
+
 __all__ = ["join_predictions", "load_for_prediction", "predict_redshift", "predict_table"]
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,10 @@ class Model(Protocol):
     def predict(
         self, flux: NDArray[np.float64], flux_error: NDArray[np.floating] | None = None
     ) -> Any:
-        """Return ``redshift`` (n,), ``flags`` (n,), ``lower`` and ``upper`` (n,) or None."""
+        """Return ``redshift`` (n,), ``flags`` (n,), ``lower`` and ``upper`` (n,) or None.
+
+        Options ``prior``, ``std``, ``pdf`` and ``progress`` are passed where they are asked for.
+        """
 
 
 @dataclass
@@ -61,6 +66,10 @@ class _Results:
     redshift: list[NDArray[np.floating]] = field(default_factory=list)
     lower: list[NDArray[np.floating]] = field(default_factory=list)
     upper: list[NDArray[np.floating]] = field(default_factory=list)
+    std: list[NDArray[np.floating]] = field(default_factory=list)
+    pdf: list[NDArray[np.floating]] = field(default_factory=list)
+    edges: NDArray[np.float64] | None = None
+    prior: str | None = None
     has_interval: bool = False
     flags: list[NDArray[np.int32]] = field(default_factory=list)
     columns: list[Table] = field(default_factory=list)
@@ -76,6 +85,9 @@ def predict_table(
     grid: SamplingGrid | str | os.PathLike[str] | None = None,
     keep: str | Sequence[str] | None = None,
     flux_errors: bool | None = None,
+    prior: Prior | None = None,
+    std: bool = False,
+    pdf: bool = False,
     block_size: int = BLOCK_SIZE,
     progress: bool = False,
     archive: Mapping[str, Any] | None = None,
@@ -99,6 +111,15 @@ def predict_table(
     flux_errors : bool, optional
         Read coefficient errors and correlations, and set the flags about them, whether or not the
         model uses them. By default only where it does: reading correlations takes most of the time.
+    prior : str, array-like of shape (m,), or callable, optional
+        Redshift distribution to take for the sky's, for models that give distributions: ``"sdss"``
+        (the default model's choice), ``"flat"``, ``"training"``, densities for the model's m bins
+        of redshift, or a function of redshift.
+    std : bool
+        Add the distributions' standard deviations, ``redshift_cnn_std``.
+    pdf : bool
+        Add the distributions, ``redshift_cnn_pdf``: m densities a row, for the bins of redshift
+        whose m + 1 edges are the column's ``meta["redshift_grid"]``.
     block_size : int
         Sources in memory at a time.
     progress : bool
@@ -113,14 +134,16 @@ def predict_table(
     -------
     Table
         One row per input row, in order: ``source_id``, ``redshift_cnn`` (masked where there is
-        none), ``flags_cnn`` (`gaia_redshift.decode_flags` turns it into words), the columns kept;
-        provenance in ``meta``.
+        none; the median, from models that give distributions), ``redshift_cnn_lower`` and
+        ``redshift_cnn_upper`` (16th and 84th percentile, from such models), ``flags_cnn``
+        (`gaia_redshift.decode_flags` turns it into words), the columns kept; provenance in
+        ``meta``.
 
     Raises
     ------
     InputError
-        If an input cannot be read or holds no spectra, or they are of another data release than
-        the model is for.
+        If an input cannot be read or holds no spectra, they are of another data release than the
+        model is for, the prior is not usable, or the model gives no distributions.
     ModelError
         If the model cannot be loaded.
     ArchiveError
@@ -147,6 +170,7 @@ def predict_table(
     loaded = load_for_prediction(model)
     chosen = _choose_grid(grid, loaded)
     errors = loaded.uses_errors if flux_errors is None else flux_errors
+    wanted_options = _choose_options(prior, std, pdf)
     results = _Results()
     unknown: list[str] = []
     keep = parse_keep(keep)
@@ -174,7 +198,7 @@ def predict_table(
         wanted = replace(block, columns=select_columns(block.columns, keep))
         vectors, unknown_here = sample_block(wanted, grid=chosen, errors=errors)
         unknown += unknown_here
-        _predict(vectors, loaded, results, progress=False)
+        _predict(vectors, loaded, results, wanted_options)
     if not sum(map(len, results.source_id)):
         raise InputError("the input holds no spectra")
     warn_of_unknown_sets(unknown, stacklevel=4)
@@ -192,6 +216,9 @@ def predict_redshift(
     flux_error: ArrayLike | None = None,
     source_id: ArrayLike | None = None,
     keep: str | Sequence[str] | None = None,
+    prior: Prior | None = None,
+    std: bool = False,
+    pdf: bool = False,
     progress: bool = False,
 ) -> Table:
     """Predict redshifts from vectors of 186 fluxes.
@@ -209,6 +236,8 @@ def predict_redshift(
         Identifiers that go with an array of fluxes; by default 0 to n - 1.
     keep : str, list of str, or "all", optional
         Columns of ``vectors.columns`` to carry along.
+    prior, std, pdf
+        As for `predict_table`.
     progress : bool
         Show a progress bar.
 
@@ -220,7 +249,7 @@ def predict_redshift(
     Raises
     ------
     InputError
-        If a shape or type is wrong.
+        If a shape or type is wrong, or as `predict_table`.
     ModelError
         If the model cannot be loaded.
     """
@@ -240,7 +269,10 @@ def predict_redshift(
         columns=select_columns(checked.columns, parse_keep(keep)),
     )
     results = _Results()
-    _predict(checked, loaded, results, progress=progress)
+    options = _choose_options(prior, std, pdf)
+    if progress:
+        options["progress"] = True
+    _predict(checked, loaded, results, options)
     return _assemble(results, loaded, checked.grid)
 
 
@@ -323,17 +355,24 @@ def _choose_grid(grid: Any, model: Model) -> SamplingGrid:
     return grid
 
 
-def _predict(vectors: FluxVectors, model: Model, results: _Results, progress: bool) -> None:
+def _choose_options(prior: Prior | None, std: bool, pdf: bool) -> dict[str, Any]:
+    """Return what a model is to be asked for beyond redshifts."""
+    options: dict[str, Any] = {} if prior is None else {"prior": prior}
+    return options | {name: True for name, asked in (("std", std), ("pdf", pdf)) if asked}
+
+
+def _predict(
+    vectors: FluxVectors, model: Model, results: _Results, options: Mapping[str, Any]
+) -> None:
     """Predict the rows that have fluxes and add all rows to the results."""
     n = len(vectors)
     flags = vectors.quality.astype(np.int32)
     rows = np.flatnonzero((flags & FATAL) == 0)
-    redshift, lower, upper = (np.full(n, np.nan, dtype=np.float32) for _ in range(3))
-    if len(rows):
-        errors = vectors.flux_error[rows] if vectors.flux_error is not None else None
-        options = {"progress": True} if progress else {}
+    redshift, lower, upper, std = (np.full(n, np.nan, dtype=np.float32) for _ in range(4))
+    # Without rows the model is asked all the same: it says what columns there are.
+    if n:
         prediction = model.predict(
-            vectors.flux[rows], errors if model.uses_errors else None, **options
+            vectors.flux[rows], _take_errors(vectors, rows, model), **options
         )
         redshift[rows] = prediction.redshift
         if prediction.flags is not None:
@@ -342,6 +381,15 @@ def _predict(vectors: FluxVectors, model: Model, results: _Results, progress: bo
             lower[rows] = prediction.lower
             upper[rows] = prediction.upper
             results.has_interval = True
+        if getattr(prediction, "std", None) is not None:
+            std[rows] = prediction.std
+            results.std.append(std)
+        if getattr(prediction, "pdf", None) is not None:
+            pdf = np.full((n, prediction.pdf.shape[1]), np.nan, dtype=np.float32)
+            pdf[rows] = prediction.pdf
+            results.pdf.append(pdf)
+        results.edges = getattr(prediction, "edges", None)
+        results.prior = getattr(prediction, "prior", None)
     results.source_id.append(vectors.source_id)
     results.redshift.append(redshift)
     results.lower.append(lower)
@@ -352,6 +400,19 @@ def _predict(vectors: FluxVectors, model: Model, results: _Results, progress: bo
     if vectors.meta.get("release"):
         results.releases.add(str(vectors.meta["release"]))
     results.inputs.update(dict.fromkeys(str(name) for name in vectors.meta.get("inputs", [])))
+
+
+def _take_errors(
+    vectors: FluxVectors, rows: NDArray[np.intp], model: Model
+) -> NDArray[np.floating] | None:
+    """Flux errors for a model that uses them; none that leave the correlations out."""
+    if not model.uses_errors or vectors.flux_error is None:
+        return None
+    errors = vectors.flux_error[rows]
+    diagonal = (vectors.quality[rows] & int(QualityFlag.DIAGONAL_FLUX_ERROR)) != 0
+    if diagonal.any():
+        errors = np.where(diagonal[:, None], np.nan, errors)
+    return errors
 
 
 def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> Table:
@@ -366,6 +427,7 @@ def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> Table:
         grid=grid,
         release=", ".join(sorted(results.releases)) or None,
         inputs=list(results.inputs),
+        prior=results.prior,
     )
     return build_table(
         source_id,
@@ -373,6 +435,9 @@ def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> Table:
         flags,
         lower=np.concatenate(results.lower) if results.has_interval else None,
         upper=np.concatenate(results.upper) if results.has_interval else None,
+        std=np.concatenate(results.std) if results.std else None,
+        pdf=np.concatenate(results.pdf) if results.pdf else None,
+        redshift_grid=results.edges,
         columns=columns,
         meta=meta,
     )

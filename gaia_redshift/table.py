@@ -46,6 +46,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "ucd": "src.redshift;stat.max",
         "description": "84th percentile of the predicted redshift",
     },
+    "redshift_cnn_std": {
+        "ucd": "stat.stdev;src.redshift",
+        "description": "Standard deviation of the predicted redshift distribution",
+    },
+    "redshift_cnn_pdf": {
+        "ucd": "stat.probability;src.redshift",
+        "description": "Probability density of the redshift, one number for each bin",
+    },
     "flags_cnn": {
         "ucd": "meta.code.qual",
         "description": "Quality flags of the redshift (bits), 0 is clean: "
@@ -62,6 +70,9 @@ def build_table(
     *,
     lower: ArrayLike | None = None,
     upper: ArrayLike | None = None,
+    std: ArrayLike | None = None,
+    pdf: ArrayLike | None = None,
+    redshift_grid: ArrayLike | None = None,
     columns: Table | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Table:
@@ -75,6 +86,11 @@ def build_table(
     flags : array-like of int, shape (n,)
     lower, upper : array-like, shape (n,), optional
         16th and 84th percentile.
+    std : array-like, shape (n,), optional
+    pdf : array-like, shape (n, m), optional
+        Densities, NaN in rows without.
+    redshift_grid : array-like, shape (m + 1,), optional
+        Edges of the densities' bins, kept in their column's ``meta``.
     columns : Table, n rows, optional
         Columns of the input to carry along; a name that the output has already gets ``_in``.
     meta : mapping, optional
@@ -84,7 +100,8 @@ def build_table(
     -------
     Table
         ``source_id`` (int64), ``redshift_cnn`` (float32, masked where there is none), the
-        percentiles where given, ``flags_cnn`` (int32), then the input's columns.
+        percentiles, standard deviations and densities where given, ``flags_cnn`` (int32), then the
+        input's columns.
     """
     from astropy import units
     from astropy.table import MaskedColumn, Table
@@ -95,6 +112,8 @@ def build_table(
         ("redshift_cnn", redshift),
         ("redshift_cnn_lower", lower),
         ("redshift_cnn_upper", upper),
+        ("redshift_cnn_std", std),
+        ("redshift_cnn_pdf", pdf),
     ):
         if values is not None:
             numbers = np.asarray(values, dtype=np.float32)
@@ -108,6 +127,9 @@ def build_table(
     for name in table.colnames:
         table[name].info.description = COLUMNS[name]["description"]
         table[name].info.meta = {"ucd": COLUMNS[name]["ucd"]}
+    if pdf is not None and redshift_grid is not None:
+        grid = [float(value) for value in np.asarray(redshift_grid)]
+        table["redshift_cnn_pdf"].info.meta["redshift_grid"] = grid
     if columns is not None:
         for name in columns.colnames:
             target = name
@@ -127,6 +149,7 @@ def describe_provenance(
     grid: SamplingGrid,
     release: str | None = None,
     inputs: list[str] | None = None,
+    prior: str | None = None,
 ) -> dict[str, Any]:
     """Return what an output table should say about where it came from.
 
@@ -140,6 +163,8 @@ def describe_provenance(
         Data release of the spectra.
     inputs : list of str, optional
         Names of the inputs.
+    prior : str, optional
+        Name of the redshift distribution that was taken for the sky's.
 
     Returns
     -------
@@ -157,6 +182,7 @@ def describe_provenance(
         "grid_bp_nm": list(grid.bp),
         "grid_rp_nm": list(grid.rp),
         "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        **({"redshift_prior": prior} if prior else {}),
         **({"inputs": list(inputs)} if inputs else {}),
     }
 

@@ -20,7 +20,15 @@ import numpy as np
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["FORMATS", "NOT_GZIPPED", "READERS", "WRITERS", "take_plain_columns"]
+__all__ = [
+    "FORMATS",
+    "NOT_GZIPPED",
+    "READERS",
+    "WRITERS",
+    "make_arrow_table",
+    "make_fits_hdu",
+    "take_plain_columns",
+]
 
 FITS_CARDS = {
     "gaia_redshift_version": "GRZVER",
@@ -34,6 +42,8 @@ FITS_CARDS = {
     "created_utc": "GRZDATE",
 }
 """Provenance as cards that people read in a FITS header; GRZMETA holds all of it as JSON."""
+GRID_KEY = "redshift_grid"
+"""In a column's meta: the edges of the bins that its densities are for."""
 META_KEY = "gaia_redshift_meta"
 HDF5_PATH = "gaia_redshift"
 
@@ -68,6 +78,8 @@ def _describe(table: Table) -> str:
     columns: dict[str, dict[str, Any]] = {}
     for name in table.colnames:
         columns[name] = {**_describe_column(table[name])}
+        if GRID_KEY in (table[name].info.meta or {}):
+            columns[name][GRID_KEY] = table[name].info.meta[GRID_KEY]
         if table[name].dtype.kind in "Ub" and _is_masked(table[name]):
             columns[name]["masked"] = table[name].dtype.kind  # not every format can say so
     return json.dumps({"meta": dict(table.meta), "columns": columns}, default=_to_plain)
@@ -109,7 +121,7 @@ def _restore(table: Table, description: str | bytes | None) -> Table:
             column.unit = units.Unit(about["unit"], parse_strict="silent")
         if "description" in about:
             column.info.description = about["description"]
-        column.info.meta = {"ucd": about["ucd"]} if "ucd" in about else {}
+        column.info.meta = {key: about[key] for key in ("ucd", GRID_KEY) if key in about}
     return table
 
 
@@ -148,6 +160,11 @@ def _read_csv(path: Path) -> Table:
 
 
 def _write_fits(table: Table, path: Path) -> None:
+    make_fits_hdu(table).writeto(path, overwrite=True, checksum=True)
+
+
+def make_fits_hdu(table: Table) -> Any:
+    """Return a table of plain columns as a FITS extension, with its description in the header."""
     from astropy.io import fits
 
     bare = table.copy(copy_data=False)
@@ -173,7 +190,7 @@ def _write_fits(table: Table, path: Path) -> None:
             hdu.header[f"TCOMM{number}"] = text
         if (info.meta or {}).get("ucd"):
             hdu.header[f"TUCD{number}"] = info.meta["ucd"]
-    hdu.writeto(path, overwrite=True, checksum=True)
+    return hdu
 
 
 def _read_fits(path: Path) -> Table:
@@ -213,9 +230,15 @@ def _read_votable(path: Path) -> Table:
 
 
 def _write_parquet(table: Table, path: Path) -> None:
+    from pyarrow import parquet
+
+    parquet.write_table(make_arrow_table(table), path)
+
+
+def make_arrow_table(table: Table) -> Any:
+    """Return a table of plain columns as a pyarrow Table, with its description in the schema."""
     import pyarrow as pa
     from astropy.table.meta import get_yaml_from_table
-    from pyarrow import parquet
 
     arrays, fields = [], []
     for name in table.colnames:
@@ -225,8 +248,12 @@ def _write_parquet(table: Table, path: Path) -> None:
             values = values.astype(values.dtype.newbyteorder("="))
         if values.ndim == 1:
             array = pa.array(values, mask=mask if mask.any() else None)
+        elif values.ndim == 2 and not mask.any():
+            array = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
         else:
-            array = pa.array(values.tolist())
+            array = pa.array(
+                np.where(mask, np.nan, values).tolist() if mask.any() else values.tolist()
+            )
         arrays.append(array)
         fields.append(pa.field(name, array.type, metadata=_describe_column(table[name])))
     metadata = {
@@ -236,7 +263,7 @@ def _write_parquet(table: Table, path: Path) -> None:
     for name in table.colnames:
         if table[name].dtype.kind == "U":  # astropy's reader warns without
             metadata[f"table::len::{name}"] = str(max(table[name].dtype.itemsize // 4, 1))
-    parquet.write_table(pa.table(arrays, schema=pa.schema(fields, metadata=metadata)), path)
+    return pa.table(arrays, schema=pa.schema(fields, metadata=metadata))
 
 
 def _read_parquet(path: Path) -> Table:
@@ -249,7 +276,10 @@ def _read_parquet(path: Path) -> Table:
     for name in content.column_names:
         chunk = content.column(name).combine_chunks()
         null = chunk.is_null().to_numpy(zero_copy_only=False)
-        if pa.types.is_list(chunk.type):
+        if pa.types.is_fixed_size_list(chunk.type) and not chunk.null_count:
+            values = chunk.flatten().to_numpy(zero_copy_only=False)
+            data = values.reshape(len(chunk), chunk.type.list_size)
+        elif pa.types.is_list(chunk.type) or pa.types.is_fixed_size_list(chunk.type):
             data = np.array(chunk.to_pylist())
         elif pa.types.is_string(chunk.type):
             data = np.array(chunk.fill_null("").to_pylist(), dtype="U")

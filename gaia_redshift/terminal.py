@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from gaia_redshift.flags import QualityFlag, decode_flags
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["format_table", "summarise_metrics", "summarise_table"]
+__all__ = ["format_table", "summarise_counts", "summarise_metrics", "summarise_table"]
 
 SHOWN_ROWS = 20
 
@@ -21,12 +22,17 @@ def summarise_table(table: Table) -> str:
     """Return how many sources got a redshift, and how many carry each flag."""
     flags = np.asarray(table["flags_cnn"])
     masked = int(np.ma.getmaskarray(np.ma.asarray(table["redshift_cnn"])).sum())
-    counts = [(str(f.name).lower(), int(((flags & f) != 0).sum())) for f in QualityFlag]
-    words = ", ".join(f"{name} {count:,}" for name, count in counts if count)
-    n = len(table)
-    text = f"{n:,} source{'s' * (n != 1)}, {n - masked:,} with a redshift"
-    if masked:
-        text += f", {masked:,} masked" + (": no redshift at all" if masked == n else "")
+    counts = {str(f.name).lower(): int(((flags & f) != 0).sum()) for f in QualityFlag}
+    return summarise_counts(len(table), masked, counts)
+
+
+def summarise_counts(n: int, n_masked: int, flags: Mapping[str, int]) -> str:
+    """Return the same of numbers that were counted before; ``flags`` by their names."""
+    names = [str(f.name).lower() for f in QualityFlag]
+    words = ", ".join(f"{name} {flags[name]:,}" for name in names if flags.get(name))
+    text = f"{n:,} source{'s' * (n != 1)}, {n - n_masked:,} with a redshift"
+    if n_masked:
+        text += f", {n_masked:,} masked" + (": no redshift at all" if n_masked == n else "")
     return f"{text}; flags: {words or 'none'}"
 
 
@@ -46,6 +52,8 @@ def format_table(table: Table) -> str:
     cells: dict[str, list[str]] = {}
     for name in rows.colnames:
         column = rows[name]
+        if column.ndim > 1:  # distributions
+            continue
         masked = np.ma.getmaskarray(np.ma.asarray(column))
         values = list(np.ma.getdata(column))
         if name == "flags_cnn":

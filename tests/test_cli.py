@@ -282,7 +282,7 @@ def test_train_hands_its_arguments_on(capsys, monkeypatch):
     (got,) = seen
     assert (got.simulate, got.seed, got.epochs, got.batch_size) == (100, 3, 2, 8)
     assert (got.name, got.output, got.resume, got.data) == ("mine", "mine", True, None)
-    assert (got.survey, got.network) == ("sdss", "kiraleos2023")
+    assert (got.survey, got.network) == ("sdss", None)
 
 
 def test_a_bad_file_in_a_folder_does_not_stop_the_others(folder, capsys):

@@ -8,7 +8,7 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.evaluate import compute_metrics
+from gaia_redshift.evaluate import bin_metrics, compute_metrics
 from gaia_redshift.plot import plot_predictions, save_plot
 from gaia_redshift.table import build_table
 
@@ -85,3 +85,47 @@ def test_nothing_predicted_still_draws_and_wrong_truth_is_named():
         plot_predictions(table, "z_spec")
     with pytest.raises(InputError, match="shape"):
         plot_predictions(Table(table), [0.1, 0.2])
+
+
+def test_masked_predictions_and_missing_truths_are_counted():
+    predicted = np.ma.masked_array([0.1, 9.0, np.nan, 0.2, 0.5], mask=[0, 1, 0, 0, 0])
+    found = compute_metrics(predicted, [0.1, 0.1, 0.3, np.nan, np.inf])
+    assert (found["n"], found["n_masked"], found["n_without_truth"]) == (1, 2, 2)
+
+
+def test_standard_errors_match_the_scatter_of_many_samples():
+    rng = np.random.default_rng(5)
+    n, sigma = 2000, 0.03
+    true = np.full(n, 0.1)
+    metrics = [
+        compute_metrics(true + 1.1 * rng.normal(0, sigma, n), true, errors=i == 0)
+        for i in range(400)
+    ]
+    # Closed forms for normal dz: scatter of the mean and of |dz|; 1.1664 sigma / sqrt(n) for the
+    # median absolute deviation (Rousseeuw & Croux 1993: efficiency 0.3675).
+    assert metrics[0]["bias_error"] == pytest.approx(sigma / np.sqrt(n), rel=0.06)
+    assert metrics[0]["mean_error_error"] == pytest.approx(1.1 * sigma / np.sqrt(n), rel=0.06)
+    half_normal = 1.1 * sigma * np.sqrt(1 - 2 / np.pi)
+    assert metrics[0]["mae_error"] == pytest.approx(half_normal / np.sqrt(n), rel=0.06)
+    closed = sigma / np.sqrt(2 * 0.3675 * n)
+    assert metrics[0]["sigma_nmad_error"] == pytest.approx(closed, rel=0.25)
+    for name in ("sigma_nmad", "outliers_05"):
+        scatter = np.std([m[name] for m in metrics])
+        assert metrics[0][f"{name}_error"] == pytest.approx(scatter, rel=0.25)
+    # No outlier was found: that does not make the fraction certain.
+    assert metrics[0]["outliers_15"] == 0
+    assert 0 < metrics[0]["outliers_15_error"] < 1 / n
+
+
+def test_bins_hold_their_edges_and_count_the_rest():
+    values = np.ma.masked_array([0.0, 0.1, 0.2, 0.2, 0.25, -0.1, np.nan, 0.15], mask=[0] * 7 + [1])
+    true = np.full(8, 0.1)
+    table = bin_metrics(true + 0.01, true, values, [0.0, 0.1, 0.2])
+    assert table["n"].tolist() == [1, 3]  # [0, 0.1), [0.1, 0.2]
+    assert table.meta["n_outside"] == 4
+    assert table["mean"][1] == pytest.approx((0.1 + 0.2 + 0.2) / 3)
+    assert table["mae"][0] == pytest.approx(0.01)
+    masked = bin_metrics([np.nan, 0.1], [0.1, 0.1], [0.1, 0.1], [0.0, 1.0])
+    assert (masked["n"][0], masked["n_masked"][0]) == (1, 1)
+    with pytest.raises(InputError, match="rising"):
+        bin_metrics(true, true, true, [0.2, 0.1])

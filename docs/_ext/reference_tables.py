@@ -73,7 +73,8 @@ class ColumnsTable(SphinxDirective):
         from gaia_redshift.table import COLUMNS, build_table
 
         ones = np.ones(1)
-        table = build_table(ones.astype(int), ones, ones.astype(int), lower=ones, upper=ones)
+        intervals = {"lower": ones, "upper": ones, "std": ones, "pdf": np.ones((1, 2))}
+        table = build_table(ones.astype(int), ones, ones.astype(int), **intervals)
         rows = []
         for name, about in COLUMNS.items():
             # The list of flags has a page of its own.

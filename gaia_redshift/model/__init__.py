@@ -1,7 +1,9 @@
 """Trained models: the store (`registry`), what a folder holds (`manifest`), and how it predicts.
 
-`registry` finds and checks a folder, `scaler` prepares the fluxes, `engine` runs the network,
-`postprocess` flags what comes out. Nothing here imports TensorFlow before the first prediction.
+`registry` finds and checks a folder, `scaler` prepares the fluxes, `engine` runs the network
+(`onnx_engine`, whose files `onnx_format` reads and `onnx_check` judges, or `keras_engine`),
+`postprocess` flags what comes out. Predicting imports neither TensorFlow nor Keras, but for models
+that have no graph.
 """
 
 from __future__ import annotations

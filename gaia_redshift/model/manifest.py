@@ -1,7 +1,8 @@
 """What a model folder must hold, and the checks that it passes before anything is used.
 
-A folder holds ``manifest.json`` and the files that it lists with their sha256: weights, scaler and
-model card. Nothing in a folder is ever executed or unpickled.
+A folder holds ``manifest.json`` and the files that it lists with their sha256: the network's graph,
+which predictions run, its weights in Keras's format, scaler and model card. Nothing in a folder is
+ever executed or unpickled.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gaia_redshift.grid import N_FLUX, SamplingGrid
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_NAME",
+    "OPTIONAL_ROLES",
     "ROLES",
     "hash_bytes",
     "parse_manifest",
@@ -30,6 +32,9 @@ FORMAT_VERSION = 1
 """Version of the folder's layout; a folder with a higher one comes from a newer package."""
 ROLES = ("weights", "scaler", "card")
 """The files that every model has, by what they are for."""
+OPTIONAL_ROLES = ("graph", "bins", "novelty")
+"""Files that a model may have: the graph that predictions run, and, where it gives distributions,
+its bins of redshift and its measure of what is unlike the training set."""
 
 _MAX_MANIFEST_BYTES = 1_000_000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -49,6 +54,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "training": dict,
     "metrics": dict,
 }
+_OPTIONAL_FIELDS: dict[str, type | tuple[type, ...]] = {"data_release": str}
 
 
 def hash_bytes(data: bytes) -> str:
@@ -106,14 +112,16 @@ def parse_manifest(content: Any, path: Path) -> dict[str, Any]:
         )
     if version != FORMAT_VERSION:
         raise ModelError(f"{path}: unknown format version {version!r} (known: {FORMAT_VERSION})")
-    unknown = sorted(set(content) - set(_FIELDS))
+    unknown = sorted(set(content) - set(_FIELDS) - set(_OPTIONAL_FIELDS))
     if unknown:
         raise ModelError(
             f"{path}: unknown field {unknown[0]!r}; the model may come from a newer"
             " gaia_redshift: update the package"
         )
-    for field, kind in _FIELDS.items():
+    for field, kind in (_FIELDS | _OPTIONAL_FIELDS).items():
         if field not in content:
+            if field in _OPTIONAL_FIELDS:
+                continue
             raise ModelError(f"{path}: the field {field!r} is missing")
         value = content[field]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -128,7 +136,7 @@ def _check_files(files: dict[str, Any], path: Path) -> None:
     if missing:
         raise ModelError(f"{path}: no file is listed for {missing[0]!r}")
     for role, entry in files.items():
-        if role not in ROLES:
+        if role not in ROLES + OPTIONAL_ROLES:
             raise ModelError(
                 f"{path}: unknown kind of file {role!r}; the model may come from a newer"
                 " gaia_redshift: update the package"

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from gaia_redshift.flags import QualityFlag
 
-__all__ = ["Prediction", "flag_predictions"]
+__all__ = ["Prediction", "flag_distributions", "flag_redshifts"]
+
+Float = NDArray[np.float64]
+
+_WIDE = 0.05
+"""Half of the 68 % interval, over 1 + redshift, from which a distribution counts as wide."""
+_PEAK = 0.2
+"""Bins with less than this part of the highest one's probability separate peaks."""
+_SECOND = 0.1
+"""Smallest share of another peak that counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,26 +28,41 @@ class Prediction:
     Parameters
     ----------
     redshift : ndarray, shape (n,), float64
-        NaN where a flux was not finite.
+        NaN where a flux was not finite. The median, from models that give distributions.
     flags : ndarray, shape (n,), int32
-        The `gaia_redshift.flags.QualityFlag` bits that a model sets (REDSHIFT_OUT_OF_RANGE,
-        FLUX_OUT_OF_RANGE), to be joined with those of the vectors.
+        The `gaia_redshift.flags.QualityFlag` bits that a model sets, to be joined with those of
+        the vectors.
     lower, upper : ndarray, shape (n,), float64, or None
-        16th and 84th percentile, from models that give them.
+        16th and 84th percentile, from models that give distributions.
+    std : ndarray, shape (n,), float64, or None
+        Standard deviation of the distribution, where asked for.
+    pdf : ndarray, shape (n, m), float32, or None
+        Probability density in bins of redshift, where asked for.
+    edges : ndarray, shape (m + 1,), or None
+        Edges of these bins.
+    prior : str or None
+        Name of the redshift distribution that was taken for the sky's.
+    novelty : ndarray, shape (n,), float64, or None
+        How unlike the training set's galaxies each is: above 1 it is flagged.
     """
 
-    redshift: NDArray[np.float64]
+    redshift: Float
     flags: NDArray[np.int32]
-    lower: NDArray[np.float64] | None = None
-    upper: NDArray[np.float64] | None = None
+    lower: Float | None = None
+    upper: Float | None = None
+    std: Float | None = None
+    pdf: NDArray[np.float32] | None = None
+    edges: Float | None = None
+    prior: str | None = None
+    novelty: Float | None = None
 
     def __len__(self) -> int:
         return len(self.redshift)
 
 
-def flag_predictions(
-    scaled: NDArray[np.float32],
-    redshift: NDArray[np.float64],
+def flag_redshifts(
+    excess: Float,
+    redshift: Float,
     *,
     redshift_range: tuple[float, float],
     flux_tolerance: float,
@@ -47,16 +71,15 @@ def flag_predictions(
 
     Parameters
     ----------
-    scaled : ndarray, shape (n, 186)
-        Fluxes on the scale where the training part spans 0..1 in each column.
+    excess : ndarray, shape (n,)
+        How far outside the training part's fluxes each row lies, in parts of their range.
     redshift : ndarray, shape (n,)
         As predicted.
     redshift_range : tuple of float
         Range of the training redshifts; REDSHIFT_OUT_OF_RANGE beyond it.
     flux_tolerance : float
-        FLUX_OUT_OF_RANGE where any scaled flux lies below ``-flux_tolerance`` or above
-        ``1 + flux_tolerance``: brighter or fainter, in that column, than every training galaxy by
-        this part of the column's spread.
+        FLUX_OUT_OF_RANGE where ``excess`` is above it: brighter or fainter than every training
+        galaxy by this part of the range.
 
     Returns
     -------
@@ -65,7 +88,42 @@ def flag_predictions(
     flags = np.zeros(len(redshift), dtype=np.int32)
     low, high = redshift_range
     flags[~((redshift >= low) & (redshift <= high))] |= QualityFlag.REDSHIFT_OUT_OF_RANGE
-    if len(redshift):
-        outside = (scaled.min(axis=1) < -flux_tolerance) | (scaled.max(axis=1) > 1 + flux_tolerance)
-        flags[outside] |= QualityFlag.FLUX_OUT_OF_RANGE
+    flags[excess > flux_tolerance] |= QualityFlag.FLUX_OUT_OF_RANGE
+    return flags
+
+
+def flag_distributions(
+    probability: Float, edges: Float, lower: Float, median: Float, upper: Float
+) -> NDArray[np.int32]:
+    """Mark distributions that touch an end, are wide, or have several peaks.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (n, m)
+        Of each bin of redshift.
+    edges : ndarray, shape (m + 1,)
+    lower, median, upper : ndarray, shape (n,)
+        16th, 50th and 84th percentile.
+
+    Returns
+    -------
+    ndarray, shape (n,), int32
+    """
+    flags = np.zeros(len(probability), dtype=np.int32)
+    mode = probability.argmax(axis=1)
+    at_edge = (mode == 0) | (mode == probability.shape[1] - 1)
+    flags[at_edge | (lower < edges[1]) | (upper > edges[-2])] |= QualityFlag.REDSHIFT_AT_EDGE
+    flags[upper - lower > 2 * _WIDE * (1 + median)] |= QualityFlag.WIDE_DISTRIBUTION
+    high = probability > _PEAK * probability.max(axis=1, keepdims=True)
+    # Runs of high bins are numbered; the run of the highest bin holds most of what is high.
+    starts = high & ~np.pad(high, ((0, 0), (1, 0)))[:, :-1]
+    several = np.flatnonzero(starts.sum(axis=1) > 1)
+    if len(several):
+        run = np.cumsum(starts[several], axis=1)
+        rows = np.arange(len(several))
+        part = np.where(high[several], probability[several], 0.0)
+        main = run[rows, probability[several].argmax(axis=1)]
+        inside = np.where(run == main[:, None], part, 0.0).sum(axis=1)
+        other = 1.0 - inside / part.sum(axis=1)
+        flags[several[other > _SECOND]] |= QualityFlag.MULTIPLE_PEAKS
     return flags

@@ -14,17 +14,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError, ModelError
+from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
+from gaia_redshift.model.distribution import Prior, compute_quantiles, parse_bins
 from gaia_redshift.model.engine import ENGINES, Engine
 from gaia_redshift.model.manifest import MANIFEST_NAME, read_files, read_manifest
-from gaia_redshift.model.postprocess import Prediction, flag_predictions
+from gaia_redshift.model.novelty import parse_novelty
+from gaia_redshift.model.postprocess import Prediction, flag_distributions, flag_redshifts
 from gaia_redshift.model.scaler import parse_scaler
 
 __all__ = ["DEFAULT_MODEL", "RedshiftModel", "available_models", "load_model"]
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MODEL = "kiraleos2023"
+DEFAULT_MODEL = "residual1"
 """The bundled model that ``"default"`` stands for."""
 
 _ALIASES = {"default": DEFAULT_MODEL}
@@ -40,7 +43,7 @@ class RedshiftModel:
     """A trained model, checked against its manifest.
 
     Made by `load_model`. The network itself is built on the first prediction, so that reading a
-    model's card does not import TensorFlow. Predictions may be made from several threads.
+    model's card imports nothing heavy. Predictions may be made from several threads.
 
     Attributes
     ----------
@@ -57,8 +60,10 @@ class RedshiftModel:
         Range of the training redshifts.
     uses_errors : bool
         Whether flux errors change its predictions.
+    bins : RedshiftBins or None
+        Bins and priors of the redshift distributions, of models that give such.
     sha256 : str
-        Of the file of weights.
+        Of the file that predictions run: the graph, or Keras's weights where there is none.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], contents: dict[str, bytes]) -> None:
@@ -67,7 +72,17 @@ class RedshiftModel:
                 f"{folder / MANIFEST_NAME}: unknown engine {manifest['engine']!r}; the model may"
                 " come from a newer gaia_redshift: update the package"
             )
-        weights = manifest["files"]["weights"]
+        engine_type = ENGINES[manifest["engine"]]
+        files = manifest["files"]
+        if engine_type.role not in files:
+            raise ModelError(
+                f"{folder / MANIFEST_NAME}: the engine {manifest['engine']!r} needs a file listed"
+                f" as {engine_type.role!r}"
+            )
+        # Those that it does not run as well: nothing unsafe stays in a folder that was loaded.
+        for each in ENGINES.values():
+            if each.role in files:
+                each.check(contents[each.role], str(folder / files[each.role]["name"]))
         self.folder = folder
         self.manifest = manifest
         self.name: str = manifest["name"]
@@ -77,14 +92,23 @@ class RedshiftModel:
         low, high = manifest["redshift_range"]
         self.redshift_range = (float(low), float(high))
         self.uses_errors: bool = manifest["uses_errors"]
-        self.sha256: str = weights["sha256"]
+        self.sha256: str = files[engine_type.role]["sha256"]
         self._scaler = parse_scaler(
-            contents["scaler"], N_FLUX, str(folder / manifest["files"]["scaler"]["name"])
+            contents["scaler"], N_FLUX, str(folder / files["scaler"]["name"])
         )
-        self._weights_path = str(folder / weights["name"])
-        self._engine_type = ENGINES[manifest["engine"]]
-        self._engine_type.check(contents["weights"], self._weights_path)
-        self._weights: bytes | None = contents["weights"]
+        self.bins = (
+            parse_bins(contents["bins"], str(folder / files["bins"]["name"]))
+            if "bins" in files
+            else None
+        )
+        self._novelty = (
+            parse_novelty(contents["novelty"], N_FLUX, str(folder / files["novelty"]["name"]))
+            if "novelty" in files
+            else None
+        )
+        self._engine_type = engine_type
+        self._network_path = str(folder / files[engine_type.role]["name"])
+        self._network: bytes | None = contents[engine_type.role]
         self._engine: Engine | None = None
         self._lock = threading.Lock()
 
@@ -97,6 +121,9 @@ class RedshiftModel:
         flux: ArrayLike,
         flux_error: ArrayLike | None = None,
         *,
+        prior: Prior | None = None,
+        std: bool = False,
+        pdf: bool = False,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> Prediction:
@@ -107,7 +134,14 @@ class RedshiftModel:
         flux : array-like, shape (n, 186), e-/s
             80 BP then 106 RP fluxes; a row with a value that is not finite gets NaN.
         flux_error : array-like, shape (n, 186), e-/s, optional
-            Standard errors, for models with ``uses_errors``.
+            Standard errors, for models with ``uses_errors``. Rows that have none (NaN) are
+            predicted without.
+        prior : str, array-like of shape (m,), or callable, optional
+            Redshift distribution to take for the sky's, for models with ``bins``: a name
+            (``"sdss"``, ``"flat"``, ``"training"``), densities for the model's bins, or a function
+            of redshift. By default the model's own choice.
+        std, pdf : bool
+            Return standard deviations, and distributions, too.
         batch_size : int, optional
             Spectra that go through the network together; a matter of speed and memory alone.
         progress : bool
@@ -120,46 +154,140 @@ class RedshiftModel:
         Raises
         ------
         InputError
-            If an array has another shape.
+            If an array has another shape, the prior is not usable, or the model gives no
+            distributions and they are asked for.
         ModelError
-            If the network cannot be built.
+            If the network cannot be built, or what runs it is not installed.
         """
         fluxes = _as_vectors(flux, "flux")
-        if flux_error is not None and _as_vectors(flux_error, "flux_error").shape != fluxes.shape:
+        errors = None if flux_error is None else _as_vectors(flux_error, "flux_error")
+        if errors is not None and errors.shape != fluxes.shape:
             raise InputError("flux_error must have as many rows as flux")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size must be positive, not {batch_size}")
-        redshift = np.full(len(fluxes), np.nan)
-        flags = np.zeros(len(fluxes), dtype=np.int32)
+        if self.bins is None and (prior is not None or std or pdf):
+            raise InputError(
+                f"the model {self.name} gives redshifts without distributions: prior, std and pdf"
+                " need one that does (see available_models)"
+            )
+        if not self.uses_errors:
+            errors = None
+        answer = _Answer(len(fluxes), self, prior, std, pdf)
         rows = np.flatnonzero(np.isfinite(fluxes).all(axis=1))
         if not len(rows):
-            return Prediction(redshift, flags)
+            return answer.finish()
         from tqdm import tqdm
 
         engine = self._build_engine()
         with tqdm(total=len(rows), desc=self.name, unit="spectra", disable=not progress) as bar:
             for start in range(0, len(rows), _BLOCK):
                 block = rows[start : start + _BLOCK]
-                scaled = self._scaler.transform(fluxes[block])
-                redshift[block] = engine.run(scaled, batch_size)[:, 0]
-                flags[block] = flag_predictions(
-                    scaled,
-                    redshift[block],
-                    redshift_range=self.redshift_range,
-                    flux_tolerance=self.manifest["flux_tolerance"],
-                )
+                flux_here = fluxes[block]
+                errors_here = None if errors is None else errors[block]
+                inputs = self._scaler.transform(flux_here, errors_here)
+                output = engine.run(inputs, batch_size)
+                answer.add(block, output, flux_here, errors_here)
                 bar.update(len(block))
-        redshift[~np.isfinite(redshift)] = np.nan
-        return Prediction(redshift, flags)
+        return answer.finish()
 
     def _build_engine(self) -> Engine:
         with self._lock:
             if self._engine is None:
-                assert self._weights is not None
+                assert self._network is not None
                 logger.debug("building the network of %s", self.name)
-                self._engine = self._engine_type(self._weights, self._weights_path, N_FLUX)
-                self._weights = None
+                self._engine = self._engine_type(
+                    self._network, self._network_path, self._scaler.shapes
+                )
+                self._network = None
             return self._engine
+
+
+class _Answer:
+    """A prediction while its blocks come in."""
+
+    def __init__(
+        self, n: int, model: RedshiftModel, prior: Prior | None, std: bool, pdf: bool
+    ) -> None:
+        self._model = model
+        self._flags = np.zeros(n, dtype=np.int32)
+        self._values = {"redshift": np.full(n, np.nan)}
+        self._pdf: NDArray[np.float32] | None = None
+        self._prior_name: str | None = None
+        if model._novelty is not None:
+            self._values["novelty"] = np.full(n, np.nan)
+        if model.bins is not None:
+            self._prior_name, self._prior = model.bins.resolve_prior(prior)
+            names = ("lower", "upper", "std") if std else ("lower", "upper")
+            self._values |= {name: np.full(n, np.nan) for name in names}
+            if pdf:
+                self._pdf = np.full((n, len(self._prior)), np.nan, dtype=np.float32)
+
+    def add(
+        self,
+        rows: NDArray[np.intp],
+        output: NDArray[np.float32],
+        flux: NDArray[np.floating],
+        flux_error: NDArray[np.floating] | None,
+    ) -> None:
+        model, values = self._model, self._values
+        flags = np.zeros(len(rows), dtype=np.int32)
+        if model.bins is None:
+            redshift = output[:, 0].astype(np.float64)
+        else:
+            redshift, flags = self._add_distributions(rows, output, flux, flux_error)
+        values["redshift"][rows] = redshift
+        if model._novelty is not None:
+            score = model._novelty.compute_score(flux, flux_error)
+            values["novelty"][rows] = score
+            flags[score > 1] |= QualityFlag.UNLIKE_TRAINING
+        flags |= flag_redshifts(
+            model._scaler.measure_excess(flux),
+            redshift,
+            redshift_range=model.redshift_range,
+            flux_tolerance=model.manifest["flux_tolerance"],
+        )
+        self._flags[rows] = flags
+
+    def _add_distributions(
+        self,
+        rows: NDArray[np.intp],
+        output: NDArray[np.float32],
+        flux: NDArray[np.floating],
+        flux_error: NDArray[np.floating] | None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        bins = self._model.bins
+        assert bins is not None
+        known = np.zeros(len(rows), dtype=bool)
+        if flux_error is not None:
+            known = (np.isfinite(flux_error) & (flux_error > 0)).all(axis=1)
+        probability = bins.compute_probability(output, known, self._prior)
+        lower, median, upper = compute_quantiles(probability, bins.edges, (0.16, 0.5, 0.84))
+        self._values["lower"][rows], self._values["upper"][rows] = lower, upper
+        if "std" in self._values:
+            # Each bin adds the variance of an even distribution within it.
+            mean = probability @ bins.centers
+            square = probability @ (bins.centers**2 + np.diff(bins.edges) ** 2 / 12)
+            self._values["std"][rows] = np.sqrt(np.maximum(square - mean**2, 0.0))
+        if self._pdf is not None:
+            self._pdf[rows] = probability / np.diff(bins.edges)
+        flags = flag_distributions(probability, bins.edges, lower, median, upper)
+        if flux_error is not None:
+            with np.errstate(invalid="ignore"):
+                noisy = flux.mean(axis=1) < bins.low_signal * flux_error.mean(axis=1)
+            flags[noisy & known] |= QualityFlag.LOW_SIGNAL_TO_NOISE
+        return median, flags
+
+    def finish(self) -> Prediction:
+        redshift = self._values["redshift"]
+        redshift[~np.isfinite(redshift)] = np.nan
+        bins = self._model.bins
+        return Prediction(
+            flags=self._flags,
+            pdf=self._pdf,
+            edges=None if bins is None else bins.edges,
+            prior=self._prior_name,
+            **self._values,
+        )
 
 
 def available_models() -> list[str]:
@@ -182,8 +310,8 @@ def load_model(
     """Load a model, bundled or from a folder that `train_model` made.
 
     Every file is checked against the sha256 in the manifest. Loading executes nothing from the
-    files: no pickle, no layers but Keras's own. A model loaded before is returned again unless
-    one of its files has changed since.
+    files: no pickle, no operations but those that networks of this package use. A model loaded
+    before is returned again unless one of its files has changed since.
 
     Parameters
     ----------

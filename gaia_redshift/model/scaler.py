@@ -1,17 +1,67 @@
-"""How fluxes are prepared for a network: min-max scaling, fitted on the training part alone."""
+"""How fluxes and errors are prepared for a network; every scaler is fitted on the training part."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import ModelError
+from gaia_redshift.grid import N_BP, N_FLUX
 
-__all__ = ["MinMaxScaler", "parse_scaler"]
+__all__ = [
+    "SCALERS",
+    "Inputs",
+    "MinMaxScaler",
+    "NoiseScaler",
+    "Scaler",
+    "measure_level",
+    "parse_scaler",
+]
+
+Float = NDArray[np.float64]
+Inputs = dict[str, NDArray[np.float32]]
+
+_LOWEST_LEVEL = 0.02
+"""e-/s; levels below it, of spectra that are all noise, count as this."""
+_LARGEST = 10.0
+"""Departures from the usual spectrum are cut here: beyond it they say nothing more."""
+_SOFTENING = 3.0
+"""Departures of up to about so many standard errors stay proportional, larger ones are damped."""
+
+
+class Scaler(Protocol):
+    """Turns vectors into what a network takes."""
+
+    kind: ClassVar[str]
+    """Its name in the file."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the network's inputs by name, without the batch."""
+
+    def transform(
+        self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
+    ) -> Inputs:
+        """Turn fluxes and errors, shape (n, 186), e-/s, into the network's inputs."""
+
+    def measure_excess(self, flux: NDArray[np.floating]) -> Float:
+        """How far outside the training part's brightness each row lies, shape (n,).
+
+        In parts of the distance between the training part's extremes; 0 inside.
+        """
+
+    def to_json(self) -> bytes:
+        """Write it with every digit."""
+
+
+def measure_level(flux: NDArray[np.floating]) -> Float:
+    """Mean flux of each vector, shape (n,), e-/s, at least a small positive number."""
+    return np.maximum(np.mean(flux, axis=1, dtype=np.float64), _LOWEST_LEVEL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,33 +74,181 @@ class MinMaxScaler:
         Per column. A column without spread is only shifted.
     """
 
-    minimum: NDArray[np.float64]
-    maximum: NDArray[np.float64]
+    minimum: Float
+    maximum: Float
+    kind: ClassVar[str] = "minmax"
 
     @classmethod
-    def fit(cls, flux: NDArray[np.floating]) -> MinMaxScaler:
+    def fit(
+        cls, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
+    ) -> MinMaxScaler:
         """Take the extremes of the columns of ``flux``, shape (n, 186), e-/s."""
         return cls(np.min(flux, axis=0).astype(np.float64), np.max(flux, axis=0).astype(np.float64))
 
-    def transform(self, flux: NDArray[np.floating]) -> NDArray[np.float32]:
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """One input, ``flux``."""
+        return {"flux": self.minimum.shape}
+
+    def scale(self, flux: NDArray[np.floating]) -> NDArray[np.float32]:
         """Scale fluxes, shape (n, 186), e-/s; worked out in float64, returned as float32."""
         spread = self.maximum - self.minimum
         scaled = (flux - self.minimum) / np.where(spread > 0, spread, 1.0)
         limit = float(np.finfo(np.float32).max)
         return np.clip(scaled, -limit, limit).astype(np.float32)
 
+    def transform(
+        self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
+    ) -> Inputs:
+        """Return the scaled fluxes as ``flux``, shape (n, 186); errors are not used."""
+        return {"flux": self.scale(flux)}
+
+    def measure_excess(self, flux: NDArray[np.floating]) -> Float:
+        """Largest excess of any column, shape (n,), in parts of the column's spread."""
+        scaled = self.scale(flux).astype(np.float64)
+        return np.maximum(np.maximum(-scaled, scaled - 1.0).max(axis=1, initial=0.0), 0.0)
+
     def to_json(self) -> bytes:
         """Write the extremes with every digit of their float64."""
-        content = {
-            "kind": "minmax",
-            "minimum": [float(v) for v in self.minimum],
-            "maximum": [float(v) for v in self.maximum],
-        }
-        return json.dumps(content, indent=1).encode()
+        return _write_json(self.kind, {"minimum": self.minimum, "maximum": self.maximum})
 
 
-def parse_scaler(data: bytes, n_columns: int, name: str) -> MinMaxScaler:
-    """Read what `MinMaxScaler.to_json` wrote; ``name`` is for the messages.
+@dataclass(frozen=True, eq=False)
+class NoiseScaler:
+    """Separate a spectrum's shape, its noise and its brightness.
+
+    The network gets, for each sample, the flux relative to the spectrum's mean, in units of the
+    galaxies' spread, and the same in units of the band's mean error. Beside them go the mean flux,
+    the mean error of each band, and whether there are errors at all. Rows without errors have
+    zeros in their place, as some of the training spectra did.
+
+    Errors enter as one number a band on purpose. Those of simulated spectra follow from their
+    noise-free fluxes: given sample by sample, a network would learn to read these off them, which
+    no real spectrum allows.
+
+    Parameters
+    ----------
+    center, width : ndarray, shape (186,)
+        Median and half the 16th-to-84th-percentile range of flux / mean flux.
+    context_center, context_width : ndarray, shape (3,)
+        Mean and standard deviation of ln(mean flux), and of the means over BP and over RP of
+        ln(error / mean flux).
+    level_range : ndarray, shape (2,)
+        Least and largest ln(mean flux) of the training part.
+    """
+
+    center: Float
+    width: Float
+    context_center: Float
+    context_width: Float
+    level_range: Float
+    kind: ClassVar[str] = "noise"
+
+    @classmethod
+    def fit(
+        cls, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
+    ) -> NoiseScaler:
+        """Measure all of it on the training part, shape (n, 186) each.
+
+        Raises
+        ------
+        ValueError
+            If no row has errors.
+        """
+        level = measure_level(flux)
+        known = np.zeros(len(flux), dtype=bool)
+        if flux_error is not None:
+            known |= np.isfinite(flux_error).all(axis=1)
+        if flux_error is None or not known.any():
+            raise ValueError("no row has flux errors")
+        low, middle, high = np.percentile(flux / level[:, None], [15.87, 50.0, 84.13], axis=0)
+        noise = np.log(flux_error[known] / level[known, None])
+        context = np.column_stack([np.log(level[known]), _average_bands(noise)])
+        log_level = np.log(level)
+        return cls(
+            center=middle,
+            width=_avoid_zero(0.5 * (high - low)),
+            context_center=context.mean(axis=0),
+            context_width=_avoid_zero(context.std(axis=0)),
+            level_range=np.array([log_level.min(), log_level.max()]),
+        )
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Two inputs: ``flux`` with two channels, and ``context``."""
+        return {"flux": (len(self.center), 2), "context": (4,)}
+
+    def transform(
+        self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
+    ) -> Inputs:
+        """Return ``flux``, shape (n, 186, 2), and ``context``, shape (n, 4).
+
+        Errors that are not positive and finite count as missing, with the whole row's.
+        """
+        n = len(flux)
+        level = measure_level(flux)[:, None]
+        shape = np.asarray(flux / level, dtype=np.float32) - self.center.astype(np.float32)
+        channels = np.zeros((n, len(self.center), 2), dtype=np.float32)
+        context = np.zeros((n, 4), dtype=np.float32)
+        np.clip(shape / self.width.astype(np.float32), -_LARGEST, _LARGEST, out=channels[..., 0])
+        context[:, 0] = (np.log(level[:, 0]) - self.context_center[0]) / self.context_width[0]
+        if flux_error is not None and n:
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                relative = np.asarray(flux_error / level, dtype=np.float32)
+                known = (np.isfinite(relative) & (relative > 0)).all(axis=1)
+            rows = slice(None) if known.all() else np.flatnonzero(known)
+            bands = _average_bands(np.log(relative[rows]))
+            scale = (_SOFTENING * np.exp(bands)).astype(np.float32)
+            for i, band in enumerate((slice(None, N_BP), slice(N_BP, None))):
+                channels[rows, band, 1] = np.arcsinh(shape[rows, band] / scale[:, i, None])
+            context[rows, 1:3] = (bands - self.context_center[1:]) / self.context_width[1:]
+            context[rows, 3] = 1.0
+        return {"flux": channels, "context": np.clip(context, -_LARGEST, _LARGEST)}
+
+    def measure_excess(self, flux: NDArray[np.floating]) -> Float:
+        """How far ln(mean flux) lies outside that of the training part, shape (n,)."""
+        low, high = self.level_range
+        level = np.log(measure_level(flux))
+        return np.maximum(np.maximum(low - level, level - high), 0.0) / (high - low)
+
+    def to_json(self) -> bytes:
+        """Write all arrays with every digit of their float64."""
+        return _write_json(self.kind, {name: getattr(self, name) for name in _NOISE_SIZES})
+
+
+_NOISE_SIZES = {
+    "center": N_FLUX,
+    "width": N_FLUX,
+    "context_center": 3,
+    "context_width": 3,
+    "level_range": 2,
+}
+
+SCALERS: dict[str, type[MinMaxScaler] | type[NoiseScaler]] = {
+    "minmax": MinMaxScaler,
+    "noise": NoiseScaler,
+}
+"""Scalers by the kind that their file names."""
+
+
+def _average_bands(values: NDArray[np.floating]) -> Float:
+    """Means over the BP and the RP samples, shape (n, 2)."""
+    return np.stack(
+        [values[:, :N_BP].mean(axis=1), values[:, N_BP:].mean(axis=1)], axis=1, dtype=np.float64
+    )
+
+
+def _avoid_zero(width: Float) -> Float:
+    return np.where(width > 0, width, 1.0)
+
+
+def _write_json(kind: str, arrays: Mapping[str, Float]) -> bytes:
+    content = {"kind": kind} | {key: [float(v) for v in values] for key, values in arrays.items()}
+    return json.dumps(content, indent=1).encode()
+
+
+def parse_scaler(data: bytes, n_columns: int, name: str) -> Scaler:
+    """Read what a scaler's ``to_json`` wrote; ``name`` is for the messages.
 
     Raises
     ------
@@ -60,16 +258,22 @@ def parse_scaler(data: bytes, n_columns: int, name: str) -> MinMaxScaler:
     try:
         content: Any = json.loads(data)
         kind = content["kind"]
-        minimum, maximum = (
-            np.asarray(content[key], dtype=np.float64) for key in ("minimum", "maximum")
-        )
+        sizes = _NOISE_SIZES if kind == "noise" else {"minimum": n_columns, "maximum": n_columns}
+        arrays = {key: np.asarray(content[key], dtype=np.float64) for key in sizes}
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ModelError(f"{name}: not a scaler file (JSON with kind, minimum, maximum)") from None
-    if kind != "minmax":
+    if kind not in SCALERS:
         raise ModelError(f"{name}: unknown kind of scaler {kind!r}; update gaia_redshift")
-    for values in (minimum, maximum):
-        if values.shape != (n_columns,) or not np.all(np.isfinite(values)):
-            raise ModelError(f"{name}: a scaler needs {n_columns} finite minima and maxima")
-    if not np.all(minimum <= maximum):
+    for key, size in sizes.items():
+        if arrays[key].shape != (size,) or not np.all(np.isfinite(arrays[key])):
+            what = "minima and maxima" if kind == "minmax" else f"values of {key}"
+            raise ModelError(f"{name}: a scaler needs {size} finite {what}")
+    if kind == "noise":
+        if any(np.any(arrays[key] <= 0) for key in sizes if key.endswith("width")):
+            raise ModelError(f"{name}: a width is not positive")
+        if not arrays["level_range"][0] < arrays["level_range"][1]:
+            raise ModelError(f"{name}: level_range does not rise")
+        return NoiseScaler(**arrays)
+    if not np.all(arrays["minimum"] <= arrays["maximum"]):
         raise ModelError(f"{name}: a minimum lies above its maximum")
-    return MinMaxScaler(minimum, maximum)
+    return MinMaxScaler(**arrays)

@@ -88,7 +88,7 @@ def build_spectra(block: Block, options: ReadOptions, kinds: TextKinds) -> XPSpe
         bp=bp,
         rp=rp,
         flags=flags,
-        columns=build_kept_columns(block, kinds) if options.keep is not None else None,
+        columns=build_kept_columns(block, kinds) if options.keep or options.optional else None,
         release=block.release or find_release(block.label, bp, rp),
         meta={"inputs": [block.source]},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import warnings
 from collections.abc import Iterator
@@ -70,12 +71,24 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
             for start in range(0, n, BLOCK_ROWS):
                 empty = False
                 stop = min(start + BLOCK_ROWS, n)
+                if options.skip.n and options.skip.take(stop - start):
+                    continue
                 columns = {
                     name: _read_fits_column(hdu, name, start, stop, buffer) for name in layout.names
                 }
                 yield Block(columns, layout, content.label, content.source, start + 1, infos)
+                _forget_pages(hdu.data)
+                _forget_pages(buffer)
         if empty:
             raise InputError(f"{content.label}: holds no sources (a table without rows)")
+
+
+def _forget_pages(array: Any) -> None:
+    """Take what was read of a mapped file out of memory again: it would count as the process's."""
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = array.obj if isinstance(array, memoryview) else getattr(array, "base", None)
+    if array is not None and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def _list_fits_tables(hdus: Any, size: int, label: str) -> list[tuple[Any, list[str]]]:
@@ -145,14 +158,22 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     from pyarrow import parquet
 
     source: Any = str(content.path) if content.path is not None else pa.BufferReader(content.read())
-    with parquet.ParquetFile(source) as file:
+    # Pages are read as they are needed: a row group may be larger than memory.
+    with parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as file:
         schema = file.schema_arrow
         layout = find_layout(list(schema.names), options, content.label)
         if file.metadata.num_rows == 0:
             raise InputError(f"{content.label}: holds no sources (a table without rows)")
         infos = _parquet_infos(schema)
         first_row = 1
-        for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=layout.names):
+        groups = list(range(file.metadata.num_row_groups))
+        while groups and options.skip.n:
+            n = file.metadata.row_group(groups[0]).num_rows
+            if not options.skip.take(n):
+                break
+            groups.pop(0)
+            first_row += n
+        for batch in file.iter_batches(BLOCK_ROWS, row_groups=groups, columns=layout.names):
             columns = {name: batch.column(name) for name in layout.names}
             yield Block(columns, layout, content.label, content.source, first_row, infos)
             first_row += batch.num_rows
@@ -212,6 +233,8 @@ def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
             infos = {name: _hdf5_info(table[name]) for name in layout.names}
             for start in range(0, n, BLOCK_ROWS):
                 empty = False
+                if options.skip.n and options.skip.take(min(BLOCK_ROWS, n - start)):
+                    continue
                 columns = {
                     name: _read_hdf5_column(table[name], start, start + BLOCK_ROWS)
                     for name in layout.names

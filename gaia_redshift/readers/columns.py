@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.readers.arrays import parse_number_cells
+from gaia_redshift.readers.content import ReadMeter
 
 __all__ = [
     "Block",
     "ColumnInfo",
     "Layout",
     "ReadOptions",
+    "Skip",
     "find_layout",
     "from_arrow",
     "list_names",
@@ -36,13 +38,34 @@ _SOURCE_ID = ("source_id", "sourceid")
 _SHOWN = 12
 
 
+@dataclass
+class Skip:
+    """Rows still to be passed over, at the beginning of what is read."""
+
+    n: int = 0
+
+    def take(self, n: int) -> bool:
+        """Tell whether the next n rows are passed over as a whole; they then count as done."""
+        if n > self.n:
+            return False
+        self.n -= n
+        return True
+
+
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the caller wants to have read."""
+    """What the caller wants to have read.
+
+    Columns in ``optional`` are kept where there are any. ``skip`` and ``meter`` change while a
+    file is read.
+    """
 
     errors: bool = True
     correlations: bool = True
     keep: str | tuple[str, ...] | None = None
+    optional: tuple[str, ...] = ()
+    skip: Skip = field(default_factory=Skip)
+    meter: ReadMeter | None = None
 
 
 @dataclass(frozen=True)
@@ -179,9 +202,11 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
     if options.keep == "all":
         layout.keep = {name: name for name in names if name not in used}
         layout.keep_all = True
-    elif options.keep is not None:
-        for wanted in options.keep:
+    else:
+        for wanted in dict.fromkeys([*(options.keep or ()), *options.optional]):
             actual = wanted if wanted in names else by_lower.get(wanted.lower())
+            if actual is None and wanted not in (options.keep or ()):
+                continue
             if actual is None:
                 raise MissingColumnError(
                     f"{label}: no column '{wanted}' to keep; there are: {list_names(names)}",

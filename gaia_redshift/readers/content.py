@@ -9,15 +9,42 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 
-__all__ = ["Content", "open_path", "read_chunks", "report_damage", "sniff_kind", "unpack"]
+__all__ = [
+    "Content",
+    "ReadMeter",
+    "open_path",
+    "read_chunks",
+    "report_damage",
+    "sniff_kind",
+    "unpack",
+]
 
 HEAD = 4096
 CHUNK = 4 << 20
 T = TypeVar("T")
+
+
+class ReadMeter:
+    """How many bytes of a file have been read, for the remaining time."""
+
+    def __init__(self) -> None:
+        self._file: Any = None
+
+    def watch(self, file: Any) -> Any:
+        """Follow this open file from now on; returns it."""
+        self._file = file
+        return file
+
+    def tell(self) -> int:
+        """Return the bytes read so far; 0 where that is not known."""
+        try:
+            return int(self._file.tell())
+        except (AttributeError, ValueError, OSError):  # none yet, or closed
+            return 0
 
 
 @dataclass(frozen=True)
@@ -34,12 +61,18 @@ class Content:
         Opens it as a binary stream, from its start.
     path : Path or None
         Where it lies as a plain, uncompressed file.
+    packed : Path or None
+        Where it lies as a file packed with gzip, once.
+    meter : ReadMeter or None
+        Told how far reading has come.
     """
 
     label: str
     source: str
     open: Callable[[], IO[bytes]]
     path: Path | None = None
+    packed: Path | None = None
+    meter: ReadMeter | None = None
 
     def read(self) -> bytes:
         """Return everything."""
@@ -48,7 +81,13 @@ class Content:
 
     def unzipped(self) -> Content:
         """Return the content inside gzip."""
-        return Content(self.label, self.source, lambda: _open_gzip(self.open))
+        return Content(
+            self.label,
+            self.source,
+            lambda: _open_gzip(self.open),
+            packed=self.path,
+            meter=self.meter,
+        )
 
 
 class _GzipStream(gzip.GzipFile):
@@ -69,15 +108,26 @@ def _open_gzip(opener: Callable[[], IO[bytes]]) -> IO[bytes]:
     return _GzipStream(opener())  # type: ignore[return-value]
 
 
-def open_path(path: Path) -> Content:
+def open_path(path: Path, meter: ReadMeter | None = None) -> Content:
     """Return a file's content, through gzip as often as it was packed (told by its first bytes).
+
+    Parameters
+    ----------
+    path : Path
+    meter : ReadMeter, optional
+        To be told how far reading has come.
 
     Raises
     ------
     InputError
         If it cannot be opened, is empty, or is damaged from the start.
     """
-    return unpack(Content(str(path), str(path), lambda: path.open("rb"), path))
+
+    def open_file() -> IO[bytes]:
+        file = path.open("rb")
+        return file if meter is None else meter.watch(file)  # type: ignore[no-any-return]
+
+    return unpack(Content(str(path), str(path), open_file, path, meter=meter))
 
 
 def unpack(content: Content) -> Content:

@@ -41,7 +41,7 @@ def iter_file_blocks(path: Path, options: ReadOptions) -> Iterator[Block]:
     InputError
         If it cannot be read; one line that names the file and what is wrong.
     """
-    yield from iter_content_blocks(open_path(path), options)
+    yield from iter_content_blocks(open_path(path, options.meter), options)
 
 
 def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:

@@ -13,9 +13,10 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.bands import build_spectra, flag_duplicates
-from gaia_redshift.readers.columns import ReadOptions, list_names, parse_keep
+from gaia_redshift.readers.columns import ReadOptions, Skip, list_names, parse_keep
+from gaia_redshift.readers.content import ReadMeter
 from gaia_redshift.readers.formats import iter_file_blocks
-from gaia_redshift.readers.kept import TextKinds
+from gaia_redshift.readers.kept import TextKinds, build_kept_columns
 from gaia_redshift.readers.sources import iter_sources
 from gaia_redshift.readers.tables import iter_table_blocks
 from gaia_redshift.spectra import XPSpectra
@@ -87,7 +88,10 @@ def iter_spectra(
     correlations: bool = True,
     errors: bool = True,
     keep: str | Sequence[str] | None = None,
+    optional: Sequence[str] = (),
+    start: int = 0,
     progress: bool = False,
+    meter: ReadMeter | None = None,
 ) -> Iterator[XPSpectra]:
     """Read BP/RP spectra in blocks, in order.
 
@@ -100,6 +104,12 @@ def iter_spectra(
         As for `read_spectra`.
     block_size : int
         Number of sources in a block; the last one may have fewer.
+    optional : sequence of str
+        Further columns to keep where there are any.
+    start : int
+        Rows to pass over at the beginning; they are not parsed.
+    meter : ReadMeter, optional
+        To be told how far reading of a text file has come.
 
     Yields
     ------
@@ -113,7 +123,12 @@ def iter_spectra(
     """
     if block_size < 1:
         raise InputError(f"block_size is {block_size}; at least 1 source a block is needed")
-    options = _make_options(errors, correlations, keep)
+    options = replace(
+        _make_options(errors, correlations, keep),
+        optional=tuple(optional),
+        skip=Skip(start),
+        meter=meter,
+    )
     return _rebatch(_iter_parts(sources, options, progress), block_size)
 
 
@@ -150,7 +165,8 @@ def _iter_parts(sources: Any, options: ReadOptions, progress: bool) -> Iterator[
     try:
         for source in iter_sources(sources):
             if isinstance(source, XPSpectra):
-                parts: Iterator[XPSpectra] = iter([_select_columns(source, options)])
+                rest = _pass_over(_select_columns(source, options), options)
+                parts: Iterator[XPSpectra] = iter([] if rest is None else [rest])
             else:
                 parts = _read_one(source, options)
             for part in parts:
@@ -170,7 +186,23 @@ def _read_one(source: Any, options: ReadOptions) -> Iterator[XPSpectra]:
     )
     kinds: TextKinds = {}
     for block in blocks:
-        yield build_spectra(block, options, kinds)
+        if options.skip.n and options.skip.take(len(block)):
+            build_kept_columns(block, kinds)  # types of text columns depend on earlier rows
+            continue
+        rest = _pass_over(build_spectra(block, options, kinds), options)
+        if rest is not None:
+            yield rest
+
+
+def _pass_over(spectra: XPSpectra, options: ReadOptions) -> XPSpectra | None:
+    """Leave out the rows that are still to be passed over; None if nothing is left."""
+    n = options.skip.n
+    if not n:
+        return spectra
+    if options.skip.take(len(spectra)):
+        return None
+    options.skip.n = 0
+    return spectra[n:]
 
 
 def _select_columns(spectra: XPSpectra, options: ReadOptions) -> XPSpectra:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import islice
 from typing import Any
 
 from gaia_redshift.errors import InputError
@@ -14,11 +16,16 @@ from gaia_redshift.readers.columns import (
     find_layout,
 )
 from gaia_redshift.readers.content import Content, read_chunks
+from gaia_redshift.readers.csv_stream import OddRowError, iter_cells
 
 __all__ = ["iter_text_blocks"]
 
+logger = logging.getLogger(__name__)
+
 _DELIMITERS = (b",", b"\t", b";", b"|", b" ")
 BLOCK_ROWS = 2048
+BLOCK_BYTES = 8 << 20
+ROWS_AT_ONCE = 128
 LONGEST_LINE = 64 << 20
 
 
@@ -33,11 +40,14 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     lines = _iter_lines(content)
     comments: list[str] = []
     header = b""
+    n_lines = 0
     for header in lines:
+        n_lines += 1
         if header.startswith(b"#"):
             comments.append(header.decode("utf-8", errors="replace")[1:].removeprefix(" "))
         elif header.strip():
             break
+    lines.close()
     delimiter, infos = _read_ecsv_header(comments)
     header = header.removeprefix(b"\xef\xbb\xbf")
     delimiter = delimiter or _find_delimiter(header)
@@ -46,35 +56,70 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
         for cell in _split_line(header, delimiter) or []
     ]
     layout = find_layout(names, options, content.label)
-    wanted = [(name, names.index(name)) for name in layout.names]
+    wanted = [names.index(name) for name in layout.names]
+    id_column = layout.names.index(layout.source_id)
+    id_name = layout.source_id.lower().encode()
 
-    def build_block(rows: list[list[bytes]], first_row: int) -> Block:
-        columns: dict[str, Any] = {name: [row[i] for row in rows] for name, i in wanted}
+    def build_block(cells: list[list[bytes]], first_row: int) -> Block:
+        columns: dict[str, Any] = dict(zip(layout.names, cells, strict=True))
         return Block(columns, layout, content.label, content.source, first_row, infos)
 
-    id_index = names.index(layout.source_id)
-
-    rows: list[list[bytes]] = []
+    waiting: list[list[bytes]] = [[] for _ in wanted]
     size = 0
     first_row = 1
     n_read = 0
-    for cells in _iter_rows(lines, delimiter, len(names), content.label):
-        n_read += 1
-        if cells[id_index].strip().lower() == layout.source_id.lower().encode():
-            continue  # files glued together: the header again
-        rows.append(cells)
-        size += sum(map(len, cells))
-        if len(rows) >= BLOCK_ROWS or size > 8 << 20:
-            yield build_block(rows, first_row)
+    for part in _iter_cells(content, n_lines, delimiter, len(names), wanted):
+        n_read += len(part[id_column])
+        cells = part
+        again = [id.strip().lower() == id_name for id in part[id_column]]
+        if any(again):  # files glued together: the header once more
+            cells = [
+                [c for c, header in zip(column, again, strict=True) if not header]
+                for column in part
+            ]
+        for column, more in zip(waiting, cells, strict=True):
+            column.extend(more)
+            size += sum(map(len, more))
+        if len(waiting[0]) >= BLOCK_ROWS or size > BLOCK_BYTES:
+            yield build_block(waiting, first_row)
             first_row = n_read + 1
-            rows, size = [], 0
-    if rows:
-        yield build_block(rows, first_row)
+            waiting, size = [[] for _ in wanted], 0
+    if waiting[0]:
+        yield build_block(waiting, first_row)
     elif first_row == 1:
         raise InputError(f"{content.label}: holds no sources (a header and no rows)")
 
 
-def _iter_lines(content: Content) -> Iterator[bytes]:
+def _iter_cells(
+    content: Content, n_lines: int, delimiter: bytes, n_columns: int, wanted: list[int]
+) -> Iterator[list[list[bytes]]]:
+    """Yield some rows at a time, after so many lines, as a list of cells for each wanted column.
+
+    The careful reader goes on where the fast one gives up; its messages name the row.
+    """
+    done = 0
+    try:
+        for cells in iter_cells(
+            content, delimiter=delimiter, n_columns=n_columns, wanted=wanted, skip_lines=n_lines
+        ):
+            done += len(cells[0])
+            yield cells
+    except OddRowError:
+        logger.debug("%s: the careful reader goes on at row %d", content.label, done + 1)
+    else:
+        return
+    rows: list[list[bytes]] = []
+    lines = islice(_iter_lines(content), n_lines, None)
+    for row in islice(_iter_rows(lines, delimiter, n_columns, content.label), done, None):
+        rows.append(row)
+        if len(rows) >= ROWS_AT_ONCE:
+            yield [[row[i] for row in rows] for i in wanted]
+            rows = []
+    if rows:
+        yield [[row[i] for row in rows] for i in wanted]
+
+
+def _iter_lines(content: Content) -> Generator[bytes, None, None]:
     """Yield lines without their ends; a quoted value may go on over several."""
     rest: list[bytes] = []
     for chunk in read_chunks(content):

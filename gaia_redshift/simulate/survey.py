@@ -197,11 +197,24 @@ class Survey:
         return Survey(f"{self.name}, z {low:g}-{high:g}", quantile), last - first
 
 
+def _mix_quantiles(share: float) -> Callable[[Float], Float]:
+    """Quantile function of a mixture: this share of the "sdss" survey, the rest flat."""
+    u = np.linspace(0.0, 1.0, 20_001)
+    grid = np.linspace(*REDSHIFT_RANGE, 6001)
+    sdss = _sdss_quantile()(u)
+    rising = np.concatenate([[True], np.diff(sdss) > 0])
+    below = np.interp(grid, sdss[rising], u[rising], left=0.0, right=1.0)
+    cumulative = share * below + (1 - share) * (grid - grid[0]) / (grid[-1] - grid[0])
+    return lambda v: np.interp(v, cumulative, grid)
+
+
 SURVEYS: dict[str, Callable[[], Survey]] = {
     "sdss": lambda: Survey("sdss", _sdss_quantile()),
     "flat": lambda: Survey("flat", lambda u: REDSHIFT_RANGE[1] * u),
+    "mixed": lambda: Survey("mixed", _mix_quantiles(0.6)),
 }
-"""Named redshift distributions: the dissertation's SDSS galaxies; uniform from 0 to 0.6."""
+"""Named redshift distributions: the dissertation's SDSS galaxies; uniform from 0 to 0.6; six parts
+of the first with four of the second, to train on."""
 
 
 @functools.lru_cache(maxsize=1)

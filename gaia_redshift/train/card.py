@@ -13,8 +13,10 @@ _CARD = """\
 
 ## What it is
 A convolutional neural network (`{network}`, {parameters:,} parameters) that maps a vector of
-{n_flux} BP/RP fluxes (80 BP and 106 RP samples, e-/s, min-max scaled per column) to a redshift.
-Flux errors are {errors}. Sampling grid: {grid}.
+{n_flux} BP/RP fluxes (80 BP and 106 RP samples, e-/s) to {output}.
+{errors} Sampling grid: {grid}.
+Predictions run its graph (`network.onnx`, float32) with ONNX Runtime; `weights.keras` is the same
+network for Keras, the reference and the start of further training.
 
 ## Data
 - {trained_on_sentence}
@@ -23,9 +25,9 @@ Flux errors are {errors}. Sampling grid: {grid}.
 - The scaler was fitted on the training part alone.{description}
 
 ## Training
-Adamax, learning rate {learning_rate:g}; Huber loss, delta {huber_delta:g}; batches of
-{batch_size}; {epochs} epochs, weights after the last; seed {seed}. {date}, gaia_redshift
-{package_version}, Keras {keras}, TensorFlow {tensorflow}.
+{optimizer}, learning rate {learning_rate:g} ({schedule}); {loss}; batches of
+{batch_size}; {epochs} epochs, {weights}; seed {seed}. {date}, gaia_redshift
+{package_version}, Keras {keras}, TensorFlow {tensorflow}.{moved}
 {command}
 ## Metrics on the test part ({n_test:,} galaxies, not used in training{same})
 dz = (z_predicted - z_true) / (1 + z_true).
@@ -42,13 +44,13 @@ Error is z_predicted - z_true, scatter its standard deviation.
 
 ## Intended use
 Redshifts of unresolved galaxies with Gaia XP spectra on the grid above, z = {low:g} to {high:g}.
-Not for stars or quasars: the network returns a redshift for whatever it is given.
+Not for stars or quasars: the network returns a redshift for whatever it is given.{unlike}
 
 ## Limits
 - {real_limit}
 - Predictions are drawn towards the redshifts that were frequent in training; see the mean error
   per bin.
-- There is no interval with the redshift.
+- {interval}
 - `REDSHIFT_OUT_OF_RANGE`: predicted redshift outside {low:g} to {high:g}. `FLUX_OUT_OF_RANGE`: a
   flux beyond the extremes of the training part by more than {flux_tolerance:g} of the distance
   between them, in its column; the network then extrapolates.
@@ -63,6 +65,8 @@ _METRICS = {
     "sigma_nmad": "sigma_NMAD, 1.4826 median of abs(dz - median dz)",
     "outliers_05": "fraction with abs(dz) > 0.05",
     "outliers_15": "fraction with abs(dz) > 0.15",
+    "coverage_68": "true redshifts between the 16th and 84th percentile",
+    "coverage_95": "true redshifts between the 2.5th and 97.5th percentile",
 }
 
 
@@ -72,15 +76,21 @@ def write_card(manifest: dict[str, Any], n_parameters: int) -> str:
     config, data, packages = training["config"], training["data"], training["packages"]
     simulated = data["simulated"]
     command = training["command"]
+    distribution = "bins" in manifest["files"] or "coverage_68" in metrics["test"]
     return _CARD.format(
-        **{key: config[key] for key in ("learning_rate", "huber_delta", "batch_size", "epochs")},
+        **{key: config[key] for key in ("learning_rate", "batch_size", "epochs", "schedule")},
+        **_describe_method(config, distribution),
         **{key: manifest[key] for key in ("name", "version", "network", "n_flux")},
         flux_tolerance=manifest["flux_tolerance"],
         seed=config["seed"],
         parameters=n_parameters,
         low=manifest["redshift_range"][0],
         high=manifest["redshift_range"][1],
-        errors="used" if manifest["uses_errors"] else "not used",
+        errors=(
+            "Flux errors are used where there are any; without them distributions are wider."
+            if manifest["uses_errors"]
+            else "Flux errors are not used."
+        ),
         grid=_describe_grid(manifest["grid"]),
         warning=_WARNING[simulated],
         trained_on_sentence=_describe_data(data),
@@ -97,7 +107,9 @@ def write_card(manifest: dict[str, Any], n_parameters: int) -> str:
         tensorflow=packages["tensorflow"],
         command=f"\n```\n{command}\n```\n" if command else "",
         metrics="\n".join(
-            f"| {text} | {metrics['test'][key]:.4f} |" for key, text in _METRICS.items()
+            f"| {text} | {metrics['test'][key]:.4f} |"
+            for key, text in _METRICS.items()
+            if key in metrics["test"]
         ),
         bins="\n".join(
             f"| {row['low']:.2f}-{row['high']:.2f} | {row['n']:,} | {row['mean_error']:+.4f}"
@@ -127,6 +139,45 @@ _REAL_LIMIT = {
     ),
     False: "Galaxies unlike those of its training may have larger and biased errors.",
 }
+
+
+def _describe_method(config: dict[str, Any], distribution: bool) -> dict[str, str]:
+    average = config.get("weight_average", 0.0)
+    jitter = float(config.get("grid_jitter", 0.0))
+    common = {
+        "optimizer": {"adamax": "Adamax", "adamw": "AdamW"}[config.get("optimizer", "adamax")],
+        "weights": f"weights averaged with factor {average:g}"
+        if average
+        else "weights of the last",
+        "moved": (
+            f"\n{100 * jitter:g} % of the training galaxies were sampled on grids with moved end"
+            " points."
+            if jitter
+            else ""
+        ),
+    }
+    if not distribution:
+        return common | {
+            "output": "a redshift. Fluxes are min-max scaled per column",
+            "loss": f"Huber loss, delta {config['huber_delta']:g}",
+            "interval": "There is no interval with the redshift.",
+            "unlike": "",
+        }
+    return common | {
+        "output": f"a redshift distribution over {config['bins']} bins",
+        "loss": (
+            f"cross-entropy; the errors of {100 * config['error_dropout']:g} % of the spectra were"
+            " hidden"
+        ),
+        "interval": (
+            "The distributions hold for galaxies of the prior's redshifts. The prior is chosen at"
+            "\n  prediction; the metrics above hold for the redshifts of the training galaxies."
+        ),
+        "unlike": (
+            "\n`UNLIKE_TRAINING` marks what differs from the training galaxies; 1 % of held-out"
+            " galaxies are\nmarked as well."
+        ),
+    }
 
 
 def _describe_data(data: dict[str, Any]) -> str:

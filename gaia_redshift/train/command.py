@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.train.config import TrainingConfig
+from gaia_redshift.train.config import TrainingConfig, get_recipe, read_config
 from gaia_redshift.train.fit import train_model
 from gaia_redshift.train.sources import SimulatedGalaxies
 
 __all__ = ["run_training"]
+
+_OPTIONS = ("network", "epochs", "batch_size", "learning_rate", "seed", "grid_jitter")
+"""Options of a training that have one of the command."""
 
 
 def run_training(arguments: Any, *, progress: bool = True) -> str:
@@ -20,9 +23,8 @@ def run_training(arguments: Any, *, progress: bool = True) -> str:
     Parameters
     ----------
     arguments : argparse.Namespace
-        With ``data`` or ``simulate`` (and ``survey``), ``seed``, ``network``, ``epochs``,
-        ``batch_size``, ``grid_jitter``, ``name``, ``output``, ``resume`` and, optionally,
-        ``run_dir``.
+        With ``data`` or ``simulate`` (and ``survey``), ``name``, ``output``, ``resume`` and,
+        optionally, ``run_dir``, ``config`` and single options of `TrainingConfig`.
     progress : bool
         Show progress bars.
 
@@ -33,15 +35,10 @@ def run_training(arguments: Any, *, progress: bool = True) -> str:
     """
     if (arguments.data is None) == (arguments.simulate is None):
         raise InputError("give either a file of spectra with true redshifts or --simulate N")
+    config = _make_config(arguments)
     source: Any = arguments.data
     if arguments.simulate is not None:
-        source = SimulatedGalaxies(arguments.simulate, arguments.survey, arguments.seed)
-    options = {
-        key: getattr(arguments, key)
-        for key in ("network", "epochs", "batch_size", "seed", "grid_jitter")
-        if getattr(arguments, key, None) is not None
-    }
-    config = TrainingConfig(name=arguments.name or Path(arguments.output).name, **options)
+        source = SimulatedGalaxies(arguments.simulate, arguments.survey, config.seed)
     folder = train_model(
         source,
         output=arguments.output,
@@ -54,6 +51,20 @@ def run_training(arguments: Any, *, progress: bool = True) -> str:
     return _summarise(folder)
 
 
+def _make_config(arguments: Any) -> TrainingConfig:
+    """The network's recipe, over it the configuration file, over it the options given."""
+    path = getattr(arguments, "config", None)
+    stored = read_config(path) if path else {}
+    given = {
+        key: getattr(arguments, key)
+        for key in _OPTIONS
+        if getattr(arguments, key, None) is not None
+    }
+    network = given.get("network", stored.get("network", "kiraleos2023"))
+    name = arguments.name or Path(arguments.output).name
+    return TrainingConfig.from_dict(get_recipe(network) | stored | given | {"name": name})
+
+
 def _write_command(arguments: Any, config: TrainingConfig) -> str:
     """The command in full, paths without their folders, so that it can be repeated anywhere."""
     words = ["gaia-redshift", "train"]
@@ -63,8 +74,11 @@ def _write_command(arguments: Any, config: TrainingConfig) -> str:
         words.append(Path(arguments.data).name)
     words += ["--seed", str(config.seed), "--network", config.network]
     words += ["--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]
-    if config.grid_jitter:
-        words.append("--grid-jitter")
+    if getattr(arguments, "config", None):
+        words += ["--config", Path(arguments.config).name]
+    if getattr(arguments, "learning_rate", None) is not None:
+        words += ["--learning-rate", f"{config.learning_rate:g}"]
+    words += ["--grid-jitter", f"{config.grid_jitter:g}"]
     words += ["--name", config.name, "-o", Path(arguments.output).name]
     return shlex.join(words)
 
@@ -74,8 +88,14 @@ def _summarise(folder: Path) -> str:
 
     model = load_model(folder)
     test = model.manifest["metrics"]["test"]
+    coverage = (
+        f", {100 * test['coverage_68']:.0f} % within their 68 % interval"
+        if "coverage_68" in test
+        else ""
+    )
     return (
         f"{model.name} {model.version}, trained on {model.manifest['trained_on']}: {folder}\n"
         f"test part ({test['n']:,} galaxies): MAE {test['mae']:.4f}, bias {test['bias']:+.4f},"
         f" sigma_NMAD {test['sigma_nmad']:.4f}, |dz| > 0.05 {100 * test['outliers_05']:.1f} %"
+        f"{coverage}"
     )

@@ -5,17 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gaia_redshift.errors import InputError
 
-__all__ = ["TrainingConfig"]
+__all__ = ["RECIPES", "TrainingConfig", "get_recipe", "read_config"]
+
+
+OPTIMIZERS = ("adamax", "adamw")
+SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Configuration of a training; the defaults are the recipe of Kiraleos (2023).
+
+    ``get_recipe`` gives the defaults of each network.
 
     Parameters
     ----------
@@ -27,10 +36,27 @@ class TrainingConfig:
         Passes through the training part; the weights after the last one are kept.
     batch_size : int
         Spectra per step.
+    optimizer : {"adamax", "adamw"}
     learning_rate : float
-        Of the Adamax optimiser.
+        Of the optimiser, at its highest.
+    schedule : {"constant", "cosine"}
+        Of the learning rate; "cosine" rises over the first steps and falls to nearly 0.
+    weight_decay : float
+        Of "adamw".
+    weight_average : float
+        The model's weights are averages over the training's steps that forget with this factor;
+        0 takes the last step's.
     huber_delta : float
-        Where the Huber loss turns from quadratic to linear, in redshift.
+        Where the Huber loss turns from quadratic to linear, in redshift; of networks that return a
+        redshift.
+    bins : int
+        Bins of redshift, of networks that return a distribution.
+    error_dropout : float
+        Share of training spectra whose errors are hidden, of networks that take errors: so that
+        these serve without as well.
+    error_jitter : float
+        Relative scatter by which the errors of training spectra are changed, one factor for each
+        band: published errors are no better known, and those of simulated spectra too good.
     split : tuple of float
         Fractions of the galaxies for training, validation and test.
     redshift_range : tuple of float
@@ -38,10 +64,10 @@ class TrainingConfig:
     flux_tolerance : float
         How far outside the training part's extremes a flux may lie, as a part of their distance,
         before a prediction is flagged FLUX_OUT_OF_RANGE.
-    grid_jitter : bool
-        Train on vectors sampled on moved grids (``gaia_redshift.grid.draw_grid``), another for each
-        few galaxies, so that vectors sampled by others work too. Validation and test part stay on
-        the model's grid.
+    grid_jitter : float
+        Share of the training part's galaxies whose spectra are sampled on moved grids
+        (``gaia_redshift.grid.draw_grid``), so that vectors sampled by others work too. Validation
+        and test part stay on the model's grid.
     seed : int
         Of split, moved grids, initial weights and order of the spectra.
     description : str
@@ -58,29 +84,32 @@ class TrainingConfig:
     network: str = "kiraleos2023"
     epochs: int = 20
     batch_size: int = 16
+    optimizer: str = "adamax"
     learning_rate: float = 0.001
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    weight_average: float = 0.0
     huber_delta: float = 1.0
+    bins: int = 150
+    error_dropout: float = 0.15
+    error_jitter: float = 0.15
     split: tuple[float, float, float] = (0.63, 0.27, 0.10)
     redshift_range: tuple[float, float] = (0.0, 0.6)
     flux_tolerance: float = 0.1
-    grid_jitter: bool = False
+    grid_jitter: float = 0.0
     seed: int = 1
     description: str = ""
 
     def __post_init__(self) -> None:
         for field in ("split", "redshift_range"):
             object.__setattr__(self, field, tuple(float(v) for v in getattr(self, field)))
-        for field, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise InputError(f"{field} must be a whole number from {low}, not {value!r}")
-        if not isinstance(self.grid_jitter, bool):
-            raise InputError(f"grid_jitter must be true or false, not {self.grid_jitter!r}")
-        for field in ("learning_rate", "huber_delta"):
-            if not 0 < getattr(self, field) < math.inf:
-                raise InputError(f"{field} must be positive, not {getattr(self, field)!r}")
-        if not 0 <= self.flux_tolerance < math.inf:
-            raise InputError(f"flux_tolerance must not be negative, not {self.flux_tolerance!r}")
+        object.__setattr__(self, "grid_jitter", float(self.grid_jitter))
+        self._check_numbers()
+        for field, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, field) not in known:
+                raise InputError(
+                    f"{field} must be one of {', '.join(known)}, not {getattr(self, field)!r}"
+                )
         if (
             len(self.split) != 3
             or not all(0 < v < 1 for v in self.split)
@@ -91,6 +120,23 @@ class TrainingConfig:
             raise InputError(f"redshift_range must be two rising numbers: {self.redshift_range}")
         if not self.name or not self.version:
             raise InputError("a model needs a name and a version")
+
+    def _check_numbers(self) -> None:
+        for field, low in (("epochs", 1), ("batch_size", 1), ("bins", 2), ("seed", 0)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise InputError(f"{field} must be a whole number from {low}, not {value!r}")
+        for field in ("learning_rate", "huber_delta"):
+            if not 0 < getattr(self, field) < math.inf:
+                raise InputError(f"{field} must be positive, not {getattr(self, field)!r}")
+        for field in ("flux_tolerance", "weight_decay", "error_jitter"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise InputError(f"{field} must not be negative, not {getattr(self, field)!r}")
+        for field in ("grid_jitter", "error_dropout", "weight_average"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise InputError(f"{field} must lie between 0 and 1: {getattr(self, field)!r}")
+        if self.weight_average == 1:
+            raise InputError("weight_average must be below 1: the first weights would stay")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON knows them."""
@@ -113,3 +159,70 @@ class TrainingConfig:
             return cls(**content)
         except (TypeError, ValueError) as error:
             raise InputError(f"unusable training configuration: {error}") from None
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "kiraleos2023": {},
+    "residual": {
+        "name": "residual",
+        "network": "residual",
+        "epochs": 4,
+        "batch_size": 256,
+        "optimizer": "adamw",
+        "learning_rate": 0.002,
+        "schedule": "cosine",
+        "weight_decay": 1e-4,
+        "weight_average": 0.999,
+        "split": (0.9, 0.05, 0.05),
+        "grid_jitter": 0.5,
+    },
+}
+"""What each network's training differs in from the defaults of `TrainingConfig`."""
+
+
+def get_recipe(network: str) -> dict[str, Any]:
+    """Return the options with which a network is usually trained.
+
+    Raises
+    ------
+    InputError
+        If there is no such network.
+    """
+    if network not in RECIPES:
+        raise InputError(f"no network named {network!r}; known: {', '.join(sorted(RECIPES))}")
+    return dict(RECIPES[network])
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read training options from a TOML or JSON file.
+
+    Parameters
+    ----------
+    path : path
+        A flat table of `TrainingConfig`'s fields; a model's ``manifest.json`` gives those of its
+        own training.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or has an unknown option.
+    """
+    source = Path(path)
+    try:
+        text = source.read_text(encoding="utf-8")
+        if source.suffix == ".json":
+            content = json.loads(text)
+            content = content.get("training", {}).get("config", content)
+        else:
+            content = tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{source}: not a TOML or JSON table of options: {error}") from None
+    known = [field.name for field in dataclasses.fields(TrainingConfig)]
+    for key in content:
+        if key not in known:
+            raise InputError(
+                f"{source}: unknown training option {key!r}; known: {', '.join(known)}"
+            )
+    return dict(content)

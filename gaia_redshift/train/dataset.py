@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.model.scaler import MinMaxScaler
+from gaia_redshift.grid import N_BP, N_FLUX
+from gaia_redshift.model.scaler import Inputs, MinMaxScaler, NoiseScaler, Scaler
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.sources import LabelledVectors
 
@@ -22,7 +23,7 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Labelled vectors, split in three and scaled.
+    """Labelled vectors, split in three, and how they are scaled.
 
     Parameters
     ----------
@@ -30,24 +31,48 @@ class TrainingSet:
         All of them.
     rows : mapping of str to ndarray of int
         Row numbers of the parts ``train``, ``validation`` and ``test``.
-    scaler : MinMaxScaler
+    scaler : Scaler
         Fitted on the training part alone.
+    moved : ndarray of bool, shape (n,)
+        Which rows are trained on as sampled on moved grids.
     """
 
     vectors: LabelledVectors
     rows: Mapping[str, NDArray[np.intp]]
-    scaler: MinMaxScaler
+    scaler: Scaler
+    moved: NDArray[np.bool_]
 
-    def get_inputs(self, part: str) -> NDArray[np.float32]:
-        """Scaled fluxes of a part, shape (n, 186); of the training part on moved grids, if any."""
-        return self.scaler.transform(_take_flux(self.vectors, part)[self.rows[part]])
+    def get_inputs(self, part: str, *, errors: bool = True) -> Inputs:
+        """Inputs of the network for a part, on the model's grid, with or without the errors."""
+        rows = self.rows[part]
+        given = self.vectors.flux_error if errors else None
+        return self.scaler.transform(
+            self.vectors.flux[rows], None if given is None else given[rows]
+        )
+
+    def draw_inputs(
+        self, rows: NDArray[np.intp], rng: np.random.Generator, config: TrainingConfig
+    ) -> Inputs:
+        """Inputs for training: some rows on moved grids, errors changed a little or hidden."""
+        flux = _take_flux(self.vectors, self.moved, rows)
+        flux_error = None
+        if self.vectors.flux_error is not None:
+            factor = np.exp(rng.normal(0.0, config.error_jitter, (len(rows), 2)))
+            factor[rng.uniform(size=len(rows)) < config.error_dropout] = np.nan
+            flux_error = self.vectors.flux_error[rows]
+            flux_error *= np.repeat(factor, (N_BP, N_FLUX - N_BP), axis=1)
+        return self.scaler.transform(flux, flux_error)
 
     def get_redshifts(self, part: str) -> NDArray[np.float64]:
         """True redshifts of a part, shape (n,)."""
         return self.vectors.redshift[self.rows[part]]
 
 
-def prepare_dataset(vectors: LabelledVectors, config: TrainingConfig) -> TrainingSet:
+def prepare_dataset(
+    vectors: LabelledVectors,
+    config: TrainingConfig,
+    scaler_type: type[MinMaxScaler] | type[NoiseScaler] = MinMaxScaler,
+) -> TrainingSet:
     """Check, split and scale.
 
     The split is drawn over sources, not rows: observations of one source stay together.
@@ -56,7 +81,9 @@ def prepare_dataset(vectors: LabelledVectors, config: TrainingConfig) -> Trainin
     ----------
     vectors : LabelledVectors
     config : TrainingConfig
-        Its ``split``, ``seed`` and ``redshift_range`` are used.
+        Its ``split``, ``seed``, ``redshift_range`` and ``grid_jitter`` are used.
+    scaler_type : type
+        What to fit on the training part.
 
     Returns
     -------
@@ -82,12 +109,26 @@ def prepare_dataset(vectors: LabelledVectors, config: TrainingConfig) -> Trainin
     part_of_group[order[:first]] = 0
     rows = {part: np.flatnonzero(part_of_group[group] == i) for i, part in enumerate(PARTS)}
     check_parts({part: vectors.source_id[rows[part]] for part in PARTS})
-    return TrainingSet(vectors, rows, MinMaxScaler.fit(_take_flux(vectors, "train")[rows["train"]]))
+    moved = np.random.default_rng([config.seed, 3]).uniform(size=len(vectors)) < config.grid_jitter
+    flux = _take_flux(vectors, moved, rows["train"])
+    errors = None if vectors.flux_error is None else vectors.flux_error[rows["train"]]
+    if scaler_type is NoiseScaler and (errors is None or not np.isfinite(errors).all(axis=1).any()):
+        raise InputError(
+            f"the network {config.network!r} learns from flux errors, and no spectrum has any:"
+            " give spectra with coefficient errors and correlations, or choose another network"
+        )
+    return TrainingSet(vectors, rows, scaler_type.fit(flux, errors), moved)
 
 
-def _take_flux(vectors: LabelledVectors, part: str) -> NDArray[np.float32]:
-    moved = part == "train" and vectors.flux_moved is not None
-    return vectors.flux_moved if moved else vectors.flux  # type: ignore[return-value]
+def _take_flux(
+    vectors: LabelledVectors, moved: NDArray[np.bool_], rows: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Fluxes of some rows, shape (n, 186), on moved grids where they are to be."""
+    flux = vectors.flux[rows]
+    if vectors.flux_moved is not None:
+        here = moved[rows]
+        flux[here] = vectors.flux_moved[rows[here]]
+    return flux
 
 
 def check_parts(parts: Mapping[str, NDArray[np.int64]]) -> None:

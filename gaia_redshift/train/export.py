@@ -1,12 +1,20 @@
-"""Write a trained network as a model folder, with what is known about it."""
+"""Write a trained network as a model folder, with what is known about it.
+
+    python -m gaia_redshift.train.export MODEL_FOLDER
+
+adds the graph that predictions run to a folder that has none, or writes it anew.
+"""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
 import json
+import logging
 import os
 import platform
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,24 +24,38 @@ from numpy.typing import NDArray
 
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import ModelError
-from gaia_redshift.evaluate.metrics import compute_metrics
 from gaia_redshift.grid import N_FLUX, SamplingGrid
+from gaia_redshift.model.engine import ENGINES, import_keras
 from gaia_redshift.model.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     hash_bytes,
     parse_manifest,
     read_files,
+    read_manifest,
 )
 from gaia_redshift.model.registry import RedshiftModel
+from gaia_redshift.model.scaler import Inputs
 from gaia_redshift.train.card import write_card
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import PARTS, TrainingSet
+from gaia_redshift.train.finish import TrainingResult
+from gaia_redshift.train.graph import build_graph
+from gaia_redshift.train.networks import get_network
 
-__all__ = ["measure_bins", "write_frozen_vectors", "write_model"]
+__all__ = ["add_graph", "measure_bins", "write_frozen_vectors", "write_graph", "write_model"]
 
-_FILES = {"weights": "weights.keras", "scaler": "scaler.json", "card": "model_card.md"}
-_PACKAGES = ("numpy", "keras", "tensorflow", "gaiaxpy")
+logger = logging.getLogger(__name__)
+
+_FILES = {
+    "graph": "network.onnx",
+    "weights": "weights.keras",
+    "scaler": "scaler.json",
+    "card": "model_card.md",
+}
+_PACKAGES = ("numpy", "keras", "tensorflow", "onnx", "gaiaxpy")
+_TOLERANCE = 1e-5
+"""How far a graph's outputs may lie from Keras's, in float32."""
 _N_FROZEN = 32
 _BIN_WIDTH = 0.05
 
@@ -45,7 +67,7 @@ def write_model(
     dataset: TrainingSet,
     config: TrainingConfig,
     grid: SamplingGrid,
-    predicted: NDArray[np.float64],
+    result: TrainingResult,
     history: list[dict[str, float]],
     command: str = "",
 ) -> None:
@@ -77,42 +99,139 @@ def write_model(
         folder = Path(temporary) / target.name
         folder.mkdir()
         network.save(folder / _FILES["weights"])
+        sample = {name: values[:_N_FROZEN] for name, values in dataset.get_inputs("test").items()}
+        write_graph(folder / _FILES["graph"], network, sample)
         (folder / _FILES["scaler"]).write_bytes(dataset.scaler.to_json())
-        manifest = _describe(dataset, config, grid, predicted, history)
+        roles = dict(_FILES)
+        if result.bins is not None:
+            roles["bins"] = "redshift_bins.json"
+            (folder / roles["bins"]).write_bytes(result.bins.to_json())
+        if result.novelty is not None:
+            roles["novelty"] = "novelty.npz"
+            (folder / roles["novelty"]).write_bytes(result.novelty.to_bytes())
+        manifest = _describe(dataset, config, grid, result, history)
         manifest["training"]["command"] = command
         (folder / _FILES["card"]).write_text(
             write_card(manifest, network.count_params()), encoding="utf-8"
         )
-        manifest["files"] = {role: _list_file(folder / name) for role, name in _FILES.items()}
+        manifest["files"] = {role: _list_file(folder / name) for role, name in roles.items()}
         (folder / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1) + "\n")
-        _check_folder(folder, manifest, dataset, predicted)
+        _check_folder(folder, manifest, dataset, result.predicted)
         if target.exists():
             raise ModelError(f"{target} has appeared during the training; not replaced")
         os.replace(folder, target)
 
 
-def write_frozen_vectors(
-    folder: Path, dataset: TrainingSet, predicted: NDArray[np.float64]
-) -> Path:
+def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float:
+    """Write a network as the file that predictions run, and compare the two.
+
+    Parameters
+    ----------
+    path : Path
+    network : keras.Model
+    inputs : dict of ndarray, shape (n, ...), optional
+        Inputs by name for the comparison; made-up values on the scale of scaled fluxes without,
+        and always beside.
+
+    Returns
+    -------
+    float
+        The largest difference between the outputs of the two.
+
+    Raises
+    ------
+    ModelError
+        If the network has a layer that cannot be written, or if an output differs from Keras's by
+        more than 1e-5 (of its value, where that is above 1).
+    """
+    data = build_graph(network)
+    shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
+    engine = ENGINES["onnx"](data, str(path), shapes)
+    rng = np.random.default_rng(0)
+    samples = [
+        {
+            name: rng.uniform(-0.1, 1.1, (_N_FROZEN, *shape)).astype(np.float32)
+            for name, shape in shapes.items()
+        }
+    ]
+    if inputs is not None:
+        samples += [{name: inputs[name].reshape(-1, *shape) for name, shape in shapes.items()}]
+    difference = 0.0
+    for sample in samples:
+        values = list(sample.values())
+        reference = network(values if len(values) > 1 else values[0], training=False)
+        expected = np.asarray(reference)
+        error = np.abs(engine.run(sample) - expected) / np.maximum(np.abs(expected), 1.0)
+        difference = max(difference, float(error.max()))
+    if not difference <= _TOLERANCE:
+        raise ModelError(
+            f"the graph's outputs differ from Keras's by up to {difference:.1e}, more than"
+            f" {_TOLERANCE:g}; not written"
+        )
+    path.write_bytes(data)
+    return difference
+
+
+def add_graph(folder: Path) -> float:
+    """Give a model folder the graph that predictions run, from its Keras weights.
+
+    The folder's other files stay as they are, but for the manifest, which lists the graph and
+    names its engine.
+
+    Returns
+    -------
+    float
+        The largest difference between the outputs of the graph and of Keras.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a usable model, or as `write_graph`.
+    """
+    manifest, _ = read_manifest(folder)
+    contents = read_files(folder, manifest)
+    weights = manifest["files"]["weights"]["name"]
+    ENGINES["keras"].check(contents["weights"], str(folder / weights))
+    keras = import_keras()
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        copy = Path(temporary)
+        (copy / weights).write_bytes(contents["weights"])
+        network = keras.saving.load_model(copy / weights, compile=False, safe_mode=True)
+        difference = write_graph(copy / _FILES["graph"], network)
+        manifest["files"] = {"graph": _list_file(copy / _FILES["graph"])} | {
+            role: entry for role, entry in manifest["files"].items() if role != "graph"
+        }
+        manifest["engine"] = "onnx"
+        (copy / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1) + "\n")
+        # The manifest last: until it is there the folder is what it was.
+        for name in (_FILES["graph"], MANIFEST_NAME):
+            shutil.copymode(folder / weights, copy / name)
+            os.replace(copy / name, folder / name)
+    return difference
+
+
+def write_frozen_vectors(folder: Path, dataset: TrainingSet, result: TrainingResult) -> Path:
     """Write some test vectors, spread over redshift, for regression tests.
 
     Returns
     -------
     Path
-        ``frozen_vectors.npz`` with ``source_id``, ``flux`` (n, 186), ``redshift_true`` and
-        ``redshift_cnn``, the network's own predictions.
+        ``frozen_vectors.npz`` with ``source_id``, ``flux`` (n, 186), where there are such
+        ``flux_error``, ``redshift_true``, and ``redshift_cnn``, Keras's own predictions.
     """
     order = np.argsort(dataset.get_redshifts("test"), kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, _N_FROZEN).round().astype(int))]
     rows = dataset.rows["test"][chosen]
     path = folder / "frozen_vectors.npz"
-    np.savez_compressed(
-        path,
-        source_id=dataset.vectors.source_id[rows],
-        flux=dataset.vectors.flux[rows],
-        redshift_true=dataset.vectors.redshift[rows],
-        redshift_cnn=predicted[chosen],
-    )
+    arrays = {
+        "source_id": dataset.vectors.source_id[rows],
+        "flux": dataset.vectors.flux[rows],
+        "redshift_true": dataset.vectors.redshift[rows],
+        "redshift_cnn": result.predicted[chosen],
+    }
+    if dataset.vectors.flux_error is not None:
+        arrays["flux_error"] = dataset.vectors.flux_error[rows]
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
     return path
 
 
@@ -146,7 +265,7 @@ def _describe(
     dataset: TrainingSet,
     config: TrainingConfig,
     grid: SamplingGrid,
-    predicted: NDArray[np.float64],
+    result: TrainingResult,
     history: list[dict[str, float]],
 ) -> dict[str, Any]:
     true = dataset.get_redshifts("test")
@@ -162,13 +281,14 @@ def _describe(
         "name": config.name,
         "version": config.version,
         "network": config.network,
-        "engine": "keras",
+        "engine": "onnx",
         "files": {},
         "grid": grid.to_dict(),
         "n_flux": N_FLUX,
-        "uses_errors": False,
+        "uses_errors": get_network(config.network).uses_errors,
         "redshift_range": list(config.redshift_range),
         "flux_tolerance": config.flux_tolerance,
+        "data_release": str(dataset.vectors.description.get("release", "DR3")),
         "trained_on": "simulated galaxies" if simulated else "galaxies given by the user",
         "training": {
             "command": "",
@@ -181,8 +301,8 @@ def _describe(
             "history": history,
         },
         "metrics": {
-            "test": compute_metrics(predicted, true),
-            "test_bins": measure_bins(predicted, true, config.redshift_range),
+            "test": result.metrics,
+            "test_bins": measure_bins(result.predicted, true, config.redshift_range),
         },
     }
 
@@ -201,6 +321,24 @@ def _check_folder(
     parse_manifest(manifest, folder / MANIFEST_NAME)
     model = RedshiftModel(folder, manifest, read_files(folder, manifest))
     rows = dataset.rows["test"][:_N_FROZEN]
-    again = model.predict(dataset.vectors.flux[rows]).redshift
-    if not np.allclose(again, predicted[:_N_FROZEN], rtol=0, atol=1e-5):
+    errors = dataset.vectors.flux_error
+    again = model.predict(
+        dataset.vectors.flux[rows],
+        None if errors is None else errors[rows],
+        prior=None if model.bins is None else "training",
+    ).redshift
+    if not np.allclose(again, predicted[:_N_FROZEN], rtol=0, atol=_TOLERANCE):
         raise ModelError("the written model does not predict what the trained network did")
+
+
+def main(arguments: list[str]) -> None:
+    """Add a graph to the model folders that are named."""
+    logging.basicConfig(format="%(message)s")
+    logger.setLevel(logging.INFO)
+    for name in arguments:
+        difference = add_graph(Path(name).resolve())
+        logger.info("%s: graph written; it differs from Keras by up to %.1e", name, difference)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

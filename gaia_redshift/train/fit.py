@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError, ModelError
-from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid
+from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.engine import compile_network, import_keras
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet, prepare_dataset
 from gaia_redshift.train.export import write_frozen_vectors, write_model
-from gaia_redshift.train.networks import NETWORKS, build_network
+from gaia_redshift.train.finish import finish_training, run_network
+from gaia_redshift.train.graph import import_onnx
+from gaia_redshift.train.networks import Network, get_network
+from gaia_redshift.train.objectives import Objective, make_objective
 from gaia_redshift.train.sources import collect_vectors
 
 __all__ = ["train_model"]
@@ -29,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 _STEPS_PER_CALL = 64
 """Steps inside one compiled call: enough to hide Python's cost, few enough to show progress."""
-_EVALUATION_BATCH = 1024
+_SPECTRA_PER_CALL = 8192
+"""Their inputs are made at once."""
 
 
 @preserve_settings()
@@ -83,14 +89,15 @@ def train_model(
     InputError
         If the source or configuration cannot be used, or a run or model is already there.
     ModelError
-        If the training diverges.
+        If the training diverges, or if what it needs (the extra ``train``) is not installed.
     """
     config = config or TrainingConfig()
     target = Path(output)
     if target.exists():
         raise InputError(f"{target} exists already; choose another folder for the model")
-    if config.network not in NETWORKS:
-        build_network(config.network)  # raises, before anything is read
+    kind = get_network(config.network)
+    import_keras()  # so that what is missing is known before hours of simulation and training
+    import_onnx()
     folder = Path(run_dir) if run_dir is not None else target.with_name(target.name + ".run")
     found = read_checkpoint(folder)
     if found is not None and not resume:
@@ -110,19 +117,23 @@ def train_model(
         truth=truth,
         grid=grid,
         jitter_seed=config.seed if config.grid_jitter else None,
+        errors=kind.uses_errors,
         progress=progress,
     )
-    dataset = prepare_dataset(vectors, config)
-    network, history = _fit(dataset, config, folder, found, progress)
-    predicted = _predict(compile_network(network, N_FLUX), dataset.get_inputs("test"))
-    write_frozen_vectors(folder, dataset, predicted)
+    dataset = prepare_dataset(vectors, config, kind.scaler)
+    objective = make_objective(config, kind.distribution)
+    network, history = _fit(
+        dataset, config, kind, objective, folder=folder, found=found, progress=progress
+    )
+    result = finish_training(network, dataset, config, objective)
+    write_frozen_vectors(folder, dataset, result)
     write_model(
         target,
         network=network,
         dataset=dataset,
         config=config,
         grid=grid,
-        predicted=predicted,
+        result=result,
         history=history,
         command=command,
     )
@@ -131,17 +142,21 @@ def train_model(
 
 def _check_same_config(found: Checkpoint, config: TrainingConfig, folder: Path) -> None:
     stored, given = found.config, config.to_dict()
+    defaults = TrainingConfig().to_dict()
     if config.epochs < len(found.history):
         raise InputError(
             f"{folder}: this run has already done {len(found.history)} epochs, more than the"
             f" {config.epochs} asked for"
         )
     # Neither words on the model nor more epochs change what was done so far.
-    free = {"name", "version", "description", "epochs", "flux_tolerance"}
+    free = {"name", "version", "description", "flux_tolerance"}
+    if config.schedule == "constant":
+        free.add("epochs")
     for key in given:
-        if key not in free and stored.get(key) != given[key]:
+        before = stored.get(key, defaults[key])
+        if key not in free and before != given[key]:
             raise InputError(
-                f"{folder}: this run was begun with {key} {stored.get(key)!r}, not"
+                f"{folder}: this run was begun with {key} {before!r}, not"
                 f" {given[key]!r}; give the same or choose another run folder"
             )
 
@@ -149,6 +164,9 @@ def _check_same_config(found: Checkpoint, config: TrainingConfig, folder: Path) 
 def _fit(
     dataset: TrainingSet,
     config: TrainingConfig,
+    kind: Network,
+    objective: Objective,
+    *,
     folder: Path,
     found: Checkpoint | None,
     progress: bool,
@@ -157,10 +175,11 @@ def _fit(
     keras = import_keras()
     if keras.backend.backend() != "tensorflow":
         raise ModelError("training needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
-    import tensorflow as tf
 
-    network = build_network(config.network, config.seed)
-    optimizer = keras.optimizers.Adamax(learning_rate=config.learning_rate)
+    network = kind.build(config.seed, config.bins)
+    rows = dataset.rows["train"]
+    steps = math.ceil(len(rows) / config.batch_size)
+    optimizer = _make_optimizer(config, steps * config.epochs)
     optimizer.build(network.trainable_variables)
     history: list[dict[str, float]] = []
     if found is not None:
@@ -168,37 +187,44 @@ def _fit(
         history = found.history
         logger.info("resumed after epoch %d from %s", len(history), folder)
 
-    inputs = dataset.get_inputs("train")
-    truth = dataset.get_redshifts("train").astype(np.float32)
-    run_steps = _compile_steps(network, optimizer, config, tf.constant(inputs), tf.constant(truth))
+    truth = dataset.vectors.redshift.astype(np.float32)
+    run_steps = _compile_steps(network, optimizer, objective)
     validation = dataset.get_inputs("validation"), dataset.get_redshifts("validation")
-    call = compile_network(network, N_FLUX)
+    call = compile_network(network)
     for epoch in range(len(history) + 1, config.epochs + 1):
         start = time.perf_counter()
-        order = np.random.default_rng([config.seed, epoch]).permutation(len(truth))
-        bar = _open_bar(epoch, config.epochs, len(truth), progress)
+        rng = np.random.default_rng([config.seed, epoch])
+        order = rng.permutation(rows)
+        bar = _open_bar(epoch, config.epochs, len(order), progress)
         with bar:
             total, done = 0.0, 0
-            for batches in _cut(order.astype(np.int32), config.batch_size):
-                total += float(run_steps(tf.constant(batches)))
+            for batches in _cut(order, config.batch_size):
+                drawn = dataset.draw_inputs(batches.ravel(), rng, config)
+                inputs = {
+                    name: values.reshape(*batches.shape, *values.shape[1:])
+                    for name, values in drawn.items()
+                }
+                total += float(run_steps(inputs, truth[batches]))
                 done += batches.size
                 bar.set_postfix_str(f"loss {total / done:.6f}", refresh=False)
                 bar.update(batches.size)
-            loss = total / len(truth)
+            loss = total / len(order)
             trained = time.perf_counter() - start
             if not math.isfinite(loss):
                 raise ModelError(
                     f"the training diverged in epoch {epoch} (the loss is no number); lower the"
                     " learning rate"
                 )
-            error = _predict(call, validation[0]) - validation[1]
+            with _averaged_weights(network, optimizer, config):
+                output = run_network(call, validation[0])
+            error = objective.predict(output) - validation[1]
             seconds = time.perf_counter() - start
             record = {
                 "epoch": epoch,
                 "loss": loss,
-                "validation_loss": _mean_huber(error, config.huber_delta),
+                "validation_loss": objective.measure_loss(output, validation[1]),
                 "validation_mae": float(np.abs(error).mean()),
-                "samples_per_second": len(truth) / trained,
+                "samples_per_second": len(order) / trained,
                 "seconds": seconds,
             }
             history.append(record)
@@ -211,7 +237,47 @@ def _fit(
             )
             bar.set_postfix_str(message)
         logger.info("epoch %d/%d: %s", epoch, config.epochs, message)
+    if config.weight_average:
+        optimizer.finalize_variable_values(network.trainable_variables)
     return network, history
+
+
+def _make_optimizer(config: TrainingConfig, steps: int) -> Any:
+    keras = import_keras()
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        warm_up = max(1, min(500, steps // 10))
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(1, steps - warm_up),
+            alpha=0.01,
+            warmup_target=config.learning_rate,
+            warmup_steps=warm_up,
+        )
+    options: dict[str, Any] = {}
+    if config.weight_average:
+        options = {"use_ema": True, "ema_momentum": config.weight_average}
+    if config.optimizer == "adamw":
+        return keras.optimizers.AdamW(
+            rate, weight_decay=config.weight_decay, global_clipnorm=1.0, **options
+        )
+    return keras.optimizers.Adamax(rate, **options)
+
+
+@contextmanager
+def _averaged_weights(network: Any, optimizer: Any, config: TrainingConfig) -> Iterator[None]:
+    """Put the average of the weights in their place for a while."""
+    if not config.weight_average:
+        yield
+        return
+    variables = network.trainable_variables
+    latest = [np.array(variable) for variable in variables]
+    optimizer.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, latest, strict=True):
+            variable.assign(value)
 
 
 def _open_bar(epoch: int, epochs: int, total: int, progress: bool) -> Any:
@@ -228,54 +294,42 @@ def _open_bar(epoch: int, epochs: int, total: int, progress: bool) -> Any:
     )
 
 
-def _cut(order: NDArray[np.int32], batch_size: int) -> list[NDArray[np.int32]]:
+def _cut(order: NDArray[np.intp], batch_size: int) -> list[NDArray[np.intp]]:
     """Cut the order into calls of whole batches, and one of the rest."""
     whole = len(order) // batch_size
     batches = order[: whole * batch_size].reshape(whole, batch_size)
-    calls = [batches[i : i + _STEPS_PER_CALL] for i in range(0, whole, _STEPS_PER_CALL)]
+    steps = max(1, min(_STEPS_PER_CALL, _SPECTRA_PER_CALL // batch_size))
+    calls = [batches[i : i + steps] for i in range(0, whole, steps)]
     if whole * batch_size < len(order):
         calls.append(order[None, whole * batch_size :])
     return calls
 
 
-def _compile_steps(
-    network: Any, optimizer: Any, config: TrainingConfig, inputs: Any, truth: Any
-) -> Any:
-    """Return a compiled function: rows (steps, batch) -> sum of the loss over those spectra.
+def _compile_steps(network: Any, optimizer: Any, objective: Objective) -> Any:
+    """Return a compiled function: inputs and truth (steps, batch) -> sum of the loss.
 
     One call runs many steps. Compared on two cores at batch 16: this loop is as fast as or faster
     than Keras's ``fit`` with ``steps_per_execution``; XLA takes more than twice as long.
     """
-    import keras
     import tensorflow as tf
 
-    measure_loss = keras.losses.Huber(delta=config.huber_delta)
+    measure_loss = objective.make_loss()
     variables = network.trainable_variables
+    shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
-    def run_steps(batches: Any) -> Any:
+    @tf.function(reduce_retracing=True)
+    def run_steps(inputs: Any, truth: Any) -> Any:
         total = tf.zeros(())
-        for i in tf.range(tf.shape(batches)[0]):
-            rows = batches[i]
+        for i in tf.range(tf.shape(truth)[0]):
+            size = tf.shape(truth)[1]
+            values = [tf.reshape(inputs[name][i], (size, *shape)) for name, shape in shapes.items()]
             with tf.GradientTape() as tape:
-                output = network(tf.gather(inputs, rows)[..., None], training=True)
-                loss = measure_loss(tf.gather(truth, rows)[:, None], output)
+                output = network(values if len(values) > 1 else values[0], training=True)
+                loss = measure_loss(truth[i], output)
             optimizer.apply(tape.gradient(loss, variables), variables)
-            total += loss * tf.cast(tf.size(rows), tf.float32)
+            total += loss * tf.cast(size, tf.float32)
         return total
 
-    return run_steps
-
-
-def _predict(call: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Redshifts, shape (n,), of scaled fluxes, shape (n, 186), by a compiled network."""
-    batches = [
-        call(inputs[i : i + _EVALUATION_BATCH])[:, 0]
-        for i in range(0, len(inputs), _EVALUATION_BATCH)
-    ]
-    return np.concatenate(batches).astype(np.float64)
-
-
-def _mean_huber(error: NDArray[np.float64], delta: float) -> float:
-    size = np.abs(error)
-    return float(np.where(size <= delta, 0.5 * size**2, delta * size - 0.5 * delta**2).mean())
+    return lambda inputs, truth: run_steps(
+        {name: tf.constant(inputs[name]) for name in shapes}, tf.constant(truth)
+    )

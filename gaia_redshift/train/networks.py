@@ -1,15 +1,17 @@
-"""Networks by name. Each takes the seed of its initial weights and returns a Keras model."""
+"""Networks by name: how each is built, and what it takes and returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import N_FLUX
 from gaia_redshift.model.engine import import_keras
+from gaia_redshift.model.scaler import MinMaxScaler, NoiseScaler
 
-__all__ = ["NETWORKS", "build_kiraleos2023", "build_network"]
+__all__ = ["NETWORKS", "Network", "build_kiraleos2023", "build_residual", "get_network"]
 
 
 def build_kiraleos2023(seed: int | None = None) -> Any:
@@ -61,12 +63,90 @@ def build_kiraleos2023(seed: int | None = None) -> Any:
     return keras.Sequential(stack, name="kiraleos2023")
 
 
-NETWORKS: dict[str, Callable[[int | None], Any]] = {"kiraleos2023": build_kiraleos2023}
-"""Builders by the name that a configuration gives."""
+def build_residual(seed: int | None = None, bins: int = 150) -> Any:
+    """Build the residual network of the default model, about a million parameters.
+
+    A convolution (16 filters, kernel of 9, every third sample), a residual pair of convolutions
+    (kernel of 5), then, flattened and with the context, a dense layer of 384, three residual pairs
+    of dense layers (256 and 384), and one logit per bin of redshift. Residual pairs are
+    pre-activated (He et al. 2016), with ReLU.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Of the initial weights (Glorot uniform); random without.
+    bins : int
+        Of redshift.
+
+    Returns
+    -------
+    keras.Model
+        From ``flux`` (n, 186, 2) and ``context`` (n, 4), as
+        `gaia_redshift.model.scaler.NoiseScaler` makes them, to logits (n, bins).
+    """
+    keras = import_keras()
+    layers = keras.layers
+    counter = iter(range(100))
+
+    def options(name: str) -> dict[str, Any]:
+        step = next(counter)
+        start = keras.initializers.GlorotUniform(seed=None if seed is None else 1000 * seed + step)
+        return {"kernel_initializer": start, "name": name}
+
+    def activate(x: Any, name: str) -> Any:
+        return layers.Activation("relu", name=f"activation_{name}")(x)
+
+    flux = keras.Input((N_FLUX, 2), name="flux")
+    context = keras.Input((4,), name="context")
+    x = layers.Conv1D(16, 9, strides=3, padding="same", **options("convolution"))(flux)
+    y = x
+    for i in "ab":
+        y = activate(y, f"convolution_{i}")
+        y = layers.Conv1D(16, 5, padding="same", **options(f"convolution_{i}"))(y)
+    x = activate(layers.Add(name="sum_convolution")([x, y]), "convolution")
+    x = layers.Concatenate(name="join")([context, layers.Flatten(name="flatten")(x)])
+    x = layers.Dense(384, **options("dense"))(x)
+    for i in (1, 2, 3):
+        y = layers.Dense(256, **options(f"dense_{i}a"))(activate(x, f"dense_{i}a"))
+        y = layers.Dense(384, **options(f"dense_{i}b"))(activate(y, f"dense_{i}b"))
+        x = layers.Add(name=f"sum_{i}")([x, y])
+    x = layers.Dense(bins, **options("logits"))(activate(x, "last"))
+    return keras.Model([flux, context], x, name="residual")
 
 
-def build_network(name: str, seed: int | None = None) -> Any:
-    """Build the network of this name.
+@dataclass(frozen=True)
+class Network:
+    """A network that can be trained.
+
+    Parameters
+    ----------
+    build : callable
+        From the seed of the initial weights and the number of bins to a Keras model.
+    scaler : type
+        What prepares its inputs.
+    distribution : bool
+        Whether it returns the logits of a redshift distribution, or else a redshift.
+    """
+
+    build: Callable[[int | None, int], Any]
+    scaler: type[MinMaxScaler] | type[NoiseScaler]
+    distribution: bool
+
+    @property
+    def uses_errors(self) -> bool:
+        """Whether flux errors change its predictions."""
+        return self.scaler is NoiseScaler
+
+
+NETWORKS = {
+    "kiraleos2023": Network(lambda seed, _: build_kiraleos2023(seed), MinMaxScaler, False),
+    "residual": Network(build_residual, NoiseScaler, True),
+}
+"""Networks by the name that a configuration gives."""
+
+
+def get_network(name: str) -> Network:
+    """Return the network of this name.
 
     Raises
     ------
@@ -75,4 +155,4 @@ def build_network(name: str, seed: int | None = None) -> Any:
     """
     if name not in NETWORKS:
         raise InputError(f"no network named {name!r}; known: {', '.join(sorted(NETWORKS))}")
-    return NETWORKS[name](seed)
+    return NETWORKS[name]

@@ -1,9 +1,7 @@
-"""Plots of predicted redshifts. They need no display and leave matplotlib's settings alone."""
+"""Predicted redshifts against true ones, or their distribution: `plot_predictions`."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +9,13 @@ from numpy.typing import ArrayLike
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
+from gaia_redshift.plot.canvas import make_axes
 
 if TYPE_CHECKING:
     from astropy.table import Table
     from matplotlib.axes import Axes
 
-__all__ = ["check_plot", "plot_predictions", "save_plot"]
+__all__ = ["plot_predictions"]
 
 CROWDED = 3000
 """Above so many galaxies their density is drawn instead of points."""
@@ -46,10 +45,7 @@ def plot_predictions(
     InputError
         If the table has no such column or the lengths differ.
     """
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(6, 5.5), layout="constrained").add_subplot()
+    ax = ax or make_axes(6, 5.5)
     predicted: Any = np.ma.filled(np.ma.asarray(table["redshift_cnn"], dtype=float), np.nan)
     if truth is None:
         shown = predicted[np.isfinite(predicted)]
@@ -81,40 +77,6 @@ def plot_predictions(
         title=_title(predicted, true),
     )
     return ax
-
-
-@preserve_settings()
-def check_plot(path: str | os.PathLike[str]) -> None:
-    """Find out, before any work, whether `save_plot` can write there.
-
-    Raises
-    ------
-    InputError
-        If the ending is not one of pictures, or there is no such folder.
-    """
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    target = Path(path)
-    if target.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise InputError(f"cannot write the plot {target}: end its name in .png, .pdf or .svg")
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write the plot {target}: there is no folder {target.parent}")
-
-
-def save_plot(ax: Axes, path: str | os.PathLike[str]) -> None:
-    """Save the figure that axes belong to, by the ending of its name (.png, .pdf, .svg).
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
-    check_plot(path)
-    figure: Any = ax.figure
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write the plot {os.fspath(path)}: {error}") from error
 
 
 def _find_truth(table: Table, truth: str | ArrayLike) -> Any:

@@ -1,0 +1,109 @@
+"""Sampled BP and RP spectra as those of specutils, the package of Astropy: `to_specutils`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.errors import InputError
+from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+
+__all__ = ["to_specutils"]
+
+
+@preserve_settings()
+def to_specutils(spectra: Any, *, row: int | None = None, grid: SamplingGrid = DEFAULT_GRID) -> Any:
+    """Turn BP/RP spectra into spectra of specutils: one for BP, one for RP.
+
+    The bands stay apart: where they overlap (about 615 to 680 nm) each has its own response, so
+    that their electrons per second and sample cannot be joined into one spectrum.
+
+    Parameters
+    ----------
+    spectra : XPSpectra, FluxVectors, or what `gaia_redshift.read_spectra` takes
+        Of n sources.
+    row : int, optional
+        One source alone, as spectra of one dimension; by default all.
+    grid : SamplingGrid
+        Where coefficients are sampled; vectors have their own.
+
+    Returns
+    -------
+    specutils.SpectrumList
+        BP and RP, each a ``specutils.Spectrum``: ``flux`` in electron / s, shape (n, 80) and
+        (n, 106), or (80,) and (106,) where ``row`` is given; ``spectral_axis`` in nm (vacuum,
+        centres of the samples, the same for all sources); ``uncertainty`` standard deviations, or
+        None where there are no errors at all; ``mask`` True where there is no flux. ``meta`` holds
+        ``band``, ``source_id``, ``flags`` and ``data_release``: ids and flags of all n sources, or
+        of the one.
+
+    Raises
+    ------
+    InputError
+        If specutils is not installed (extra ``specutils``), the input holds no spectra, or there
+        is no such row.
+
+    Examples
+    --------
+    >>> from gaia_redshift import to_specutils
+    >>> bp, rp = to_specutils("XP_CONTINUOUS_RAW.csv", row=0)  # doctest: +SKIP
+    """
+    from gaia_redshift.scale.partitions import check_installed
+
+    specutils = check_installed("specutils", "specutils")
+    from astropy import units
+    from astropy.nddata import StdDevUncertainty
+
+    from gaia_redshift.sampling import sample_wavelengths
+
+    vectors = _find_vectors(spectra, row, grid)
+    wavelength = np.asarray(sample_wavelengths(vectors.grid), dtype=np.float64)
+    flux = np.asarray(vectors.flux, dtype=np.float64)
+    errors = None if vectors.flux_error is None else np.asarray(vectors.flux_error, np.float64)
+    source_id: Any = vectors.source_id
+    flags: Any = vectors.quality
+    if row is not None:
+        flux, errors = flux[0], None if errors is None else errors[0]
+        source_id, flags = int(source_id[0]), int(flags[0])
+    unit = units.electron / units.s
+    bands = []
+    for name, samples in (("BP", slice(0, N_BP)), ("RP", slice(N_BP, None))):
+        values = flux[..., samples]
+        uncertainty = None if errors is None else StdDevUncertainty(errors[..., samples], unit=unit)
+        bands.append(
+            specutils.Spectrum(
+                flux=values * unit,
+                spectral_axis=wavelength[samples] * units.nm,
+                spectral_axis_index=values.ndim - 1,  # 80 sources would leave it open
+                uncertainty=uncertainty,
+                mask=~np.isfinite(values),
+                meta={
+                    "band": name,
+                    "source_id": source_id,
+                    "flags": flags,
+                    "data_release": vectors.meta.get("release") or "unknown",
+                },
+            )
+        )
+    return specutils.SpectrumList(bands)
+
+
+def _find_vectors(spectra: Any, row: int | None, grid: SamplingGrid) -> FluxVectors:
+    if not isinstance(spectra, XPSpectra | FluxVectors):
+        from gaia_redshift.readers import read_spectra
+
+        spectra = read_spectra(spectra)
+    if not len(spectra):
+        raise InputError("the input holds no spectra")
+    if row is not None:
+        if not -len(spectra) <= row < len(spectra):
+            raise InputError(f"there is no row {row}: there are {len(spectra)} sources")
+        spectra = spectra[row]
+    if isinstance(spectra, FluxVectors):
+        return spectra
+    from gaia_redshift.sampling import sample_spectra
+
+    return sample_spectra(spectra, grid=grid)

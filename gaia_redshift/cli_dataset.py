@@ -1,0 +1,256 @@
+"""The command ``dataset``: build a training set, or check one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gaia_redshift.errors import InputError
+
+__all__ = ["DATASET_EPILOG", "add_dataset", "run_dataset"]
+
+DATASET_EPILOG = """examples:
+  gaia-redshift dataset --adql @galaxies.adql -o training.parquet
+  gaia-redshift dataset --ids galaxies.fits --catalogue zall-pix.fits --survey desi -o t.parquet
+  gaia-redshift dataset /data/xp_bulk --ids with_sdss.fits --truth redshift_sdss -o t.parquet
+  gaia-redshift dataset spectra.parquet --truth redshift_true -o t.parquet
+  gaia-redshift dataset --simulate 20000 --seed 1 -o simulated.parquet
+  gaia-redshift dataset --check t.parquet
+
+Spectra come from the files given, from a simulation, or from the Gaia archive. Redshifts come from
+the column --truth, from --catalogue, or from SDSS by --service. After an interruption the same
+command goes on. Beside the file appears its manifest, FILE.json."""
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    from gaia_redshift.cli_archive import add_archive_options
+
+    parser.add_argument(
+        "spectra",
+        nargs="*",
+        metavar="SPECTRA",
+        help="files or folders of XP spectra (else fetched)",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="the training set (.parquet)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument(
+        "--check", metavar="FILE", help="check a training set instead of making one"
+    )
+    parser.add_argument("--simulate", type=int, metavar="N", help="simulate N galaxies")
+    parser.add_argument(
+        "--galaxies", choices=["sdss", "flat"], default="sdss", help="redshifts of simulated ones"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="of the split and of --simulate (1)"
+    )
+    parser.add_argument(
+        "--coefficients", action="store_true", help="keep the coefficients too (`--grid-jitter`)"
+    )
+    parser.add_argument(
+        "--model", default="default", help="sample on this model's grid, to fine-tune it"
+    )
+    parser.add_argument(
+        "--grid", metavar="FILE", help="sample on a table of 120 wavelengths a band (nm) instead"
+    )
+    labels = parser.add_argument_group("redshifts")
+    labels.add_argument(
+        "--truth", metavar="COLUMN", help="column with redshifts: no cross-match is made"
+    )
+    labels.add_argument("--catalogue", metavar="PATH", help="a catalogue of redshifts at hand")
+    labels.add_argument(
+        "--survey", default="sdss", help="of the catalogue: sdss (the default), desi"
+    )
+    labels.add_argument(
+        "--columns", metavar="WHAT=NAME,...", help="the catalogue's columns, as for `crossmatch`"
+    )
+    labels.add_argument("--service", choices=["xmatch", "tapvizier", "skyserver"], default="xmatch")
+    cuts = parser.add_argument_group("cuts")
+    cuts.add_argument(
+        "--redshifts", default="0,0.6", metavar="LOW,HIGH", help="range of redshifts (0,0.6)"
+    )
+    cuts.add_argument("--classes", default="GALAXY", metavar="NAMES", help="spectra, or `any`")
+    cuts.add_argument("--zwarning", default="0", metavar="BITS", help="accepted (0), or `any`")
+    cuts.add_argument(
+        "--redshift-error", type=float, metavar="E", help="largest error, divided by 1 + z"
+    )
+    cuts.add_argument("--magnitude", metavar="BRIGHT,FAINT", help="range of G")
+    cuts.add_argument(
+        "--require", action="append", metavar="COLUMN", help="must be positive, such as a size"
+    )
+    cuts.add_argument(
+        "--doubtful-matches", action="store_true", help="keep ambiguous and conflicting matches"
+    )
+    cuts.add_argument(
+        "--no-photometry", action="store_true", help="keep sources without G, BP or RP magnitude"
+    )
+    split = parser.add_argument_group("split")
+    split.add_argument(
+        "--split", default="0.63,0.27,0.10", metavar="A,B,C", help="training, validation, test part"
+    )
+    split.add_argument(
+        "--level", type=int, default=5, help="HEALPix level of the regions that stay whole (5)"
+    )
+    add_archive_options(parser)
+
+
+def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int:
+    """Build or check; return the exit code.
+
+    Raises
+    ------
+    GaiaRedshiftError
+        If something cannot be read, fetched or written, or a set should not be trained on.
+    """
+    if arguments.check:
+        if arguments.output or arguments.spectra:
+            raise InputError("--check takes one training set and makes none")
+        return _check(arguments)
+    if not arguments.output:
+        raise InputError("give -o FILE to build a training set, or --check FILE")
+    from gaia_redshift.datasets import SkySplit, TrainingCuts, build_training_set
+
+    cuts = TrainingCuts(
+        redshift_range=_numbers(arguments.redshifts, "--redshifts", 2),  # type: ignore[arg-type]
+        zwarning=None if arguments.zwarning == "any" else _bits(arguments.zwarning),
+        classes=None if arguments.classes == "any" else tuple(_words(arguments.classes)),
+        clean_matches=not arguments.doubtful_matches,
+        redshift_error=arguments.redshift_error,
+        photometry=not arguments.no_photometry,
+        magnitude=(
+            _numbers(arguments.magnitude, "--magnitude", 2)  # type: ignore[arg-type]
+            if arguments.magnitude
+            else None
+        ),
+        required=tuple(name for value in arguments.require or [] for name in _words(value)),
+    )
+    split = SkySplit(
+        fractions=_numbers(arguments.split, "--split", 3),  # type: ignore[arg-type]
+        seed=arguments.seed,
+        level=arguments.level,
+    )
+    spectra, sources, options = _find_inputs(arguments)
+    manifest = build_training_set(
+        arguments.output,
+        spectra=spectra,
+        sources=sources,
+        truth=arguments.truth,
+        catalogue=arguments.catalogue,
+        survey=arguments.survey,
+        service=arguments.service,
+        columns=_columns(arguments.columns),
+        radius=arguments.radius,
+        cuts=cuts,
+        split=split,
+        grid=arguments.grid,
+        model=arguments.model,
+        release=arguments.release,
+        coefficients=arguments.coefficients,
+        archive=options,
+        overwrite=arguments.overwrite,
+        progress=progress,
+    )
+    if not arguments.quiet:
+        print(describe_manifest(manifest))
+        print(f"training set: {arguments.output}")
+    return 0
+
+
+def describe_manifest(manifest: dict[str, Any]) -> str:
+    """Return the counts of a manifest in lines: what each cut left, and the parts."""
+    lines = []
+    for line in manifest.get("counts", []):
+        removed = f"-{line['removed']:,}" if line["removed"] else ""
+        lines.append(f"{line['left']:>12,} {removed:>10}  {line['meaning']}")
+    parts = manifest.get("split", {}).get("parts", {})
+    lines.append(
+        ", ".join(
+            f"{name} {count['galaxies']:,} galaxies in {count['regions']:,} regions"
+            for name, count in parts.items()
+        )
+    )
+    if manifest.get("simulated"):
+        lines.append("all galaxies are simulated")
+    return "\n".join(lines)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.datasets import check_dataset
+    from gaia_redshift.datasets.manifest import hash_file, manifest_path
+
+    dataset = check_dataset(arguments.check)
+    beside = manifest_path(arguments.check)
+    note = ""
+    if beside.exists():
+        import json
+
+        try:
+            stated = json.loads(beside.read_text(encoding="utf-8")).get("sha256")
+        except (ValueError, AttributeError):
+            raise InputError(f"{beside}: is no manifest of a training set") from None
+        if stated != hash_file(arguments.check):
+            raise InputError(
+                f"{arguments.check}: is not the file that {beside.name} describes (its sha256"
+                " differs): it is damaged, or was replaced"
+            )
+        note = ", sha256 as in the manifest"
+    if not arguments.quiet:
+        counts = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.rows.items())
+        print(f"{arguments.check}: {len(dataset):,} galaxies ({counts}), no leaks{note}")
+    return 0
+
+
+def _find_inputs(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    """Return where spectra come from, the sources, and options of the archive."""
+    from gaia_redshift.cli_archive import list_archive_sources, make_archive_options
+
+    options = make_archive_options(arguments)
+    for name in ("release", "radius"):  # given to build_training_set itself
+        options.pop(name, None)
+    spectra = arguments.spectra
+    if arguments.ids and not arguments.adql and len(arguments.ids) == 1:
+        found: list[Any] = [arguments.ids[0]]  # the path tells later runs that it is the same
+    else:
+        found, _ = list_archive_sources(argparse.Namespace(**{**vars(arguments), "inputs": []}))
+    if len(found) > 1:
+        raise InputError("give one table of sources: one --ids FILE or one --adql QUERY")
+    sources = found[0] if found else None
+    if arguments.simulate is not None:
+        if spectra or sources is not None:
+            raise InputError("--simulate takes neither files nor sources")
+        from gaia_redshift.train.sources import SimulatedGalaxies
+
+        return SimulatedGalaxies(arguments.simulate, arguments.galaxies, arguments.seed), None, {}
+    if not spectra and sources is None:
+        raise InputError("give files of spectra, --ids FILE, --adql QUERY or --simulate N")
+    return (spectra or "archive"), sources, options
+
+
+def _words(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(text: str, option: str, n: int) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in _words(text))
+    except ValueError:
+        values = ()
+    if len(values) != n:
+        raise InputError(f"{option} takes {n} numbers with commas between, not '{text}'")
+    return values
+
+
+def _bits(text: str) -> int:
+    if not text.isdigit():
+        raise InputError(f"--zwarning must be a number of bits or `any`, not '{text}'")
+    return int(text)
+
+
+def _columns(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in _words(text)]
+    for what, sign, name in pairs:
+        if not sign or not name:
+            raise InputError(f"--columns takes WHAT=NAME,..., not '{what}'")
+    return {what.strip(): name.strip() for what, _, name in pairs}

@@ -1,0 +1,253 @@
+"""The command ``evaluate``: metrics of redshifts against the truth, as files and a page."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["EVALUATE_EPILOG", "add_evaluate", "run_evaluate"]
+
+EVALUATE_EPILOG = """examples:
+  gaia-redshift evaluate redshifts.ecsv -o report
+  gaia-redshift evaluate redshifts.fits --truth redshift_sdss --against redshift_ugc -o report
+  gaia-redshift evaluate galaxies.parquet --model kiraleos2023 -o report
+  gaia-redshift evaluate --baselines --train 20000 --test 2000 --seed 1 -o report
+  gaia-redshift evaluate --baselines --train train.parquet --test test.parquet -o report
+
+A file of spectra is predicted first, a table with predictions is taken as it is. The folder gets
+metrics.json, tables (.ecsv), pictures (.png), and report.html, which needs no other file and no
+network. Galaxies without a prediction are counted."""
+
+_TRAIN, _TEST, _TEMPLATES, _LIMIT = 20_000, 2_000, 300_000, 500
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="one table with predicted and true redshifts, or files of spectra with true redshifts",
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the report's folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier report")
+    parser.add_argument(
+        "--truth", default="redshift_true", metavar="COLUMN", help="(redshift_true)"
+    )
+    parser.add_argument(
+        "--prediction", metavar="COLUMN", help="of a table of predictions (redshift_cnn)"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="predict with this model (the default one); with --baselines these models, else all",
+    )
+    parser.add_argument(
+        "--against",
+        action="append",
+        metavar="COLUMN",
+        help="another column to compare with, on common rows, such as redshift_ugc",
+    )
+    parser.add_argument("--brightness", metavar="COLUMN", help="column to bin by, too")
+    group = parser.add_argument_group("baselines (need scikit-learn, the extra `eval`)")
+    group.add_argument(
+        "--baselines",
+        action="store_true",
+        help="compare the models with simple methods and with the limit",
+    )
+    group.add_argument(
+        "--train",
+        metavar="N|FILE",
+        help=f"so many simulated galaxies, or spectra with true redshifts ({_TRAIN})",
+    )
+    group.add_argument("--test", metavar="N|FILE", help=f"the same for the test ({_TEST})")
+    group.add_argument("--seed", type=int, metavar="S", help="random seed (1)")
+    group.add_argument("--survey", choices=["sdss", "flat"], help="of simulated galaxies (sdss)")
+    group.add_argument(
+        "--templates",
+        type=int,
+        metavar="N",
+        help=f"simulated galaxies behind the limit ({_TEMPLATES}); 0 leaves it out",
+    )
+    group.add_argument(
+        "--limit-galaxies",
+        type=int,
+        metavar="N",
+        help=f"test galaxies for which the limit is worked out ({_LIMIT})",
+    )
+
+
+def run_evaluate(arguments: argparse.Namespace, *, progress: bool = False) -> int:
+    """Evaluate and write the report; return the exit code.
+
+    Raises
+    ------
+    GaiaRedshiftError
+        If something cannot be read, predicted or written.
+    """
+    from gaia_redshift.evaluate.report import check_folder
+
+    of_baselines = ("train", "test", "seed", "survey", "templates", "limit_galaxies")
+    if arguments.baselines:
+        for name in ("against", "prediction", "brightness"):
+            if getattr(arguments, name) is not None:
+                raise InputError(f"--{name} does not go with --baselines")
+        if arguments.inputs:
+            raise InputError("with --baselines, give files as --train FILE and --test FILE")
+        check_folder(arguments.output, overwrite=arguments.overwrite)
+        return _run_baselines(arguments, progress)
+    for name in of_baselines:
+        if getattr(arguments, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} goes with --baselines")
+    if not arguments.inputs:
+        raise InputError("give a table or spectra, or --baselines (evaluate --help)")
+    check_folder(arguments.output, overwrite=arguments.overwrite)
+    return _run_table(arguments, progress)
+
+
+def _run_baselines(arguments: argparse.Namespace, progress: bool) -> int:
+    from gaia_redshift.evaluate.benchmark import run_benchmark
+    from gaia_redshift.evaluate.report import write_report
+
+    def take(name: str, default: int) -> int:
+        value = getattr(arguments, name)
+        return default if value is None else int(value)
+
+    result = run_benchmark(
+        _parse_galaxies(arguments.train, _TRAIN),
+        _parse_galaxies(arguments.test, _TEST),
+        seed=take("seed", 1),
+        survey=arguments.survey or "sdss",
+        truth=arguments.truth,
+        models=arguments.model,
+        n_templates=take("templates", _TEMPLATES),
+        n_limit=take("limit_galaxies", _LIMIT),
+        progress=progress,
+    )
+    page = write_report(result, arguments.output, overwrite=arguments.overwrite)
+    if not arguments.quiet:
+        kind = result.description["test"]["kind"]
+        note = " (simulated galaxies)" if kind == "simulated" else ""
+        print(f"{result.comparison.n_common:,} test galaxies{note}:")
+        _print_summary(result.comparison.summary)
+        if result.limit_comparison is not None and result.limit is not None:
+            trust = "" if result.limit["reliable"] else ", not reliable: the true limit is lower"
+            print(f"{result.limit_comparison.n_common:,} of them, with the limit{trust}:")
+            _print_summary(result.limit_comparison.summary)
+            if result.trusted_comparison is not None and not result.limit["reliable"]:
+                n = result.trusted_comparison.n_common
+                print(f"{n:,} of these, with enough effective templates:")
+                _print_summary(result.trusted_comparison.summary)
+        print(f"report: {page}")
+    return 0
+
+
+def _run_table(arguments: argparse.Namespace, progress: bool) -> int:
+    from gaia_redshift.evaluate import compare_predictions, evaluate_table, write_report
+
+    prediction = arguments.prediction or "redshift_cnn"
+    table = _load_table(arguments, progress)
+    truth = arguments.truth
+    options = {"brightness": arguments.brightness}
+    result: Any
+    if arguments.against:
+        columns = [prediction, *arguments.against]
+        result = compare_predictions(table, columns, truth, **options)
+    else:
+        result = evaluate_table(table, truth, prediction, **options)
+    page = write_report(result, arguments.output, overwrite=arguments.overwrite)
+    if not arguments.quiet:
+        if arguments.against:
+            print(f"{result.n_common:,} of {result.n_rows:,} rows have all of these:")
+            _print_summary(result.summary)
+        else:
+            m = result.metrics
+            note = " (simulated galaxies)" if result.simulated else ""
+            print(
+                f"{prediction} against {truth}{note}: n {m['n']:,}, without prediction"
+                f" {m['n_masked']:,}, MAE {m['mae']:.4f}, bias {m['bias']:+.4f},"
+                f" sigma_NMAD {m['sigma_nmad']:.4f}, |dz| > 0.05: {100 * m['outliers_05']:.1f} %"
+            )
+        print(f"report: {page}")
+    return 0
+
+
+def _load_table(arguments: argparse.Namespace, progress: bool) -> Table:
+    """Return the table of predictions, predicting spectra where that is what the files hold."""
+    from gaia_redshift.table import read_table
+
+    if arguments.prediction and arguments.model:
+        raise InputError("--prediction is for tables, --model for spectra: give one of them")
+    if not arguments.prediction and (
+        arguments.model or len(arguments.inputs) > 1 or _holds_spectra(arguments.inputs[0])
+    ):
+        return _predict(arguments, progress)
+    if len(arguments.inputs) > 1:
+        raise InputError("give one table (several files are read where they hold spectra)")
+    return read_table(arguments.inputs[0])
+
+
+def _holds_spectra(name: str) -> bool:
+    """Whether this is anything but a table of `write_table` without coefficients."""
+    from gaia_redshift.readers import iter_spectra
+    from gaia_redshift.table_files import table_format
+
+    try:
+        table_format(name)
+    except InputError:
+        return True
+    if not Path(name).is_file():
+        raise InputError(f"{name}: no such file")
+    try:
+        next(iter(iter_spectra(name, block_size=1, errors=False, correlations=False)), None)
+    except InputError:
+        return False
+    return True
+
+
+def _predict(arguments: argparse.Namespace, progress: bool) -> Table:
+    from gaia_redshift.evaluate.benchmark import find_training_seed
+    from gaia_redshift.pipeline import load_for_prediction, predict_table
+
+    if len(arguments.model or []) > 1:
+        raise InputError("give one --model (several go with --baselines)")
+    model = load_for_prediction(arguments.model[0] if arguments.model else "default")
+    inputs = arguments.inputs if len(arguments.inputs) > 1 else arguments.inputs[0]
+    table = predict_table(inputs, model=model, keep="all", progress=progress)
+    for name in (arguments.truth, *(arguments.against or [])):  # names that the output has itself
+        if f"{name}_in" in table.colnames:
+            table[f"{name}_cnn"], table[name] = table[name], table[f"{name}_in"]
+    seed = find_training_seed(table["source_id"].data, model.manifest)
+    if seed is not None:
+        warnings.warn(
+            f"the model {model.name} was trained on simulated galaxies of seed {seed}, and some"
+            " of these are of that seed: results are too good",
+            GaiaRedshiftWarning,
+            stacklevel=2,
+        )
+    return table
+
+
+def _parse_galaxies(value: str | None, default: int) -> int | str:
+    if value is None:
+        return default
+    return int(value) if value.isdigit() else value
+
+
+def _print_summary(table: Table) -> None:
+    width = max(len(str(name)) for name in table["prediction"])
+    print(f"{'':{width}}     MAE     bias  sigma_NMAD  |dz|>0.05  MAE/first")
+    for row in table:
+        print(
+            f"{row['prediction']:{width}}  {row['mae']:.4f}  {row['bias']:+.4f}      "
+            f"{row['sigma_nmad']:.4f}     {100 * row['outliers_05']:5.1f} %     "
+            f"{row['mae_ratio']:.3f}"
+        )

@@ -1,0 +1,339 @@
+"""The command ``predict``: from files, ids or a query to a table of redshifts."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaia_redshift._quiet import defer_interrupt
+from gaia_redshift.cli_archive import (
+    add_archive_options,
+    count_failed,
+    list_archive_sources,
+    make_archive_options,
+)
+from gaia_redshift.errors import InputError
+from gaia_redshift.grid import read_grid
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from gaia_redshift.scale.stream import Job
+
+__all__ = ["PREDICT_EPILOG", "TRUTH", "add_predict", "parse_keep_option", "run_predict"]
+
+TRUTH = "redshift_true"
+"""Column of true redshifts that simulated spectra carry; compared with when it is there."""
+
+PREDICT_EPILOG = """examples:
+  gaia-redshift predict XP_CONTINUOUS_RAW.csv          print the redshifts
+  gaia-redshift predict a.fits b.zip -o redshifts.vot  write a VOTable
+  gaia-redshift predict galaxies.parquet --keep ra,dec,phot_g_mean_mag -o redshifts.fits
+  gaia-redshift predict bulk/ -o redshifts.parquet     larger than memory: written as it comes
+  gaia-redshift predict bulk/ -o redshifts.parquet --resume
+  gaia-redshift predict simulated.csv.gz --plot z.png  compare with the column redshift_true
+  gaia-redshift predict a.fits --prior flat --pdf -o z.parquet
+  gaia-redshift predict --ids ids.csv -o z.ecsv        fetch the spectra from the Gaia archive
+
+A source that cannot be predicted is masked and flagged, which is no failure of the command. A file
+that cannot be read is: it is named, the other files are still predicted and written, and the exit
+code is 1."""
+
+Complain = Callable[..., None]
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="files of XP spectra, or folders of such: csv, ecsv, FITS, VOTable (each also .gz),"
+        " zip of these as DataLink delivers it, avro, Parquet, HDF5; or source ids",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the table: .ecsv, .fits, .vot, .xml, .parquet, .h5, .csv (without it the first"
+        " rows are printed)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a run of the same inputs and options that was ended before FILE was there",
+    )
+    parser.add_argument("--model", default="default", help="name or folder (see `models`)")
+    parser.add_argument(
+        "--keep",
+        action="append",
+        metavar="COLUMNS",
+        help="columns of the input to carry along, separated by commas, or `all`",
+    )
+    parser.add_argument(
+        "--grid", metavar="FILE", help="table of 120 wavelengths a band (nm), columns bp and rp"
+    )
+    parser.add_argument(
+        "--bases", metavar="FILE", help="further set of bases, in GaiaXPy's XML format"
+    )
+    parser.add_argument(
+        "--prior",
+        metavar="NAME",
+        help="redshifts to take for the sky's: sdss, flat or training (the model's own choice)",
+    )
+    parser.add_argument(
+        "--std", action="store_true", help="add the standard deviation of each distribution"
+    )
+    parser.add_argument(
+        "--pdf", action="store_true", help="add the redshift distributions (not to csv)"
+    )
+    parser.add_argument(
+        "--no-errors",
+        action="store_true",
+        help="do not read flux errors: several times faster, intervals a little wider",
+    )
+    parser.add_argument("--plot", metavar="PNG", help="draw the redshifts (against the true ones)")
+    parser.add_argument(
+        "--truth",
+        metavar="COLUMN",
+        help=f"column of true redshifts to compare with (default: {TRUTH} where there is one)",
+    )
+    parser.add_argument(
+        "--any-release",
+        action="store_true",
+        help="predict spectra of another data release than that of the model's training",
+    )
+    add_archive_options(parser)
+
+
+def parse_keep_option(values: list[str] | None) -> list[str] | str | None:
+    """Return what the values of ``--keep`` name."""
+    names = [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+    return "all" if "all" in names else names or None
+
+
+def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Complain) -> int:
+    """Predict, then print or write the table; return the exit code.
+
+    Parameters
+    ----------
+    arguments : Namespace
+    progress : bool
+        Show progress bars.
+    complain : callable
+        Prints a message on stderr, in one line.
+
+    Raises
+    ------
+    GaiaRedshiftError
+        If nothing can be predicted or written.
+    """
+    from gaia_redshift.table import check_output
+
+    if arguments.resume and not arguments.output:
+        raise InputError("--resume goes with --output: without it nothing is kept")
+    if arguments.output:
+        check_output(arguments.output, overwrite=arguments.overwrite)
+    if arguments.plot:
+        from gaia_redshift.plot import check_plot
+
+        check_plot(arguments.plot)
+    if arguments.bases:
+        from gaia_redshift.sampling import register_basis_set
+
+        register_basis_set("user", arguments.bases)
+    if arguments.grid:
+        arguments.grid = read_grid(arguments.grid)
+    job = _make_job(arguments)
+    to_fetch, files = list_archive_sources(arguments)
+    if not to_fetch and not files:
+        complain("give files, source ids, --ids FILE or --adql QUERY (predict --help)", "usage")
+        return 2
+    paths, missing = _list_files(files, complain)
+    n_inputs = len(paths) + missing
+    inputs = [*to_fetch, *paths]
+    if not inputs:
+        failed, lost = 0, 0
+    else:
+        with defer_interrupt():  # needed later; half imported, it would crash the process then
+            importlib.import_module("pandas")
+        run = _write if arguments.output else _show
+        failed, lost = run(inputs, job, arguments, progress, complain)
+    failed += missing
+    if failed and n_inputs > 1:
+        complain(f"{failed} of {n_inputs} inputs could not be read")
+    if lost:
+        complain(f"{lost} sources could not be fetched: the same command asks for them again")
+    return 1 if failed or lost else 0
+
+
+def _make_job(arguments: argparse.Namespace) -> Job:
+    from gaia_redshift.scale.files import make_job
+
+    # True redshifts are carried along where a file has them; asked for by name, they must be there.
+    keep = parse_keep_option(arguments.keep)
+    if arguments.truth and keep != "all":
+        keep = list(dict.fromkeys([*(keep or []), arguments.truth]))
+    asked: dict[str, Any] = {} if arguments.prior is None else {"prior": arguments.prior}
+    asked |= {name: True for name in ("std", "pdf") if getattr(arguments, name)}
+    return make_job(
+        arguments.model,
+        keep=keep,
+        optional=() if arguments.truth else (TRUTH,),
+        archive=make_archive_options(arguments),
+        flux_errors=False if arguments.no_errors else None,
+        options={"grid": arguments.grid, "any_release": arguments.any_release, **asked},
+    )
+
+
+def _list_files(inputs: Sequence[str], complain: Complain) -> tuple[list[Path], int]:
+    """Return the files that the inputs stand for, folders opened, and how many inputs failed."""
+    from gaia_redshift.readers.sources import iter_sources
+
+    paths: list[Path] = []
+    failed = 0
+    for name in inputs:
+        try:
+            paths += [path for path in iter_sources(name) if isinstance(path, Path)]
+        except InputError as error:
+            failed += 1
+            complain(str(error))
+    return paths, failed
+
+
+def _write(
+    inputs: Sequence[Any],
+    job: Job,
+    arguments: argparse.Namespace,
+    progress: bool,
+    complain: Complain,
+) -> tuple[int, int]:
+    """Write the output block by block; return how many inputs and fetched sources failed."""
+    from gaia_redshift.scale.files import run_to_file
+    from gaia_redshift.terminal import summarise_counts
+
+    wanted = _Wanted(arguments)
+    named: list[str] = []
+
+    def name(message: str) -> None:
+        named.append(message)
+        complain(message)
+
+    try:
+        summary = run_to_file(
+            inputs,
+            arguments.output,
+            job,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            progress=progress,
+            complain=name,
+            note=None if arguments.quiet else _print_account,
+            collect=wanted.collect,
+        )
+    except InputError:
+        if len(named) == len(inputs):  # every one of them has been named
+            return len(named), 0
+        raise
+    if not arguments.quiet and summary.n_resumed:
+        print(f"{summary.n_resumed:,} sources were predicted before")
+    lines = [summarise_counts(summary.n_rows, summary.n_masked, summary.flags)]
+    lines += [*wanted.sum_up(), f"table: {arguments.output}", *wanted.plot()]
+    if not arguments.quiet:
+        print("\n".join(lines))
+    return len(summary.failed), summary.flags.get("fetch_failed", 0)
+
+
+def _show(
+    inputs: Sequence[Any],
+    job: Job,
+    arguments: argparse.Namespace,
+    progress: bool,
+    complain: Complain,
+) -> tuple[int, int]:
+    """Print the first rows; return how many inputs and fetched sources failed."""
+    from gaia_redshift.pipeline import join_predictions
+    from gaia_redshift.scale.progress import Progress
+    from gaia_redshift.scale.stream import iter_steps
+    from gaia_redshift.terminal import format_table, summarise_table
+
+    tables: dict[int, list[Table]] = {}
+    failed = 0
+    bar = Progress(inputs, shown=progress)
+    try:
+        for step in iter_steps(inputs, job, progress=bar):
+            if step.table is not None:
+                tables.setdefault(step.index, []).append(step.table)
+                bar.update(len(step.table))
+                if "archive_account" in step.table.meta and not arguments.quiet:
+                    _print_account(step.table)
+            elif step.failure is not None:
+                failed += 1
+                tables.pop(step.index, None)
+                path = inputs[step.index]
+                here = getattr(path, "name", "") in step.failure
+                complain(step.failure if here else f"{path}: {step.failure}")
+    finally:
+        bar.close()
+    if not tables:
+        return failed, 0
+    table = join_predictions([part for parts in tables.values() for part in parts])
+    wanted = _Wanted(arguments)
+    wanted.collect(table)
+    print(format_table(table))
+    lines = [summarise_table(table), *wanted.sum_up(), *wanted.plot()]
+    if not arguments.quiet:
+        print("\n".join(lines))
+    return failed, count_failed(table["flags_cnn"])
+
+
+def _print_account(table: Table) -> None:
+    print(table.meta["archive_account"])
+
+
+class _Wanted:
+    """The columns that metrics and the plot need, gathered as the table is written."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.tables: list[Table] = []
+
+    def collect(self, table: Table) -> None:
+        """Take the columns of some rows."""
+        truth = self._name_truth(table)
+        if truth or self.arguments.plot:
+            self.tables.append(table[["redshift_cnn", *([truth] if truth else [])]])
+
+    def _name_truth(self, table: Table) -> str | None:
+        truth = self.arguments.truth or (TRUTH if TRUTH in table.colnames else None)
+        if truth and f"{truth}_in" in table.colnames:  # the output has such a column itself
+            return f"{truth}_in"
+        return truth
+
+    def sum_up(self) -> list[str]:
+        """Return a line of metrics, where there are true redshifts."""
+        from gaia_redshift.table import stack_tables
+        from gaia_redshift.terminal import summarise_metrics
+
+        if not self.tables:
+            return []
+        self.tables = [stack_tables(self.tables)]
+        truth = self._find_truth()
+        return [summarise_metrics(self.tables[0], truth)] if truth else []
+
+    def _find_truth(self) -> str | None:
+        names = [name for name in self.tables[0].colnames if name != "redshift_cnn"]
+        return names[0] if names else None
+
+    def plot(self) -> list[str]:
+        """Draw the plot that was asked for, and return a line about it."""
+        if not self.arguments.plot:
+            return []
+        from gaia_redshift.plot import plot_predictions, save_plot
+
+        save_plot(plot_predictions(self.tables[0], self._find_truth()), self.arguments.plot)
+        return [f"plot: {self.arguments.plot}"]

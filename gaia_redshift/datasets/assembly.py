@@ -1,0 +1,85 @@
+"""Pieces joined to one file, with split and manifest, never more than a block in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.datasets.file import MANIFEST_KEY, read_columns
+from gaia_redshift.datasets.manifest import hash_file, manifest_path, write_json
+from gaia_redshift.datasets.splits import PARTS
+from gaia_redshift.errors import InputError
+
+__all__ = ["are_simulated", "count_parts", "gather_places", "write_dataset"]
+
+_ROWS = 4096
+
+
+def gather_places(paths: list[Path]) -> dict[str, NDArray[Any]]:
+    """Return ids and positions of all pieces."""
+    parts = [read_columns(path, ["source_id", "ra", "dec"]) for path in paths]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def are_simulated(source_id: NDArray[np.int64]) -> bool:
+    """Whether all ids are of the kind that the package's simulator gives."""
+    from gaia_redshift.simulate.generate import FIRST_SOURCE_ID
+
+    return bool((source_id >= FIRST_SOURCE_ID).all())
+
+
+def count_parts(part: NDArray[np.str_], region: NDArray[np.int64]) -> dict[str, dict[str, int]]:
+    """Count galaxies and regions of each part."""
+    return {
+        name: {
+            "galaxies": int((part == name).sum()),
+            "regions": len(np.unique(region[part == name])),
+        }
+        for name in PARTS
+    }
+
+
+def write_dataset(
+    target: Path,
+    paths: list[Path],
+    part: NDArray[np.str_],
+    region: NDArray[np.int64],
+    manifest: dict[str, Any],
+) -> None:
+    """Join the pieces, a block at a time, with their split; file and manifest appear complete."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    temporary = target.with_name(f".{target.name}.part")
+    writer, start = None, 0
+    try:
+        for path in paths:
+            with parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=_ROWS):
+                    rows = slice(start, start + len(batch))
+                    start += len(batch)
+                    table = pa.Table.from_batches([batch])
+                    at = table.schema.get_field_index("quality")
+                    table = table.add_column(at, "region", pa.array(region[rows]))
+                    table = table.add_column(at, "split", pa.array(part[rows].astype(object)))
+                    if writer is None:
+                        text = json.dumps(manifest, default=str).encode()
+                        schema = table.schema.with_metadata({MANIFEST_KEY: text})
+                        writer = parquet.ParquetWriter(temporary, schema, compression="zstd")
+                    writer.write_table(table.replace_schema_metadata(schema.metadata))
+        assert writer is not None
+        writer.close()
+        manifest["sha256"] = hash_file(temporary)
+        os.replace(temporary, target)
+        write_json(manifest, manifest_path(target))
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error}") from error
+    finally:
+        if writer is not None:
+            writer.close()
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,309 @@
+"""`build_training_set`: redshifts, Gaia ids and XP spectra into one file to train on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.datasets.assembly import are_simulated, count_parts, gather_places, write_dataset
+from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
+from gaia_redshift.datasets.folder import (
+    describe_sources,
+    describe_spectra,
+    is_from_archive,
+    is_simulated,
+    load_labels,
+    open_folder,
+)
+from gaia_redshift.datasets.labels import (
+    LabelOptions,
+    Labels,
+    label_table,
+)
+from gaia_redshift.datasets.manifest import (
+    FORMAT,
+    describe_versions,
+    now,
+)
+from gaia_redshift.datasets.parts import (
+    Piece,
+    PieceWriter,
+    check_releases,
+    iter_archive,
+    iter_files,
+    make_pieces,
+)
+from gaia_redshift.datasets.splits import SkySplit, find_regions, split_regions
+from gaia_redshift.errors import ArchiveError, InputError
+from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.spectra import XPSpectra
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["build_training_set"]
+
+PIECE_ROWS = 20_000
+"""Sources in a piece that is fetched: what an interruption can cost at most, less the cache."""
+
+
+@preserve_settings()
+def build_training_set(
+    output: str | os.PathLike[str],
+    *,
+    spectra: Any = "archive",
+    sources: Any = None,
+    truth: str | None = None,
+    catalogue: Any = None,
+    survey: str = "sdss",
+    service: str = "xmatch",
+    columns: Mapping[str, str] | None = None,
+    radius: float = 1.0,
+    cuts: TrainingCuts | None = None,
+    split: SkySplit | None = None,
+    grid: SamplingGrid | str | os.PathLike[str] | None = None,
+    model: Any = "default",
+    release: str = "DR3",
+    coefficients: bool = False,
+    archive: Mapping[str, Any] | None = None,
+    piece_rows: int = PIECE_ROWS,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Build a training set: redshifts x Gaia sources x XP spectra, cut and split.
+
+    Parameters
+    ----------
+    output : path
+        The Parquet file; its manifest appears beside it, with ``.json`` at the end.
+    spectra : "archive", path, Table, XPSpectra, `SimulatedGalaxies`, ...
+        Where spectra come from: the Gaia archive, by the sources' ids; anything that
+        `gaia_redshift.read_spectra` reads, such as a folder of Gaia's bulk files, of which only
+        those of the sources' parts of the sky are opened; or galaxies to be simulated.
+    sources : ADQL, path, Table, DataFrame or mapping, optional
+        Gaia sources: ``source_id`` and, for cross-matches and splits, ``ra`` and ``dec``.
+        Photometry (``phot_g_mean_mag``, ...) is cut on and kept where it is there. Without
+        sources, the spectra's own columns are used, and all spectra are wanted.
+    truth : str, optional
+        Column of the sources, or without these of the spectra, that holds redshifts. Without it
+        the sources are cross-matched; simulated galaxies have ``redshift_true``.
+    catalogue, survey, service, columns, radius
+        The cross-match: a catalogue at hand as for `gaia_redshift.crossmatch_catalogue`, else
+        SDSS by a service as for `gaia_redshift.crossmatch_sdss`.
+    cuts : TrainingCuts, optional
+        Which galaxies are taken; by default those of Kiraleos (2023).
+    split : SkySplit, optional
+        How they are split.
+    grid : SamplingGrid or path, optional
+        Where spectra are sampled; by default on the grid of ``model``, so that this may be
+        fine-tuned on them.
+    model : str, path or model
+        Named or loaded, as for `gaia_redshift.predict_table`.
+    release : str
+        Data release of ids and spectra.
+    coefficients : bool
+        Keep the coefficients too (half as many bytes again), so that `gaia_redshift.read_spectra`
+        reads the file and training can sample them on moved grids.
+    archive : mapping, optional
+        ``settings``, ``login``, ``cache``, ``offline`` of `gaia_redshift.fetch_spectra`.
+    piece_rows : int
+        Sources fetched at a time between two points from which a restart goes on.
+    overwrite : bool
+        Replace an existing file.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    dict
+        The manifest: queries and files, a count for each cut, split, release, grid, versions,
+        sha256 of the file.
+
+    Raises
+    ------
+    InputError
+        If something cannot be read, a column is missing, an unfinished build in the same place
+        was of other data or options, or no galaxy is left.
+    ArchiveError
+        If the archive does not deliver. What there is stays: the same call goes on from it.
+
+    Notes
+    -----
+    Until the end, pieces lie in a folder named like the output with ``.parts`` at the end. Labels
+    are about 100 bytes a source in memory; spectra are never all in memory.
+    """
+    target = _check_target(output, overwrite)
+    cuts, split = cuts or TrainingCuts(), split or SkySplit()
+    chosen = _read_grid(grid, model)
+    simulated = is_simulated(spectra)
+    if simulated and truth is None and sources is None:
+        truth = "redshift_true"
+    if sources is None and truth is None:
+        raise InputError(
+            "where do redshifts come from? Give sources (to be cross-matched), or truth, the"
+            " name of the column that holds them"
+        )
+    if is_from_archive(spectra) and sources is None:
+        raise InputError("spectra from the archive need sources: a table of ids, or a query")
+    options = LabelOptions(truth, catalogue, survey, service, columns, radius)
+    remote = dict(archive or {})
+    request = {
+        "format": FORMAT,
+        "spectra": describe_spectra(spectra),
+        "labels": options.to_dict(),
+        "cuts": cuts.to_dict(),
+        "grid": chosen.to_dict(),
+        "release": release,
+        "coefficients": coefficients,
+        "piece_rows": piece_rows,
+        "sources": describe_sources(sources),
+    }
+    folder = open_folder(target, request)
+    labels = None
+    if sources is not None:
+        labels = load_labels(folder, sources, options, cuts, remote=remote, progress=progress)
+        if not len(labels):
+            raise InputError(f"no galaxy is left after the cuts: {_tell(labels.counts)}")
+    writer = PieceWriter(folder, _make_labeller(labels, options, cuts), chosen, coefficients)
+    if is_from_archive(spectra):
+        assert labels is not None
+        fetch = {"release": release, **remote}
+        pieces = list(iter_archive(labels, piece_rows, fetch))
+    elif simulated:
+        pieces = [Piece("piece-00000", lambda: _simulate(spectra, progress))]
+    else:
+        keep = None if labels is not None else "all"
+        pieces = list(iter_files(spectra, keep, labels))
+    abouts = make_pieces(pieces, writer, progress=progress)
+    if writer.n_failed:
+        raise ArchiveError(
+            f"{writer.n_failed} of the spectra could not be fetched; the same call asks for these"
+            f" alone (what there is lies in {folder})"
+        )
+    check_releases(abouts, release)
+    if writer.unknown:
+        from gaia_redshift.sampling import warn_of_unknown_sets
+
+        warn_of_unknown_sets(writer.unknown, stacklevel=4)
+    counts = _sum_counts(labels, abouts)
+    made = [folder / f"{p.name}.parquet" for p, a in zip(pieces, abouts, strict=True) if a["rows"]]  # type: ignore[index]
+    if not made:
+        raise InputError(f"no galaxy is left after the cuts: {_tell(counts)}")
+    places = gather_places(made)
+    region = find_regions(
+        places["source_id"],
+        places["ra"],
+        places["dec"],
+        level=split.level,
+        together=split.together,
+    )
+    part = split_regions(region, split.fractions, split.seed)
+    manifest = {
+        **{key: request[key] for key in ("format", "release", "cuts", "grid", "coefficients")},
+        "created_utc": now(),
+        "simulated": are_simulated(places["source_id"]),
+        "sources": labels.about.get("sources") if labels is not None else None,
+        "labels": labels.about if labels is not None else options.to_dict(),
+        "spectra": {
+            **request["spectra"],  # type: ignore[dict-item]
+            "inputs": list(dict.fromkeys(name for a in abouts if a for name in a["inputs"])),
+        },
+        "counts": counts.to_list(),
+        "split": {**split.to_dict(), "parts": count_parts(part, region)},
+        "galaxies": len(part),
+        "versions": describe_versions(),
+    }
+    if labels is not None:
+        manifest["labels"] = {k: v for k, v in labels.about.items() if k != "sources"}
+    write_dataset(target, made, part, region, manifest)
+    shutil.rmtree(folder, ignore_errors=True)
+    return manifest
+
+
+def _check_target(output: str | os.PathLike[str], overwrite: bool) -> Path:
+    target = Path(output).expanduser()
+    if target.suffix.lower() not in (".parquet", ".pq"):
+        raise InputError(f"{target}: a training set is a Parquet file; end its name in .parquet")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
+    return target
+
+
+def _read_grid(grid: Any, model: Any) -> SamplingGrid:
+    if isinstance(grid, SamplingGrid):
+        return grid
+    if grid is None:
+        from gaia_redshift.pipeline import load_for_prediction
+
+        return load_for_prediction(model).grid
+    from gaia_redshift.grid import read_grid
+
+    return read_grid(grid)
+
+
+def _simulate(galaxies: Any, progress: bool) -> Iterator[XPSpectra]:
+    from gaia_redshift.datasets.parts import BLOCK_ROWS
+    from gaia_redshift.simulate import simulate_blocks
+
+    return simulate_blocks(
+        galaxies.n,
+        seed=galaxies.seed,
+        survey=galaxies.survey,
+        block_size=BLOCK_ROWS,
+        progress=progress,
+    )
+
+
+def _make_labeller(labels: Labels | None, options: LabelOptions, cuts: TrainingCuts) -> Any:
+    def by_id(block: XPSpectra) -> Any:
+        assert labels is not None
+        found = labels.find(block.source_id)
+        rows = np.flatnonzero(found >= 0)
+        return rows, labels.take(found[rows]), CutCounts()
+
+    def by_column(block: XPSpectra) -> Any:
+        table = _as_table(block)
+        numbered = table.copy(copy_data=False)
+        numbered["source_id"] = np.arange(len(block))  # so that the rows that pass are known
+        own = label_table(numbered, options, cuts)
+        return own.source_id.astype(np.intp), own.columns, own.counts
+
+    return by_column if labels is None else by_id
+
+
+def _as_table(block: XPSpectra) -> Table:
+    from astropy.table import Table
+
+    return Table() if block.columns is None else block.columns
+
+
+def _sum_counts(labels: Labels | None, abouts: list[dict[str, Any] | None]) -> CutCounts:
+    counts = CutCounts()
+    for about in abouts:
+        assert about is not None
+        counts.merge(CutCounts(about["removed"], about["given"]))
+    if labels is None:
+        return counts
+    # Sources that no file has: what neither a later cut removed nor was written.
+    written = sum(about["rows"] for about in abouts if about)
+    lost = sum(counts.removed.values())
+    counts.merge(labels.counts)
+    unseen = max(len(labels) - written - lost, 0)
+    counts.removed["spectrum"] = counts.removed.get("spectrum", 0) + unseen
+    return counts
+
+
+def _tell(counts: CutCounts) -> str:
+    lines = counts.to_list()
+    return ", ".join(
+        [f"{lines[0]['left']:,} given"]
+        + [f"{line['cut']} removes {line['removed']:,}" for line in lines[1:] if line["removed"]]
+    )

@@ -1,0 +1,295 @@
+"""Redshifts for Gaia sources: by cross-match, or from a column that the sources have."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.datasets.cuts import PHOTOMETRY, CutCounts, TrainingCuts, apply_cuts, to_floats
+from gaia_redshift.errors import InputError, MissingColumnError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from gaia_redshift.archive.settings import ArchiveSettings
+
+__all__ = ["LabelOptions", "Labels", "find_labels", "label_table", "open_sources"]
+
+_FLOATS = ("ra", "dec", "redshift", "redshift_error")
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Where redshifts come from.
+
+    Parameters
+    ----------
+    truth : str, optional
+        A column of the sources (or of the spectra, where there are no sources) with redshifts;
+        None asks for a cross-match.
+    catalogue : Table or path, optional
+        Of redshifts, for the cross-match; None asks a service for SDSS's.
+    survey, service, columns, radius
+        As for `gaia_redshift.crossmatch_catalogue` and `gaia_redshift.crossmatch_sdss`.
+    """
+
+    truth: str | None = None
+    catalogue: Any = None
+    survey: str = "sdss"
+    service: str = "xmatch"
+    columns: Mapping[str, str] | None = None
+    radius: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Say in JSON where redshifts come from."""
+        if self.truth is not None:
+            return {"column": self.truth}
+        where: dict[str, Any] = {"survey": self.survey, "radius_arcsec": float(self.radius)}
+        if self.columns:
+            where["columns"] = dict(self.columns)
+        if self.catalogue is None:
+            return {**where, "service": self.service}
+        if isinstance(self.catalogue, str | os.PathLike):
+            path = Path(self.catalogue)
+            size = path.stat().st_size if path.is_file() else None
+            return {**where, "catalogue": path.name, "bytes": size}
+        return {**where, "catalogue": type(self.catalogue).__name__, "rows": len(self.catalogue)}
+
+
+@dataclass
+class Labels:
+    """Sources that passed the cuts, with their redshifts; sorted by nothing, found by id.
+
+    Parameters
+    ----------
+    source_id : ndarray, shape (n,), int64
+    columns : dict of ndarray, shape (n,)
+        ``ra``, ``dec``, ``redshift``, ``redshift_error`` (NaN where unknown), photometry, and what
+        the catalogue of redshifts says about its object.
+    counts : CutCounts
+    about : dict
+        Where they came from.
+    """
+
+    source_id: NDArray[np.int64]
+    columns: dict[str, NDArray[Any]]
+    counts: CutCounts
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._order = np.argsort(self.source_id, kind="stable")
+        self._sorted = self.source_id[self._order]
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    def find(self, source_id: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Return the row of each id, -1 where there is none."""
+        if not len(self):
+            return np.full(len(source_id), -1, dtype=np.intp)
+        place = np.minimum(np.searchsorted(self._sorted, source_id), len(self) - 1)
+        return np.where(self._sorted[place] == source_id, self._order[place], -1)
+
+    def has_between(self, low: int, high: int) -> bool:
+        """Tell whether any id lies from ``low`` to just below ``high``."""
+        return bool(np.searchsorted(self._sorted, low) < np.searchsorted(self._sorted, high))
+
+    def take(self, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+        """Return the columns of some rows."""
+        return {name: values[rows] for name, values in self.columns.items()}
+
+
+def open_sources(
+    sources: Any, *, settings: ArchiveSettings | None = None, login: Any = None
+) -> tuple[Table, dict[str, Any]]:
+    """Return the table of sources, ``source_id`` as int64, and what it is in JSON.
+
+    Parameters
+    ----------
+    sources : ADQL, path, Table, DataFrame or mapping
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or has no ids.
+    ArchiveError
+        If the query fails.
+    """
+    from astropy.table import Table
+
+    from gaia_redshift.archive.wanted import ADQL, read_ids
+    from gaia_redshift.readers.columns import to_source_ids
+
+    about: dict[str, Any]
+    if isinstance(sources, str) and ADQL.match(sources):
+        from gaia_redshift.archive.jobs import run_query
+
+        table = run_query(sources, settings=settings, login=login)
+        label, about = "the result of the query", {"query": " ".join(sources.split())}
+    elif isinstance(sources, str | os.PathLike):
+        table = read_ids(sources)
+        label, about = str(sources), {"file": Path(sources).name}
+    elif isinstance(sources, Table):
+        table, label = sources.copy(copy_data=False), "the table of sources"
+        about = {"table": "Table", **{k: sources.meta[k] for k in ("query",) if k in sources.meta}}
+    else:
+        try:
+            frame = hasattr(sources, "iloc")
+            table = Table.from_pandas(sources) if frame else Table(sources)
+        except Exception:
+            raise InputError(
+                f"sources must be a table with source_id, a path or an ADQL query, not"
+                f" {type(sources).__name__}"
+            ) from None
+        label, about = "the table of sources", {"table": type(sources).__name__}
+    lower = {name.lower(): name for name in reversed(table.colnames)}
+    if "source_id" not in lower:
+        raise MissingColumnError(
+            f"{label}: has no column 'source_id'; there are: {', '.join(table.colnames[:12])}",
+            "source_id",
+        )
+    for name in ("source_id", "ra", "dec", *PHOTOMETRY):
+        if name in lower and lower[name] != name and name not in table.colnames:
+            table.rename_column(lower[name], name)
+    column = table["source_id"]
+    if hasattr(column, "mask"):
+        column = np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
+    ids = to_source_ids(column, label)
+    table["source_id"] = ids
+    about["rows"] = len(table)
+    about["sha256_of_ids"] = hashlib.sha256(np.ascontiguousarray(ids).data).hexdigest()
+    return table, about
+
+
+def find_labels(
+    table: Table,
+    options: LabelOptions,
+    cuts: TrainingCuts,
+    *,
+    settings: ArchiveSettings | None = None,
+    progress: bool = False,
+) -> Labels:
+    """Give sources their redshifts and make the cuts about them.
+
+    Parameters
+    ----------
+    table : Table
+        From `open_sources`.
+    options : LabelOptions
+    cuts : TrainingCuts
+    settings, progress
+        As for `gaia_redshift.crossmatch_sdss`.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or a catalogue cannot be read.
+    ArchiveError
+        If a service does not deliver.
+    """
+    ids = np.asarray(table["source_id"])
+    first = np.zeros(len(ids), dtype=bool)
+    first[np.unique(ids, return_index=True)[1]] = True
+    counts = CutCounts(n_given=len(table))
+    counts.add("repeated", first)
+    table = table[first]
+    about = options.to_dict()
+    survey = None
+    if options.truth is None:
+        survey = options.survey
+        table = _crossmatch(table, options, cuts, settings, progress)
+        about["origin"] = table.meta.get(f"{survey}_catalogue", "")
+    labels = label_table(table, options, cuts, survey=survey)
+    labels.counts.n_given = 0
+    counts.merge(labels.counts)
+    labels.counts = counts
+    labels.about = about
+    return labels
+
+
+def label_table(
+    table: Table, options: LabelOptions, cuts: TrainingCuts, *, survey: str | None = None
+) -> Labels:
+    """Cut a table that has redshifts, and take what a training set keeps of it.
+
+    Parameters
+    ----------
+    table : Table
+        With ``source_id`` and redshifts.
+    options, cuts
+        As for `find_labels`.
+    survey : str, optional
+        Ending of the columns of a cross-match.
+
+    Raises
+    ------
+    MissingColumnError
+        If the column of redshifts, or one that a cut asks for, is not there.
+    """
+    truth = f"redshift_{survey}" if survey else str(options.truth)
+    if truth not in table.colnames:
+        raise MissingColumnError(
+            f"no column '{truth}' of redshifts; there are: {', '.join(table.colnames[:20])}", truth
+        )
+    error = next((n for n in (f"{truth}_error", "redshift_error") if n in table.colnames), None)
+    work = table.copy(copy_data=False)
+    missing = np.full(len(table), np.nan)
+    values = {
+        "redshift": to_floats(table[truth]),
+        "redshift_error": missing if error is None else to_floats(table[error]),
+        **{n: to_floats(table[n]) if n in table.colnames else missing for n in ("ra", "dec")},
+    }
+    kept = [name for name in PHOTOMETRY if name in table.colnames]
+    for name in kept:
+        values[name] = to_floats(table[name])
+    for name, array in values.items():
+        if name != "redshift_error" or error is not None:
+            work[name] = array
+    passed, counts = apply_cuts(work, cuts, survey=survey)
+    columns = {name: array[passed] for name, array in values.items()}
+    if survey:
+        for name in ("zwarning", "class", "id", "separation", "match_flag"):
+            column = np.ma.asarray(table[f"{name}_{survey}"])[passed]
+            blank = "" if column.dtype.kind == "U" else np.nan if column.dtype.kind == "f" else -1
+            columns[f"{name}_{survey}"] = np.ma.filled(column, blank)
+    return Labels(np.asarray(table["source_id"])[passed], columns, counts, options.to_dict())
+
+
+def _crossmatch(
+    table: Table,
+    options: LabelOptions,
+    cuts: TrainingCuts,
+    settings: ArchiveSettings | None,
+    progress: bool,
+) -> Table:
+    from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
+
+    common: dict[str, Any] = {"zwarning": cuts.zwarning, "classes": cuts.classes}
+    if options.catalogue is not None:
+        return crossmatch_catalogue(
+            table,
+            options.catalogue,
+            options.radius,
+            survey=options.survey,
+            columns=options.columns,
+            **common,
+        )
+    if options.survey != "sdss":
+        raise InputError(
+            f"no service has redshifts of '{options.survey}': give its catalogue (catalogue=...)"
+        )
+    return crossmatch_sdss(
+        table,
+        options.radius,
+        service=options.service,
+        settings=settings,
+        progress=progress,
+        **common,
+    )

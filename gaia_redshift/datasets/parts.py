@@ -1,0 +1,280 @@
+"""The spectra of a training set, piece by piece: each piece is made once and kept until the end.
+
+A piece is a Parquet file of vectors with a JSON of counts, written last; a build that was
+interrupted makes the missing ones. Memory holds one block of spectra at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.datasets.cuts import CutCounts
+from gaia_redshift.datasets.labels import Labels
+from gaia_redshift.datasets.manifest import write_json
+from gaia_redshift.errors import InputError
+from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
+from gaia_redshift.grid import N_FLUX, SamplingGrid
+from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
+
+__all__ = ["Piece", "PieceWriter", "iter_archive", "iter_files", "make_pieces"]
+
+logger = logging.getLogger(__name__)
+
+BLOCK_ROWS = 4096
+"""Spectra in memory at a time; their correlations alone take 12 kB each as 32-bit numbers."""
+_BULK_NAME = re.compile(r"XpContinuousMeanSpectrum_(\d+)-(\d+)\.", re.IGNORECASE)
+_BULK_SHIFT = 43
+"""The numbers in the names of Gaia's bulk files are HEALPix cells of level 8: source_id >> 43."""
+
+Labeller = Callable[[XPSpectra], tuple[NDArray[np.intp], dict[str, NDArray[Any]], CutCounts]]
+"""Gives the rows of a block that have labels, their columns, and what was cut."""
+
+
+@dataclass
+class Piece:
+    """What is made and kept at once: a name that does not change, and how to get its spectra."""
+
+    name: str
+    open: Callable[[], Iterator[XPSpectra]]
+
+
+@dataclass
+class PieceWriter:
+    """Makes pieces.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are kept.
+    label : callable
+        Gives a block's labels.
+    grid : SamplingGrid
+    coefficients : bool
+        Keep the coefficients as well.
+    """
+
+    folder: Path
+    label: Labeller
+    grid: SamplingGrid
+    coefficients: bool = False
+    n_failed: int = 0
+    unknown: list[str] = field(default_factory=list)
+
+    def read(self, piece: Piece) -> dict[str, Any] | None:
+        """Return what is known of a piece that was made before."""
+        path = self.folder / f"{piece.name}.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        except (OSError, ValueError):
+            return None
+
+    def make(self, piece: Piece) -> dict[str, Any] | None:
+        """Make a piece; None if spectra failed to come, so that it must be made again."""
+        from pyarrow import parquet
+
+        path = self.folder / f"{piece.name}.parquet"
+        temporary = path.with_name(f".{path.name}.part")
+        counts = CutCounts()
+        releases: set[str] = set()
+        inputs: dict[str, None] = {}
+        n = n_failed = 0
+        writer = None
+        try:
+            for block in piece.open():
+                n_failed += int(((block.flags & int(QualityFlag.FETCH_FAILED)) != 0).sum())
+                if block.release:
+                    releases.add(block.release)
+                inputs.update(dict.fromkeys(map(_shorten, block.meta.get("inputs", []))))
+                table = self._convert(block, counts)
+                if table is None:
+                    continue
+                if writer is None:
+                    writer = parquet.ParquetWriter(temporary, table.schema, compression="zstd")
+                writer.write_table(table)
+                n += len(table)
+        finally:
+            if writer is not None:
+                writer.close()
+        if n_failed:
+            self.n_failed += n_failed
+            temporary.unlink(missing_ok=True)
+            return None
+        if n:
+            os.replace(temporary, path)
+        about = {
+            "rows": n,
+            "given": counts.n_given,
+            "removed": counts.removed,
+            "releases": sorted(releases),
+            "inputs": list(inputs),
+        }
+        write_json(about, self.folder / f"{piece.name}.json")
+        return about
+
+    def _convert(self, block: XPSpectra, counts: CutCounts) -> Any:
+        """Sample a block's labelled rows; return them as an arrow table, or None."""
+        from gaia_redshift.sampling import sample_block
+
+        rows, columns, cut = self.label(block)
+        counts.merge(cut)
+        if not len(rows):
+            return None
+        spectra = block if len(rows) == len(block) else block[rows]
+        vectors, unknown = sample_block(spectra, grid=self.grid, errors=True)
+        self.unknown += unknown
+        quality = vectors.quality
+        have = (quality & int(NOT_FETCHED)) == 0
+        counts.add("spectrum", have)
+        with np.errstate(invalid="ignore", over="ignore"):
+            finite = np.isfinite(vectors.flux.astype(np.float32)).all(axis=1)
+        usable = ((quality & int(FATAL)) == 0) & finite
+        counts.add("usable_spectrum", usable[have])
+        chosen = np.flatnonzero(have & usable)
+        if not len(chosen):
+            return None
+        taken = {name: values[chosen] for name, values in columns.items()}
+        return _to_arrow(vectors[chosen], taken, spectra[chosen] if self.coefficients else None)
+
+
+def make_pieces(
+    pieces: Sequence[Piece], writer: PieceWriter, *, progress: bool = False
+) -> list[dict[str, Any] | None]:
+    """Make what is not there yet, in order; None stands for pieces whose spectra failed."""
+    from tqdm import tqdm
+
+    done = []
+    for piece in tqdm(pieces, desc="training set", unit="piece", disable=not progress):
+        about = writer.read(piece)
+        if about is None:
+            about = writer.make(piece)
+        else:
+            logger.info("%s was made before", piece.name)
+        done.append(about)
+    return done
+
+
+def iter_archive(labels: Labels, size: int, options: dict[str, Any]) -> Iterator[Piece]:
+    """Cut the labelled sources into pieces whose spectra are fetched."""
+
+    def opener(ids: NDArray[np.int64]) -> Callable[[], Iterator[XPSpectra]]:
+        def open_piece() -> Iterator[XPSpectra]:
+            from dataclasses import replace
+
+            from gaia_redshift.archive.fetch import open_stream
+
+            stream = open_stream(ids, **options)
+            for block in stream.blocks(BLOCK_ROWS):
+                yield replace(block, release=stream.release.name)
+
+        return open_piece
+
+    for number, start in enumerate(range(0, len(labels), size)):
+        yield Piece(f"piece-{number:05d}", opener(labels.source_id[start : start + size]))
+
+
+def iter_files(
+    spectra: Any, keep: str | Sequence[str] | None, labels: Labels | None
+) -> Iterator[Piece]:
+    """Take files and tables one by one; bulk files of other parts of the sky are left out.
+
+    Raises
+    ------
+    InputError
+        If nothing can be read there.
+    """
+    from gaia_redshift.readers import iter_spectra
+    from gaia_redshift.readers.sources import iter_sources
+
+    def opener(source: Any) -> Callable[[], Iterator[XPSpectra]]:
+        return lambda: iter_spectra(source, block_size=BLOCK_ROWS, keep=keep)
+
+    n_skipped = 0
+    for number, source in enumerate(iter_sources(spectra)):
+        bulk = _BULK_NAME.search(source.name) if isinstance(source, Path) else None
+        if bulk and labels is not None:
+            low, high = int(bulk[1]) << _BULK_SHIFT, int(bulk[2]) + 1 << _BULK_SHIFT
+            if not labels.has_between(low, high):
+                n_skipped += 1
+                continue
+        yield Piece(f"piece-{number:05d}", opener(source))
+    if n_skipped:
+        logger.info("left out %d bulk files that hold none of the sources", n_skipped)
+
+
+def _shorten(name: Any) -> str:
+    """Leave the folder out of a path: it means nothing on another machine."""
+    text = str(name)
+    return os.path.basename(text) if os.path.isabs(text) or os.path.exists(text) else text
+
+
+def _to_arrow(
+    vectors: FluxVectors, columns: dict[str, NDArray[Any]], spectra: XPSpectra | None
+) -> Any:
+    import pyarrow as pa
+
+    arrays: dict[str, Any] = {"source_id": pa.array(vectors.source_id)}
+    for name, values in columns.items():
+        floats = values.dtype.kind == "f"
+        arrays[name] = pa.array(values, mask=np.isnan(values) if floats else None)
+    arrays["quality"] = pa.array(vectors.quality.astype(np.int32))
+    arrays["flux"] = _to_lists(vectors.flux)
+    arrays["flux_error"] = _to_lists(
+        np.full_like(vectors.flux, np.nan) if vectors.flux_error is None else vectors.flux_error
+    )
+    if spectra is not None:
+        for band, part in (("bp", spectra.bp), ("rp", spectra.rp)):
+            arrays[f"{band}_coefficients"] = _ragged(part)
+            arrays[f"{band}_n_parameters"] = pa.array(part.n_coefficients.astype(np.int16))
+            arrays[f"{band}_basis_function_id"] = pa.array(part.basis_id.astype(np.int16))
+    return pa.table(arrays)
+
+
+def _to_lists(matrix: NDArray[np.floating]) -> Any:
+    """Return (n, 186) numbers as an arrow column of 32-bit lists; rows of NaN are null."""
+    import pyarrow as pa
+
+    values = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
+    empty = np.isnan(matrix).all(axis=1)
+    mask = pa.array(empty) if empty.any() else None
+    return pa.FixedSizeListArray.from_arrays(values, N_FLUX, mask=mask)
+
+
+def _ragged(band: BandSpectra) -> Any:
+    import pyarrow as pa
+
+    counts = band.n_coefficients.astype(np.int64)
+    inside = np.arange(band.coefficients.shape[1]) < counts[:, None]
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(band.coefficients[inside]))
+
+
+def check_releases(abouts: Sequence[dict[str, Any] | None], wanted: str) -> str:
+    """Return the release of all spectra.
+
+    Raises
+    ------
+    InputError
+        If they are of several, or of another one than was asked for.
+    """
+    found = sorted({name for about in abouts if about for name in about["releases"]})
+    if len(found) > 1:
+        raise InputError(
+            f"the spectra are of several data releases ({', '.join(found)}), which are calibrated"
+            " differently: build a training set of each"
+        )
+    if found and found[0] != wanted:
+        raise InputError(
+            f"the spectra are of {found[0]}, not of {wanted}: give release={found[0]!r}"
+            f" (--release {found[0]})"
+        )
+    return wanted

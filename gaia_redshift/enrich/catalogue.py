@@ -1,0 +1,338 @@
+"""`enrich_catalogue`: redshifts beside the rows of a user's catalogue, of any length."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.enrich.columns import Cells, Format, NewColumn
+from gaia_redshift.enrich.predictions import (
+    ArchivePredictions,
+    LocalPredictions,
+    clear_duplicates,
+    find_columns,
+)
+from gaia_redshift.errors import InputError, MissingColumnError
+from gaia_redshift.flags import QualityFlag
+
+__all__ = ["Enrichment", "enrich_catalogue"]
+
+_ID = ("source_id", "sourceid", "gaia_source_id", "gaia_id")
+_RA = ("ra", "raj2000", "ra_icrs", "_raj2000", "ra_deg", "radeg", "right_ascension")
+_DEC = ("dec", "dej2000", "de_icrs", "_dej2000", "dec_deg", "dedeg", "declination")
+_ENDINGS = {
+    **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
+    ".ecsv": "ecsv",
+    **dict.fromkeys((".fits", ".fit"), "FITS"),
+    **dict.fromkeys((".vot", ".votable", ".xml"), "VOTable"),
+    **dict.fromkeys((".parquet", ".pq"), "Parquet"),
+}
+_POSITION_COLUMNS = (
+    NewColumn(
+        "source_id",
+        np.dtype("i8"),
+        "",
+        "Gaia source nearest to the position",
+        "meta.id;meta.main",
+        null=0,
+    ),
+    NewColumn(
+        "separation_gaia",
+        np.dtype("f8"),
+        "arcsec",
+        "Distance of the Gaia source from the position",
+        "pos.angDistance",
+    ),
+)
+
+
+@dataclass
+class Enrichment:
+    """What was added.
+
+    Parameters
+    ----------
+    output : Path
+    columns : list of str
+        The names of the new columns.
+    n_rows, n_redshifts : int
+    flags : dict
+        How many rows carry each flag, by its name in lower case.
+    """
+
+    output: Path
+    columns: list[str]
+    n_rows: int = 0
+    n_redshifts: int = 0
+    flags: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def n_failed(self) -> int:
+        """Rows whose spectra the archive did not deliver; asking again may help."""
+        return self.flags.get("fetch_failed", 0)
+
+    def summary(self) -> str:
+        """Return one line."""
+        words = ", ".join(f"{name} {n:,}" for name, n in self.flags.items())
+        return (
+            f"{self.n_rows:,} rows, {self.n_redshifts:,} with a redshift; flags: {words or 'none'}"
+        )
+
+    def count(self, values: dict[str, NDArray[Any]], suffix: str) -> None:
+        """Add a block."""
+        redshift = values[f"redshift_cnn{suffix}"]
+        self.n_rows += len(redshift)
+        self.n_redshifts += int(np.isfinite(redshift).sum())
+        flags = values[f"flags_cnn{suffix}"]
+        for flag in QualityFlag:
+            n = int(((flags & int(flag)) != 0).sum())
+            if n:
+                name = str(flag.name).lower()
+                self.flags[name] = self.flags.get(name, 0) + n
+
+
+@preserve_settings()
+def enrich_catalogue(
+    catalogue: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    spectra: Any = "archive",
+    model: Any = "default",
+    source_id: str | None = None,
+    ra: str | None = None,
+    dec: str | None = None,
+    suffix: str = "",
+    prior: Any = None,
+    std: bool = False,
+    archive: Mapping[str, Any] | None = None,
+    any_release: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Enrichment:
+    """Add redshifts and flags to a catalogue, leaving all else as it is.
+
+    Parameters
+    ----------
+    catalogue : path
+        csv, ECSV, FITS, VOTable (each also gzipped) or Parquet, with Gaia source ids or, for
+        spectra from the archive, with positions in degrees.
+    output : path
+        A file of the same format. Rows, their order, columns, units and metadata are those of the
+        catalogue; the new columns come last.
+    spectra : "archive" or what `gaia_redshift.read_spectra` takes
+        Where the spectra are.
+    model : str, path or model
+        As for `gaia_redshift.predict_table`.
+    source_id, ra, dec : str, optional
+        Names of the catalogue's columns, where they are not the usual ones. Positions are used
+        where there are no ids; then ``source_id`` and ``separation_gaia`` are added, too.
+    suffix : str
+        To be put behind the names of the new columns.
+    prior, std
+        As for `gaia_redshift.predict_table`.
+    archive : mapping, optional
+        Options of `gaia_redshift.fetch_spectra`: ``release``, ``cache``, ``offline``, ``radius``,
+        ``settings``, ``login``.
+    any_release : bool
+        As for `gaia_redshift.predict_table`.
+    overwrite : bool
+        Replace an existing file.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Enrichment
+        Counts, and `Enrichment.summary`.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or written, has no ids, or has columns of these names already.
+    ArchiveError
+        If the archive answers nothing at all; what came before is in the cache.
+
+    Notes
+    -----
+    The catalogue is copied in blocks of some thousand rows: memory does not grow with its length,
+    but for 8 bytes a row where spectra are local. A row without an id has the flag
+    ``unknown_source_id``, one without a local spectrum ``missing_bp`` and ``missing_rp``. The flag
+    ``duplicate_source_id`` is not given: it would need the whole catalogue.
+    """
+    source, target = Path(catalogue).expanduser(), Path(output).expanduser()
+    kind = _check_files(source, target, overwrite)
+    with ExitStack() as stack:
+        names = [name.lower() for name in (source_id, ra, dec) if name] or [*_ID, *_RA]
+        opened = _open(source, kind, stack, names)
+        wanted = _find_wanted(opened, source, source_id, ra, dec)
+        loaded = _load(model)
+        asked: dict[str, Any] = {} if prior is None else {"prior": prior}
+        if std:
+            asked["std"] = True
+        columns, meta = find_columns(loaded, asked)
+        local = not (isinstance(spectra, str) and spectra == "archive")
+        if len(wanted) == 2:
+            if local:
+                raise InputError(f"{source}: has no column of source ids to look spectra up by")
+            columns = [*_POSITION_COLUMNS, *columns]
+        new = [replace(column, name=f"{column.name}{suffix}") for column in columns]
+        taken = [column.name for column in new if column.name in opened.names]
+        if taken:
+            raise InputError(
+                f"{source}: has a column '{taken[0]}' already; give a suffix for the new ones"
+            )
+        result = Enrichment(target, [column.name for column in new])
+        if local:
+            predictions = LocalPredictions(loaded, columns, wanted[0], label=str(source))
+            stack.callback(predictions.close)
+            options = {**asked, "any_release": any_release}
+            predictions.read(spectra, opened.scan(wanted), options, progress=progress)
+            find: Any = predictions.compute
+        else:
+            find = ArchivePredictions(
+                loaded,
+                columns,
+                wanted,
+                options={**asked, "any_release": any_release, "archive": dict(archive or {})},
+                label=str(source),
+            ).compute
+        bar = _open_bar(stack, progress)
+
+        def compute(cells: Cells) -> dict[str, NDArray[Any]]:
+            found = clear_duplicates(find(cells))
+            values = {f"{name}{suffix}": array for name, array in found.items()}
+            result.count(values, suffix)
+            bar.update(len(next(iter(values.values()))))
+            return values
+
+        _write(opened, target, wanted, new, compute, meta)
+    return result
+
+
+def _check_files(source: Path, target: Path, overwrite: bool) -> str:
+    """Return the format of both."""
+    kinds = []
+    for path in (source, target):
+        name = path.name.lower().removesuffix(".gz")
+        kind = _ENDINGS.get(Path(name).suffix)
+        if kind is None or (kind == "Parquet" and path.name.lower().endswith(".gz")):
+            raise InputError(
+                f"{path}: unknown ending; catalogues are .csv, .ecsv, .fits, .vot, .xml (each also"
+                " with .gz) or .parquet"
+            )
+        kinds.append(kind)
+    if kinds[0] != kinds[1]:
+        raise InputError(
+            f"{target}: the output must be of the catalogue's own format ({kinds[0]}), so that"
+            " nothing of it is lost"
+        )
+    if not source.is_file():
+        raise InputError(f"{source}: no such file")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
+    return kinds[0]
+
+
+def _open(source: Path, kind: str, stack: ExitStack, likely: Sequence[str]) -> Format:
+    opened: Format
+    if kind in ("csv", "ecsv"):
+        from gaia_redshift.enrich.text import TextCatalogue
+
+        opened = TextCatalogue(source, ecsv=kind == "ecsv")
+    elif kind == "FITS":
+        from gaia_redshift.enrich.fits import FitsCatalogue
+
+        opened = FitsCatalogue(source, stack, likely)
+    elif kind == "VOTable":
+        from gaia_redshift.enrich.votable import VOTableCatalogue
+
+        opened = VOTableCatalogue(source, likely)
+    else:
+        from gaia_redshift.enrich.parquet import ParquetCatalogue
+
+        opened = ParquetCatalogue(source)
+    return opened
+
+
+def _find_wanted(
+    opened: Format, source: Path, source_id: str | None, ra: str | None, dec: str | None
+) -> list[str]:
+    """Return the name of the column of ids, or those of the positions."""
+    lower = {name.lower(): name for name in reversed(opened.names)}
+
+    def find(given: str | None, usual: Sequence[str]) -> str | None:
+        if given is None:
+            return next((lower[name] for name in usual if name in lower), None)
+        if given not in opened.names and given.lower() not in lower:
+            shown = ", ".join(opened.names[:12])
+            raise MissingColumnError(f"{source}: no column '{given}'; there are: {shown}", given)
+        return given if given in opened.names else lower[given.lower()]
+
+    positions = ra is not None or dec is not None
+    found = None if positions and source_id is None else find(source_id, _ID)
+    if found is not None:
+        return [found]
+    place = [find(ra, _RA), find(dec, _DEC)]
+    if None in place:
+        raise MissingColumnError(
+            f"{source}: has neither source ids nor positions; there are:"
+            f" {', '.join(opened.names[:12])}",
+            "source_id",
+        )
+    for name in place:
+        unit = opened.unit(str(name)) if hasattr(opened, "unit") else ""
+        if unit.lower() not in ("", "deg", "degree", "degrees"):
+            raise InputError(f"{source}: column '{name}' is in {unit}; degrees are needed")
+    return [str(name) for name in place]
+
+
+def _load(model: Any) -> Any:
+    from gaia_redshift.pipeline import load_for_prediction
+
+    return load_for_prediction(model)
+
+
+def _open_bar(stack: ExitStack, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    return stack.enter_context(tqdm(desc="catalogue", unit=" rows", disable=not progress))
+
+
+def _write(  # noqa: PLR0917 (all of one call)
+    opened: Format,
+    target: Path,
+    wanted: Sequence[str],
+    new: Sequence[NewColumn],
+    compute: Any,
+    meta: dict[str, Any],
+) -> None:
+    """Write the file, which appears under its name only when it is complete."""
+    token = secrets.token_hex(4)
+    part = target.with_name(f".{target.name}.{token}.part")
+    packed = target.with_name(f".{target.name}.{token}.gz")
+    try:
+        opened.rewrite(part, wanted, new, compute, meta)
+        if target.name.lower().endswith(".gz"):
+            with part.open("rb") as stream, gzip.open(packed, "wb") as out:
+                shutil.copyfileobj(stream, out)
+            os.replace(packed, target)
+        else:
+            os.replace(part, target)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+        packed.unlink(missing_ok=True)

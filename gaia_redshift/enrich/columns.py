@@ -1,0 +1,174 @@
+"""What is added to a catalogue, and what the formats have in common."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import InputError
+
+__all__ = [
+    "Cells",
+    "Compute",
+    "Format",
+    "NewColumn",
+    "add_to_description",
+    "add_to_yaml",
+    "plain_file",
+    "write_cell",
+]
+
+Cells = dict[str, Any]
+"""The columns that are needed of a block of rows: arrays, masked arrays, or lists of text."""
+Compute = Callable[[Cells], dict[str, NDArray[Any]]]
+"""Gives the new columns of a block; NaN, or 0 in ``source_id``, where there is nothing."""
+BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class NewColumn:
+    """A column to be added.
+
+    Parameters
+    ----------
+    name : str
+    dtype : numpy dtype
+        float32, float64, int32 or int64.
+    unit : str
+        Empty if it has none.
+    description, ucd : str
+    null : int, optional
+        The value of integers that stands for nothing.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    unit: str = ""
+    description: str = ""
+    ucd: str = ""
+    null: int | None = None
+
+    def is_null(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which values stand for nothing."""
+        if self.dtype.kind == "f":
+            return np.isnan(values)
+        return values == self.null if self.null is not None else np.zeros(len(values), dtype=bool)
+
+
+class Format(Protocol):
+    """A catalogue file that can be copied with columns added."""
+
+    names: list[str]
+
+    def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
+        """Yield the wanted columns block by block."""
+
+    def rewrite(
+        self,
+        target: Path,
+        wanted: Sequence[str],
+        new: Sequence[NewColumn],
+        compute: Compute,
+        meta: dict[str, Any],
+    ) -> None:
+        """Copy the file to ``target`` with the new columns that ``compute`` gives."""
+
+
+def write_cell(column: NewColumn, values: NDArray[Any], null: str) -> list[str]:
+    """Return a column as text, with the fewest digits that give each number back."""
+    hidden = column.is_null(values)
+    return [null if h else str(v) for v, h in zip(values, hidden, strict=True)]
+
+
+@contextmanager
+def plain_file(path: Path) -> Iterator[Path]:
+    """Give the path of the file unpacked: itself, or a temporary one where it is gzipped."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    if not packed:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked = Path(folder) / "catalogue"
+        try:
+            with gzip.open(path, "rb") as source, unpacked.open("wb") as out:
+                shutil.copyfileobj(source, out)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{path}: is damaged: {error}") from error
+        yield unpacked
+
+
+def add_to_yaml(
+    lines: list[str], new: Sequence[NewColumn], meta: dict[str, Any], prefix: str = ""
+) -> list[str]:
+    """Add columns and metadata to the lines of an ECSV header, leaving the others as they are.
+
+    Parameters
+    ----------
+    lines : list of str
+        With ``prefix`` in front of each ("# " in files).
+    new : sequence of NewColumn
+    meta : dict
+        Flat.
+    """
+    body = [line.removeprefix(prefix) for line in lines]
+    added = []
+    for column in new:
+        item: dict[str, Any] = {"name": column.name, "datatype": str(column.dtype)}
+        if column.unit:
+            item["unit"] = column.unit
+        if column.description:
+            item["description"] = column.description
+        if column.ucd:
+            item["meta"] = {"ucd": column.ucd}
+        added.append(f"- {json.dumps(item)}")  # JSON is YAML, too
+    end = _find_end(body, "datatype:")
+    if end is None:
+        raise InputError("its header has no list of columns ('datatype:')")
+    body[end:end] = added
+    start = next((i for i, line in enumerate(body) if line.startswith("meta:")), None)
+    if start is None:
+        at = next((i for i, line in enumerate(body) if line.startswith("schema:")), len(body))
+        body[at:at] = ["meta:", *_as_mapping(meta)]
+    else:
+        stop = _find_end(body, "meta:") or len(body)
+        if body[start].rstrip() == "meta: !!omap":
+            body[stop:stop] = [f"- {json.dumps({k: v})}" for k, v in meta.items()]
+        elif body[start].rstrip() == "meta:":
+            body[stop:stop] = _as_mapping(meta)
+    return [prefix + line for line in body]
+
+
+def _as_mapping(meta: dict[str, Any]) -> list[str]:
+    return [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in meta.items()]
+
+
+def _find_end(lines: list[str], key: str) -> int | None:
+    """Return where the block under a top-level key ends."""
+    start = next((i for i, line in enumerate(lines) if line.startswith(key)), None)
+    if start is None:
+        return None
+    for i in range(start + 1, len(lines)):
+        if not lines[i].startswith((" ", "-")):
+            return i
+    return len(lines)
+
+
+def add_to_description(text: str, new: Sequence[NewColumn], meta: dict[str, Any]) -> str:
+    """Add to the JSON that `gaia_redshift.write_table` puts into its files."""
+    noted = json.loads(text)
+    noted["meta"] = {**noted.get("meta", {}), **meta}
+    for column in new:
+        about = {"unit": column.unit, "description": column.description, "ucd": column.ucd}
+        noted["columns"][column.name] = {k: v for k, v in about.items() if v}
+    return json.dumps(noted)

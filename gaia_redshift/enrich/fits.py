@@ -1,0 +1,189 @@
+"""FITS tables: rows, heap and all other parts are copied as bytes; rows get longer."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.enrich.columns import (
+    BLOCK_ROWS,
+    Cells,
+    Compute,
+    NewColumn,
+    add_to_description,
+    plain_file,
+)
+from gaia_redshift.errors import InputError
+from gaia_redshift.table_formats import FITS_CARDS
+
+__all__ = ["FitsCatalogue"]
+
+_BLOCK = 2880
+_SIZES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16}
+_SIZES |= {"P": 8, "Q": 16}
+_TYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+_FORMATS = {"f4": "E", "f8": "D", "i4": "J", "i8": "K"}
+
+
+class FitsCatalogue:
+    """The first table of a FITS file that has the columns looked for.
+
+    Parameters
+    ----------
+    path : Path
+    stack : ExitStack
+        Removes the unpacked copy of a gzipped file in the end.
+    likely : sequence of str
+        Columns, in lower case, that tell the table from others.
+
+    Raises
+    ------
+    InputError
+        If it is no FITS file, or holds no binary table.
+    """
+
+    def __init__(self, path: Path, stack: ExitStack, likely: Sequence[str]) -> None:
+        from astropy.io import fits
+
+        self.path = path
+        self.plain = stack.enter_context(plain_file(path))
+        try:
+            with fits.open(self.plain, memmap=True, lazy_load_hdus=False) as hdus:
+                tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
+                if not tables:
+                    raise InputError(f"{path}: holds no binary table")
+                named = [t for t in tables if {n.lower() for n in t.columns.names} & set(likely)]
+                place = (named or tables)[0].fileinfo()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read as FITS: {error}") from None
+        self.header_at, self.data_at = int(place["hdrLoc"]), int(place["datLoc"])
+        self.after = self.data_at + int(place["datSpan"])
+        with self.plain.open("rb") as stream:
+            stream.seek(self.header_at)
+            text = stream.read(self.data_at - self.header_at).decode("ascii", "replace")
+        self.header = fits.Header.fromstring(text)
+        self.n_rows, self.width = int(self.header["NAXIS2"]), int(self.header["NAXIS1"])
+        self.names: list[str] = []
+        self.columns: dict[str, tuple[int, int, str, Any]] = {}
+        at = 0
+        for number in range(1, int(self.header["TFIELDS"]) + 1):
+            match = re.match(r"\s*(\d*)([A-Z])", str(self.header[f"TFORM{number}"]))
+            if match is None:
+                raise InputError(f"{path}: TFORM{number} is no format of a column")
+            count, letter = int(match[1] or 1), match[2]
+            size = -(-count // 8) if letter == "X" else count * _SIZES[letter]
+            name = str(self.header.get(f"TTYPE{number}", f"col{number}")).strip()
+            self.names.append(name)
+            self.columns[name] = (at, count, letter, self.header.get(f"TNULL{number}"))
+            at += size
+
+    def unit(self, name: str) -> str:
+        """Return the unit of a column."""
+        number = self.names.index(name) + 1
+        return str(self.header.get(f"TUNIT{number}", "")).strip()
+
+    def _blocks(self) -> Iterator[NDArray[np.uint8]]:
+        with self.plain.open("rb") as stream:
+            stream.seek(self.data_at)
+            for start in range(0, self.n_rows, BLOCK_ROWS):
+                n = min(BLOCK_ROWS, self.n_rows - start)
+                data = stream.read(n * self.width)
+                if len(data) < n * self.width:
+                    raise InputError(f"{self.path}: the file ends in the middle of its rows")
+                yield np.frombuffer(data, dtype=np.uint8).reshape(n, self.width)
+
+    def _pick(self, rows: NDArray[np.uint8], wanted: Sequence[str]) -> Cells:
+        cells: Cells = {}
+        for name in wanted:
+            at, count, letter, null = self.columns[name]
+            if letter == "A":
+                text = np.ascontiguousarray(rows[:, at : at + count]).view(f"S{count}")[:, 0]
+                cells[name] = [one.decode("ascii", "replace").strip() for one in text.tolist()]
+                continue
+            if letter not in _TYPES or count != 1:
+                raise InputError(f"{self.path}: the column '{name}' must hold one number a row")
+            kind = np.dtype(_TYPES[letter])
+            raw = np.ascontiguousarray(rows[:, at : at + kind.itemsize]).view(kind)[:, 0]
+            values = raw.astype(kind.newbyteorder("="))
+            hidden = values == null if null is not None else np.zeros(len(values), dtype=bool)
+            cells[name] = np.ma.MaskedArray(values, mask=hidden)
+        return cells
+
+    def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
+        """Yield the wanted columns block by block."""
+        for rows in self._blocks():
+            yield self._pick(rows, wanted)
+
+    def rewrite(
+        self,
+        target: Path,
+        wanted: Sequence[str],
+        new: Sequence[NewColumn],
+        compute: Compute,
+        meta: dict[str, Any],
+    ) -> None:
+        """Copy the file to ``target`` with the new columns."""
+        extra = sum(column.dtype.itemsize for column in new)
+        heap = int(self.header.get("PCOUNT", 0))
+        with self.plain.open("rb") as stream, target.open("wb") as out:
+            _copy(stream, out, self.header_at)
+            out.write(self._make_header(new, extra, meta))
+            for rows in self._blocks():
+                values = compute(self._pick(rows, wanted))
+                parts = [rows]
+                for column in new:
+                    big = np.ascontiguousarray(values[column.name]).astype(
+                        column.dtype.newbyteorder(">")
+                    )
+                    parts.append(big.view(np.uint8).reshape(len(rows), -1))
+                out.write(np.concatenate(parts, axis=1).tobytes())
+            stream.seek(self.data_at + self.n_rows * self.width)
+            _copy(stream, out, heap)  # variable-length cells point into it by distance from it
+            out.write(b"\0" * (-(self.n_rows * (self.width + extra) + heap) % _BLOCK))
+            stream.seek(self.after)
+            shutil.copyfileobj(stream, out)
+
+    def _make_header(self, new: Sequence[NewColumn], extra: int, meta: dict[str, Any]) -> bytes:
+        header = self.header.copy()
+        for card in ("CHECKSUM", "DATASUM"):
+            header.remove(card, ignore_missing=True)
+        header["NAXIS1"] = self.width + extra
+        if "THEAP" in header:
+            header["THEAP"] = int(header["THEAP"]) + self.n_rows * extra
+        first = len(self.names) + 1
+        header["TFIELDS"] = len(self.names) + len(new)
+        for number, column in enumerate(new, start=first):
+            header[f"TTYPE{number}"] = column.name
+            header[f"TFORM{number}"] = _FORMATS[column.dtype.str[1:]]
+            if column.unit:
+                header[f"TUNIT{number}"] = column.unit
+            if column.null is not None:
+                header[f"TNULL{number}"] = column.null
+            if column.description:
+                header[f"TCOMM{number}"] = column.description
+            if column.ucd:
+                header[f"TUCD{number}"] = column.ucd
+        for key, card in FITS_CARDS.items():
+            if key in meta:
+                value = meta[key]
+                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                header[card] = text.encode("ascii", "replace").decode()
+        if "GRZMETA" in header:  # a table of this package's own: its reader goes by this card
+            header["GRZMETA"] = add_to_description(str(header["GRZMETA"]), new, meta)
+        return header.tostring().encode("ascii")  # type: ignore[no-any-return]
+
+
+def _copy(stream: Any, out: Any, n_bytes: int) -> None:
+    while n_bytes > 0:
+        piece = stream.read(min(n_bytes, 1 << 20))
+        if not piece:
+            raise InputError("the FITS file ends too early")
+        out.write(piece)
+        n_bytes -= len(piece)

@@ -1,0 +1,248 @@
+"""The redshifts for a block of a catalogue: fetched by id or position, or from local spectra."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.enrich.columns import Cells, NewColumn
+from gaia_redshift.errors import InputError
+from gaia_redshift.flags import QualityFlag
+from gaia_redshift.grid import N_FLUX
+from gaia_redshift.pipeline import predict_redshift, predict_table
+
+__all__ = ["ArchivePredictions", "LocalPredictions", "clear_duplicates", "find_columns", "to_ids"]
+
+Columns = dict[str, NDArray[Any]]
+_EMPTY = ("", "null", "nan", "--", "none")
+_DUPLICATE = np.int32(~int(QualityFlag.DUPLICATE_SOURCE_ID))
+
+
+def find_columns(
+    model: Any, options: Mapping[str, Any] | None = None
+) -> tuple[list[NewColumn], dict[str, Any]]:
+    """Return the columns that a model's predictions have, and its provenance.
+
+    Parameters
+    ----------
+    model : loaded model
+    options : mapping, optional
+        ``prior`` and ``std`` of `gaia_redshift.predict_table`.
+    """
+    table = predict_redshift(np.ones((1, N_FLUX)), model=model, **(options or {}))
+    columns = []
+    for name in table.colnames:
+        if name == "source_id" or table[name].ndim > 1:
+            continue
+        about = table[name].info
+        unit = "" if about.unit is None else str(about.unit)
+        ucd = (about.meta or {}).get("ucd", "")
+        dtype = np.dtype(table[name].dtype.str)
+        columns.append(NewColumn(name, dtype, unit, about.description or "", ucd))
+    meta = {k: v for k, v in table.meta.items() if k not in ("data_release", "inputs")}
+    return columns, meta
+
+
+def to_ids(cells: Any, label: str) -> NDArray[np.int64]:
+    """Return source ids, 0 where there is none.
+
+    Raises
+    ------
+    InputError
+        If a cell is neither empty nor an id.
+    """
+    from gaia_redshift.readers.columns import to_source_ids
+
+    if isinstance(cells, list):
+        texts = ["" if c is None else str(c).strip() for c in cells]
+        empty = np.array(
+            [t.lower() in ("", "null", "nan", "--", "none") for t in texts], dtype=bool
+        )
+        filled: Any = ["0" if e else t for t, e in zip(texts, empty, strict=True)]
+        return to_source_ids(filled, label)
+    array = np.ma.asarray(cells)
+    if array.dtype.kind == "f":
+        known = ~np.ma.getmaskarray(array) & np.isfinite(np.ma.getdata(array))
+        return to_source_ids(np.where(known, np.ma.getdata(array), 0.0), label)
+    return to_source_ids(np.ma.filled(array, 0), label)
+
+
+class ArchivePredictions:
+    """Predicts the sources of a block from spectra that the Gaia archive has.
+
+    Parameters
+    ----------
+    model : loaded model
+    new : sequence of NewColumn
+        Those of `find_columns`.
+    names : sequence of str
+        The catalogue's column of ids, or those of right ascension and declination.
+    options : mapping
+        Of `gaia_redshift.predict_table`.
+    label : str
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        new: Sequence[NewColumn],
+        names: Sequence[str],
+        *,
+        options: Mapping[str, Any],
+        label: str,
+    ) -> None:
+        self.model, self.new, self.names = model, list(new), list(names)
+        self.options: dict[str, Any] = dict(options)
+        self.label = label
+
+    def compute(self, cells: Cells) -> Columns:
+        """Return the new columns of a block."""
+        if len(self.names) == 1:
+            ids = to_ids(cells[self.names[0]], self.label)
+            return self._by_id(ids)
+        return self._by_position(cells)
+
+    def _by_id(self, ids: NDArray[np.int64]) -> Columns:
+        values = make_empty(self.new, len(ids), QualityFlag.UNKNOWN_SOURCE_ID)
+        asked, which = np.unique(ids[ids > 0], return_inverse=True)
+        if len(asked):
+            table = predict_table(asked, model=self.model, **self.options)
+            for column in self.new:
+                values[column.name][ids > 0] = _take(table, column)[which.reshape(-1)]
+        return values
+
+    def _by_position(self, cells: Cells) -> Columns:
+        from astropy.table import Table
+
+        ra, dec = (_to_degrees(cells[name], name, self.label) for name in self.names)
+        positions = Table({"ra": ra, "dec": dec})
+        table = predict_table(positions, model=self.model, keep=["separation_gaia"], **self.options)
+        return {column.name: _take(table, column) for column in self.new}
+
+
+class LocalPredictions:
+    """Predicts local spectra once and keeps the results on disk, to be looked up by id.
+
+    Parameters
+    ----------
+    model : loaded model
+    new : sequence of NewColumn
+    name : str
+        The catalogue's column of ids.
+    label : str
+
+    Notes
+    -----
+    In memory are 8 bytes for each row of the catalogue while spectra are read, then 16 bytes for
+    each spectrum that it asks for; results lie in a temporary file.
+    """
+
+    def __init__(self, model: Any, new: Sequence[NewColumn], name: str, *, label: str) -> None:
+        self.model, self.new, self.name, self.label = model, list(new), name, label
+        self.dtype = np.dtype([("source_id", np.int64), *((c.name, c.dtype) for c in new)])
+        self._folder = tempfile.TemporaryDirectory()
+        self._path = Path(self._folder.name) / "predictions"
+        self.n_spectra = 0
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._results: Any = np.zeros(0, dtype=self.dtype)
+        self._folder.cleanup()
+
+    def read(
+        self, spectra: Any, wanted: Iterable[Cells], options: Mapping[str, Any], *, progress: bool
+    ) -> None:
+        """Predict those of the spectra that the catalogue asks for.
+
+        Parameters
+        ----------
+        spectra : anything that `gaia_redshift.read_spectra` takes
+        wanted : iterable of Cells
+            The catalogue's ids.
+        options : mapping
+            Of `gaia_redshift.predict_table`.
+        progress : bool
+        """
+        from gaia_redshift.readers import iter_spectra
+
+        blocks = [np.unique(to_ids(cells[self.name], self.label)) for cells in wanted]
+        asked = np.unique(np.concatenate(blocks)) if blocks else np.zeros(0, dtype=np.int64)
+        errors = bool(self.model.uses_errors)
+        with self._path.open("wb") as out:
+            for block in iter_spectra(
+                spectra, block_size=4096, errors=errors, correlations=errors, progress=progress
+            ):
+                rows = np.flatnonzero(np.isin(block.source_id, asked))
+                if not len(rows):
+                    continue
+                table = predict_table(block[rows], model=self.model, **options)
+                records = np.zeros(len(table), dtype=self.dtype)
+                records["source_id"] = table["source_id"]
+                for column in self.new:
+                    records[column.name] = _take(table, column)
+                records.tofile(out)
+                self.n_spectra += len(records)
+        self._results = (
+            np.memmap(self._path, dtype=self.dtype, mode="r")
+            if self.n_spectra
+            else np.zeros(0, dtype=self.dtype)
+        )
+        ids = np.asarray(self._results["source_id"])
+        self._order = np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+
+    def compute(self, cells: Cells) -> Columns:
+        """Return the new columns of a block."""
+        ids = to_ids(cells[self.name], self.label)
+        absent = QualityFlag.MISSING_BP | QualityFlag.MISSING_RP
+        values = make_empty(self.new, len(ids), absent)
+        if self.n_spectra:
+            place = np.minimum(np.searchsorted(self._sorted, ids), self.n_spectra - 1)
+            have = (self._sorted[place] == ids) & (ids > 0)
+            found = self._results[self._order[place[have]]]
+            for column in self.new:
+                values[column.name][have] = found[column.name]
+        return values
+
+
+def make_empty(new: Sequence[NewColumn], n: int, flag: int) -> Columns:
+    """Return columns of rows that have no redshift, with this flag."""
+    values = {c.name: np.full(n, _fill(c), dtype=c.dtype) for c in new}
+    for column in new:
+        if column.name.startswith("flags_"):
+            values[column.name][:] = int(flag)
+    return values
+
+
+def _take(table: Any, column: NewColumn) -> NDArray[Any]:
+    """Return a column; empty where no row of the table has a redshift, and so no interval."""
+    if column.name not in table.colnames:
+        return np.full(len(table), _fill(column), dtype=column.dtype)
+    return np.asarray(np.ma.filled(np.ma.asarray(table[column.name]), _fill(column)))
+
+
+def _fill(column: NewColumn) -> Any:
+    return np.nan if column.dtype.kind == "f" else column.null or 0
+
+
+def _to_degrees(cells: Any, name: str, label: str) -> NDArray[np.float64]:
+    try:
+        if isinstance(cells, list):
+            blank = ("", "null", "--")
+            return np.array([np.nan if c in blank or c is None else float(c) for c in cells])
+        return np.asarray(np.ma.filled(np.ma.asarray(cells).astype(np.float64), np.nan))
+    except (TypeError, ValueError):
+        raise InputError(f"{label}: column '{name}' must hold degrees as numbers") from None
+
+
+def clear_duplicates(values: Columns) -> Columns:
+    """Clear the flag of repeated ids: a block does not know those of others."""
+    return {
+        name: array & _DUPLICATE if name.startswith("flags_") else array
+        for name, array in values.items()
+    }

@@ -1,0 +1,156 @@
+"""Csv and ECSV: lines are copied as they are, with cells at their end."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from gaia_redshift.enrich.columns import (
+    BLOCK_ROWS,
+    Cells,
+    Compute,
+    NewColumn,
+    add_to_yaml,
+    write_cell,
+)
+from gaia_redshift.errors import InputError
+
+__all__ = ["TextCatalogue"]
+
+_DELIMITERS = (",", "\t", ";", "|", " ")
+
+
+class TextCatalogue:
+    """A csv or ECSV file.
+
+    Parameters
+    ----------
+    path : Path
+    ecsv : bool
+
+    Raises
+    ------
+    InputError
+        If it has no line of column names.
+    """
+
+    def __init__(self, path: Path, *, ecsv: bool) -> None:
+        self.path, self.ecsv = path, ecsv
+        self.above: list[str] = []
+        with self._open() as stream:
+            for line in stream:
+                if line.lstrip("\ufeff").startswith("#") or not line.strip():
+                    self.above.append(line)
+                    continue
+                self.title = line
+                break
+            else:
+                raise InputError(f"{path}: has no line of column names")
+        self.delimiter = self._find_delimiter()
+        title = self.title.rstrip("\r\n")
+        names = next(csv.reader([title.lstrip("\ufeff")], delimiter=self.delimiter))
+        self.names = [name.strip() for name in names]
+        self.end = self.title[len(title) :] or "\n"
+
+    def _open(self) -> TextIO:
+        # Bytes that are not UTF-8 come out as they went in.
+        options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+        with self.path.open("rb") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+        if packed:
+            return io.TextIOWrapper(gzip.open(self.path, "rb"), **options)  # type: ignore[arg-type]
+        return self.path.open(**options)  # type: ignore[no-any-return]
+
+    def _find_delimiter(self) -> str:
+        if self.ecsv:
+            stated = [line for line in self.above if line.startswith("# delimiter:")]
+            return "," if stated and "," in stated[0].split(":", 1)[1] else " "
+        counts = {one: self.title.count(one) for one in _DELIMITERS[:-1]}
+        best = max(counts, key=lambda one: counts[one])
+        return best if counts[best] else ","
+
+    def _records(self) -> Iterator[tuple[str, list[str] | None]]:
+        """Yield the text of each record and its cells; None for lines that are none."""
+        taken: list[str] = []
+
+        def lines() -> Iterator[str]:
+            for line in stream:
+                taken.append(line)
+                yield line
+
+        with self._open() as stream:
+            for _ in range(len(self.above) + 1):
+                next(stream)
+            try:
+                for cells in csv.reader(lines(), delimiter=self.delimiter):
+                    text = "".join(taken)
+                    taken.clear()
+                    blank = not cells or text.startswith("#")
+                    yield text, None if blank else cells
+            except (csv.Error, OSError, EOFError) as error:
+                raise InputError(f"{self.path}: cannot be read: {error}") from error
+
+    def _blocks(self) -> Iterator[tuple[list[str], list[list[str] | None]]]:
+        texts: list[str] = []
+        rows: list[list[str] | None] = []
+        for number, (text, cells) in enumerate(self._records(), start=1):
+            if cells is not None and len(cells) != len(self.names):
+                raise InputError(
+                    f"{self.path}, row {number}: has {len(cells)} cells, there are"
+                    f" {len(self.names)} columns"
+                )
+            texts.append(text)
+            rows.append(cells)
+            if len(rows) == BLOCK_ROWS:
+                yield texts, rows
+                texts, rows = [], []
+        if rows:
+            yield texts, rows
+
+    def _pick(self, rows: Sequence[list[str] | None], wanted: Sequence[str]) -> Cells:
+        index = {name: self.names.index(name) for name in wanted}
+        return {
+            name: [row[i].strip() for row in rows if row is not None] for name, i in index.items()
+        }
+
+    def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
+        """Yield the wanted columns block by block, as text."""
+        for _, rows in self._blocks():
+            yield self._pick(rows, wanted)
+
+    def rewrite(
+        self,
+        target: Path,
+        wanted: Sequence[str],
+        new: Sequence[NewColumn],
+        compute: Compute,
+        meta: dict[str, Any],
+    ) -> None:
+        """Copy the file to ``target`` with the new columns."""
+        null = '""' if self.ecsv else ""
+        with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+            out.writelines(self._make_head(new, meta))
+            title = self.title.rstrip("\r\n")
+            out.write(self.delimiter.join([title, *(column.name for column in new)]) + self.end)
+            for texts, rows in self._blocks():
+                values = compute(self._pick(rows, wanted))
+                cells = zip(*(write_cell(c, values[c.name], null) for c in new), strict=True)
+                for text, row in zip(texts, rows, strict=True):
+                    if row is None:
+                        out.write(text)
+                    else:
+                        plain = text.rstrip("\r\n")
+                        out.write(self.delimiter.join([plain, *next(cells)]) + self.end)
+
+    def _make_head(self, new: Sequence[NewColumn], meta: dict[str, Any]) -> list[str]:
+        if not self.ecsv:
+            return self.above
+        plain = [line.rstrip("\r\n") for line in self.above]
+        try:
+            return [line + self.end for line in add_to_yaml(plain, new, meta, "# ")]
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None

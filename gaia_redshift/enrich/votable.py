@@ -1,0 +1,356 @@
+"""VOTables: the document is copied as it is, with fields and cells put in where they belong.
+
+An XML parser says at which byte of the file each element begins; everything between is copied.
+Rows in text (TABLEDATA) get cells before their end; rows in BINARY and BINARY2 are taken apart,
+made longer and packed again (``votable_rows``).
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+from xml.parsers import expat
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+
+from gaia_redshift.enrich.columns import BLOCK_ROWS, Cells, Compute, NewColumn
+from gaia_redshift.enrich.votable_rows import BinaryRows, Field
+from gaia_redshift.errors import InputError
+
+__all__ = ["VOTableCatalogue"]
+
+_CHUNK = 1 << 16
+_TYPES = {"f4": "float", "f8": "double", "i4": "int", "i8": "long"}
+_ASCII_LIKE = ("utf-8", "us-ascii", "ascii", "iso-8859", "latin", "windows-125")
+
+
+class _FoundError(Exception):
+    """Stops the parser when the fields are known."""
+
+
+class VOTableCatalogue:
+    """The first table of a VOTable that has the columns looked for.
+
+    Parameters
+    ----------
+    path : Path
+    likely : sequence of str
+        Columns, in lower case, that tell the table from others.
+
+    Raises
+    ------
+    InputError
+        If it is no VOTable or its data cannot be copied with additions.
+    """
+
+    def __init__(self, path: Path, likely: Sequence[str]) -> None:
+        self.path = path
+        tables = _Walk(self, None).list_tables()
+        if not tables:
+            raise InputError(f"{path}: holds no table with data")
+        named = [t for t in tables if {f.name.lower() for f in t[1]} & set(likely)]
+        self.number, self.fields = (named or tables)[0]
+        self.names = [field.name for field in self.fields]
+
+    def unit(self, name: str) -> str:
+        """Return the unit of a column."""
+        return self.fields[self.names.index(name)].unit
+
+    def open(self) -> BinaryIO:
+        """Open the file, unpacked."""
+        with self.path.open("rb") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+        return gzip.open(self.path, "rb") if packed else self.path.open("rb")  # type: ignore[return-value]
+
+    def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
+        """Yield the wanted columns block by block."""
+        walk = _Walk(self, None, wanted)
+        yield from walk.iter_blocks()
+
+    def rewrite(
+        self,
+        target: Path,
+        wanted: Sequence[str],
+        new: Sequence[NewColumn],
+        compute: Compute,
+        meta: dict[str, Any],
+    ) -> None:
+        """Copy the file to ``target`` with the new columns."""
+        with target.open("wb") as out:
+            walk = _Walk(self, out, wanted, new, compute, meta)
+            for _ in walk.iter_blocks():
+                pass
+
+
+class _Walk:
+    """One pass through the document, with or without a copy being written."""
+
+    def __init__(  # noqa: PLR0917 (all of one call)
+        self,
+        catalogue: VOTableCatalogue,
+        out: BinaryIO | None,
+        wanted: Sequence[str] = (),
+        new: Sequence[NewColumn] = (),
+        compute: Compute | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> None:
+        self.catalogue, self.out, self.wanted = catalogue, out, list(wanted)
+        self.new, self.compute, self.meta = list(new), compute, meta or {}
+        self.pending, self.base = bytearray(), 0  # bytes read and not written, and where they begin
+        self.path: list[str] = []
+        self.prefix = ""
+        self.n_tables = 0
+        self.fields: list[Field] = []
+        self.tables: list[tuple[int, list[Field]]] = []
+        self.active = self.listing = False
+        self.fields_at: int | None = None
+        self.ends: list[int] = []  # of rows in text
+        self.cells: list[list[str]] = []
+        self.cell = -1
+        self.text: list[str] = []
+        self.binary: BinaryRows | None = None
+        self.stream_at: int | None = None
+        self.blocks: list[Cells] = []
+        self.skipping = False
+
+    # --- what is asked of it ---------------------------------------------------------------
+
+    def list_tables(self) -> list[tuple[int, list[Field]]]:
+        """Return number and fields of the tables that have data."""
+        self.listing = True
+        for _ in self.iter_blocks():
+            pass
+        return self.tables
+
+    def iter_blocks(self) -> Iterator[Cells]:
+        """Go through the document; yield blocks of the wanted columns."""
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = False
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._characters
+        self.parser.EntityDeclHandler = self._refuse_entities
+        self.parser.XmlDeclHandler = self._check_encoding
+        label = self.catalogue.path
+        try:
+            with self.catalogue.open() as stream:
+                while True:
+                    piece = stream.read(_CHUNK)
+                    if self.out is not None:
+                        self.pending += piece
+                    self.parser.Parse(piece, not piece)
+                    self._drop_stream()
+                    yield from self._take_blocks()
+                    if not piece:
+                        break
+        except expat.ExpatError as error:
+            raise InputError(f"{label}: is no well-formed VOTable: {error}") from None
+        except (OSError, EOFError) as error:
+            raise InputError(f"{label}: cannot be read: {error}") from error
+        if self.out is not None:
+            self.out.write(self.pending)
+
+    def _take_blocks(self) -> Iterator[Cells]:
+        blocks, self.blocks = self.blocks, []
+        yield from blocks
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _refuse_entities(self, *_: Any) -> None:
+        raise InputError(f"{self.catalogue.path}: defines XML entities, which are refused")
+
+    def _check_encoding(self, version: str, encoding: str | None, standalone: int) -> None:
+        if encoding and not encoding.lower().startswith(_ASCII_LIKE):
+            raise InputError(
+                f"{self.catalogue.path}: is encoded as {encoding}; UTF-8 is needed to add to it"
+            )
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        prefix, _, name = tag.rpartition(":")
+        parent = self.path[-1] if self.path else ""
+        self.path.append(name)
+        if name == "TABLE":
+            self.n_tables += 1
+            self.fields, self.fields_at = [], None
+            self.active = not self.listing and self.n_tables == self.catalogue.number
+        elif name == "FIELD" and parent == "TABLE":
+            self.prefix = f"{prefix}:" if prefix else ""
+            self.fields.append(Field.read(attributes))
+        elif name == "VALUES" and parent == "FIELD" and "null" in attributes:
+            self.fields[-1].null = attributes["null"].strip()
+        elif name in ("LINK", "DATA") and parent == "TABLE":
+            self._start_data(name)
+        elif self.active:
+            self._start_row(name, attributes)
+
+    def _start_data(self, name: str) -> None:
+        if self.fields_at is None:
+            self.fields_at = self.parser.CurrentByteIndex
+        if name == "DATA":
+            if self.listing:
+                self.tables.append((self.n_tables, self.fields))
+            elif self.active:
+                self._write_until(self.fields_at)
+                self._write("".join(self._describe(column) for column in self.new))
+
+    def _start_row(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "TR":
+            self.cells.append([""] * len(self.wanted))
+            self.cell = -1
+        elif name == "TD":
+            self.cell += 1
+            self.text = []
+        elif name == "FITS":
+            raise InputError(f"{self.catalogue.path}: has its rows as FITS: give the FITS file")
+        elif name in ("BINARY", "BINARY2"):
+            self.binary = BinaryRows(self.fields, self.wanted, self.new, name == "BINARY2")
+        elif name == "STREAM":
+            if "href" in attributes:
+                raise InputError(f"{self.catalogue.path}: its data lie elsewhere (STREAM href)")
+            if attributes.get("encoding", "base64") != "base64":
+                raise InputError(
+                    f"{self.catalogue.path}: its rows are encoded as {attributes['encoding']};"
+                    " base64 is needed to add to them"
+                )
+
+    def _characters(self, text: str) -> None:
+        if not self.active:
+            return
+        if self.binary is not None and self.path[-1] == "STREAM":
+            if self.stream_at is None:
+                self.stream_at = self.parser.CurrentByteIndex
+                self._write_until(self.stream_at)
+                self.skipping = True
+                self.parser.buffer_text = True  # longer pieces; positions no longer matter
+                self.parser.buffer_size = _CHUNK
+            self.binary.feed(text)
+            while self.binary.n_rows >= BLOCK_ROWS:
+                self._finish_binary(BLOCK_ROWS)
+        elif self.path[-1] == "TD" and self.cell >= 0:
+            self.text.append(text)
+
+    def _end(self, tag: str) -> None:
+        name = tag.rpartition(":")[2]
+        if self.active:
+            at = self.parser.CurrentByteIndex
+            if name == "TD":
+                self._end_cell()
+            elif name == "TR":
+                self._end_row(at)
+            elif name == "TABLEDATA":
+                self._finish_rows()
+            elif name == "STREAM" and self.binary is not None:
+                self._end_stream(at)
+            elif name == "TABLE":
+                self._write_until(at)
+                self._write("".join(self._inform(k, v) for k, v in self.meta.items()))
+                self.active = False
+        self.path.pop()
+
+    def _end_cell(self) -> None:
+        if self.cell >= len(self.fields):
+            return
+        field = self.fields[self.cell].name
+        if field in self.wanted:
+            text = "".join(self.text).strip()
+            null = self.fields[self.cell].null
+            self.cells[-1][self.wanted.index(field)] = "" if text == null else text
+
+    def _end_row(self, at: int) -> None:
+        if self.cell + 1 != len(self.fields):
+            raise InputError(
+                f"{self.catalogue.path}: a row has {self.cell + 1} cells, there are"
+                f" {len(self.fields)} fields"
+            )
+        self.ends.append(at)
+        if len(self.ends) == BLOCK_ROWS:
+            self._finish_rows()
+
+    def _end_stream(self, at: int) -> None:
+        assert self.binary is not None
+        self.parser.buffer_text = False
+        self.binary.end(str(self.catalogue.path))
+        while self.binary.n_rows:
+            self._finish_binary(min(self.binary.n_rows, BLOCK_ROWS))
+        if self.stream_at is not None:
+            self._write_bytes(self.binary.encode_rest())
+            self._drop_until(at)
+        self.skipping, self.binary = False, None
+
+    # --- rows that are complete --------------------------------------------------------------
+
+    def _finish_rows(self) -> None:
+        if not self.ends:
+            return
+        block = {name: [row[i] for row in self.cells] for i, name in enumerate(self.wanted)}
+        if self.compute is None:
+            self.blocks.append(block)
+        else:
+            values = self.compute(block)
+            columns = [_to_text(column, values[column.name]) for column in self.new]
+            opened, closed = f"<{self.prefix}TD>", f"</{self.prefix}TD>"
+            for at, cells in zip(self.ends, zip(*columns, strict=True), strict=True):
+                self._write_until(at)
+                self._write("".join(f"{opened}{cell}{closed}" for cell in cells))
+        self.ends, self.cells = [], []
+
+    def _finish_binary(self, n: int) -> None:
+        assert self.binary is not None
+        block = self.binary.take(n)
+        if self.compute is None:
+            self.blocks.append(block)
+            self.binary.forget()
+        else:
+            self._write_bytes(self.binary.extend(self.compute(block)))
+
+    def _drop_stream(self) -> None:
+        """Forget the bytes of a binary stream, which is written anew."""
+        if self.skipping:
+            self._drop_until(min(self.parser.CurrentByteIndex, self.base + len(self.pending)))
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def _write_until(self, at: int) -> None:
+        if self.out is not None and at > self.base:
+            self.out.write(self.pending[: at - self.base])
+            self._drop_until(at)
+
+    def _drop_until(self, at: int) -> None:
+        if self.out is not None and at > self.base:
+            del self.pending[: at - self.base]
+            self.base = at
+
+    def _write(self, text: str) -> None:
+        self._write_bytes(text.encode("ascii", "xmlcharrefreplace"))
+
+    def _write_bytes(self, data: bytes) -> None:
+        if self.out is not None:
+            self.out.write(data)
+
+    def _describe(self, column: NewColumn) -> str:
+        p = self.prefix
+        attributes = {
+            "name": column.name,
+            "datatype": _TYPES[column.dtype.str[1:]],
+            "unit": column.unit,
+            "ucd": column.ucd,
+        }
+        shown = "".join(f" {k}={quoteattr(v)}" for k, v in attributes.items() if v)
+        inside = f"<{p}DESCRIPTION>{escape(column.description)}</{p}DESCRIPTION>"
+        if column.null is not None:
+            inside += f'<{p}VALUES null="{column.null}"/>'
+        return f"<{p}FIELD{shown}>{inside}</{p}FIELD>\n"
+
+    def _inform(self, key: str, value: Any) -> str:
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return f"<{self.prefix}INFO name={quoteattr(key)} value={quoteattr(text)}/>\n"
+
+
+def _to_text(column: NewColumn, values: Any) -> list[str]:
+    to_text: Callable[[Any], str] = str
+    if column.dtype.kind == "f":
+        return ["NaN" if np.isnan(v) else to_text(v) for v in values]
+    return [to_text(v) for v in values]

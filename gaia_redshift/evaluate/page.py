@@ -1,0 +1,183 @@
+"""One HTML page that needs nothing else: style and pictures are inside, no script, no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["Figure", "Section", "format_page", "format_table"]
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem;
+       color: #1b1b1b; background: #fff; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem;
+     border-bottom: 1px solid #ccc; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.85rem; margin: 0.6rem 0; }
+caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
+th, td { padding: 0.2rem 0.6rem; text-align: right; white-space: nowrap;
+         border-bottom: 1px solid #e4e4e4; }
+th { background: #f3f5f8; } td.text, th.text { text-align: left; white-space: normal; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; flex: 1 1 30rem; max-width: 46rem; }
+img { max-width: 100%; height: auto; } figcaption { font-size: 0.85rem; color: #444; }
+.note { background: #fff6e0; border-left: 4px solid #e0a000; padding: 0.4rem 0.8rem; }
+footer { margin-top: 3rem; font-size: 0.8rem; color: #555; }
+</style>
+</head>
+<body>
+<h1>$title</h1>
+$body
+<footer>$footer</footer>
+</body>
+</html>
+""")
+
+_WORDS = {
+    "low": "from",
+    "high": "to",
+    "n": "galaxies",
+    "n_rows": "rows",
+    "n_masked": "without prediction",
+    "n_without_truth": "without truth",
+    "n_own": "galaxies of its own",
+    "n_own_masked": "without prediction",
+    "mae_own": "MAE on these",
+    "mae": "MAE",
+    "bias": "bias (mean dz)",
+    "sigma_nmad": "\N{GREEK SMALL LETTER SIGMA}_NMAD",
+    "mean_error": "mean error",
+    "outliers_05": "|dz| > 0.05",
+    "outliers_15": "|dz| > 0.15",
+    "mae_ratio": "MAE / first",
+    "sigma_nmad_ratio": "\N{GREEK SMALL LETTER SIGMA}_NMAD / first",
+    "redshift_ugc": "redshift_ugc lies",
+}
+_PERCENT = {"outliers_05", "outliers_15", "coverage", "nominal", "below", "above"}
+_SIGNED = {"bias", "mean_error"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the page: the file's name, PNG bytes, and what it shows."""
+
+    name: str
+    png: bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. ``notes`` are set off as warnings; tables have a caption each."""
+
+    title: str
+    text: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    tables: Sequence[tuple[str, Any]] = ()
+    figures: Sequence[Figure] = field(default_factory=tuple)
+
+
+def format_page(title: str, sections: Sequence[Section], footer: str = "") -> str:
+    """Return the page. All words are escaped.
+
+    Parameters
+    ----------
+    title : str
+    sections : sequence of Section
+    footer : str
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    body = "\n".join(_format_section(section) for section in sections)
+    return _PAGE.substitute(title=escape(title), body=body, footer=escape(footer))
+
+
+def format_table(table: Table, caption: str) -> str:
+    """Return a table in HTML, each value with its standard error in one cell."""
+    names = [
+        name
+        for name in table.colnames
+        if not (name.endswith("_error") and name.removesuffix("_error") in table.colnames)
+    ]
+    text = {name for name in names if table[name].dtype.kind in "OSU"}
+    kind = {name: ' class="text"' if name in text else "" for name in names}
+    head = "".join(
+        f'<th scope="col"{kind[name]}>{escape(_WORDS.get(name, name.replace("_", " ")))}</th>'
+        for name in names
+    )
+    rows = []
+    for row in table:
+        cells = []
+        for name in names:
+            has_error = f"{name}_error" in table.colnames
+            error = float(row[f"{name}_error"]) if has_error else None
+            words = str(row[name]) if name in text else format_number(name, row[name], error)
+            cells.append(f"<td{kind[name]}>{escape(words)}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{chr(10).join(rows)}</tbody></table></div>"
+    )
+
+
+def format_number(name: str, value: Any, error: float | None = None) -> str:
+    """Return a number in words: counts with commas, fractions in per cent, with its error."""
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}"
+    number = float(value)
+    if not np.isfinite(number):
+        return "\N{EN DASH}"
+    if name in _PERCENT:
+        number *= 100
+        error = None if error is None else 100 * error
+        shown, unit, digits = f"{number:.2f}".rstrip("0").rstrip("."), " %", 2
+        if error is not None:
+            shown = f"{number:.2f}"
+    elif error is not None or name.startswith(("mae", "sigma", "width", "crps")):
+        sign = "+" if name in _SIGNED else ""
+        digits = 3 if name.endswith("ratio") else 4
+        shown, unit = f"{number:{sign}.{digits}f}", ""
+    else:
+        return f"{number:.4g}"
+    if error is None or not np.isfinite(error):
+        return shown + unit
+    return f"{shown} \N{PLUS-MINUS SIGN} {error:.{digits}f}{unit}"
+
+
+def _format_section(section: Section) -> str:
+    parts = [f"<section><h2>{escape(section.title)}</h2>"]
+    parts += [f'<p class="note">{escape(note)}</p>' for note in section.notes]
+    parts += [f"<p>{escape(words)}</p>" for words in section.text]
+    parts += [format_table(table, caption) for caption, table in section.tables]
+    if section.figures:
+        parts.append('<div class="figures">')
+        parts += [_format_figure(figure) for figure in section.figures]
+        parts.append("</div>")
+    return "\n".join([*parts, "</section>"])
+
+
+def _format_figure(figure: Figure) -> str:
+    data = base64.b64encode(figure.png).decode("ascii")
+    words = escape(figure.caption)
+    return (
+        f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{words} ({escape(figure.name)})</figcaption></figure>"
+    )

@@ -1,0 +1,318 @@
+"""Write evaluations to a folder: metrics.json, tables, pictures and one HTML page."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._version import __version__
+from gaia_redshift.errors import InputError
+from gaia_redshift.evaluate import figures
+from gaia_redshift.evaluate.benchmark import Benchmark
+from gaia_redshift.evaluate.comparison import Comparison
+from gaia_redshift.evaluate.evaluation import Evaluation
+from gaia_redshift.evaluate.page import Figure, Section, format_page
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from matplotlib.axes import Axes
+
+__all__ = ["check_folder", "write_report"]
+
+REPORT = "report.html"
+METRICS_FILE = "metrics.json"
+
+_DEFINITIONS = (
+    "dz = (z_pred - z_true) / (1 + z_true). Bias is the mean of dz, sigma_NMAD 1.4826 times the"
+    " median of |dz - median dz|, MAE the mean of |z_pred - z_true|, mean error that of"
+    " z_pred - z_true. Errors are standard errors. Hollow points: fewer than 20 galaxies."
+)
+_SIMULATED = (
+    "These are simulated galaxies, not observed ones: the numbers hold for the simulated survey."
+)
+_CAPTIONS = {
+    "by_predicted": "Per bin of predicted redshift",
+    "by_true": "Per bin of true redshift",
+    "by_brightness": "Per bin of brightness",
+    "by_flag": "Per flag of flags_cnn",
+    "coverage": "How often the intervals hold the true redshift",
+    "coverage_by_predicted": "Coverage per bin of predicted redshift",
+    "coverage_by_brightness": "Coverage per bin of brightness",
+}
+
+
+class _Folder:
+    """Collects pictures and tables while they are written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save_figure(self, name: str, axes: Axes, caption: str) -> Figure:
+        buffer = io.BytesIO()
+        drawn: Any = axes.figure
+        drawn.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
+        (self.path / f"{name}.png").write_bytes(buffer.getvalue())
+        return Figure(f"{name}.png", buffer.getvalue(), caption)
+
+    def save_table(self, name: str, table: Table) -> None:
+        from gaia_redshift.table import write_table
+
+        write_table(table, self.path / f"{name}.ecsv", overwrite=True)
+
+
+def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Make the folder, and find out before any work whether a report can be written there.
+
+    Raises
+    ------
+    InputError
+        If it holds a report already, or cannot be made.
+    """
+    path = Path(folder)
+    if (path / METRICS_FILE).exists() and not overwrite:
+        raise InputError(f"{path} holds a report already: choose another name, or --overwrite")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise InputError(f"no permission to write in {path}")
+    return path
+
+
+@preserve_settings()
+def write_report(
+    result: Evaluation | Comparison | Benchmark,
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    title: str | None = None,
+) -> Path:
+    """Write what an evaluation found.
+
+    Parameters
+    ----------
+    result : Evaluation, Comparison or Benchmark
+    folder : path
+        Made if it is not there. Gets ``metrics.json``, a table (.ecsv) and a picture (.png) for
+        each of the page's, and the page, ``report.html``, which needs none of them.
+    overwrite : bool
+        Replace an earlier report.
+    title : str, optional
+        Of the page.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    room = _Folder(check_folder(folder, overwrite=overwrite))
+    try:
+        if isinstance(result, Benchmark):
+            heading, sections = "Redshift methods compared", _report_benchmark(result, room)
+        elif isinstance(result, Comparison):
+            heading, sections = "Redshifts side by side", _report_comparison(result, room, "")
+            for name, evaluation in result.evaluations.items():
+                label = result.labels.get(name, name)
+                sections += _report_evaluation(evaluation, room, f"{name}_", label)
+        else:
+            heading = f"Evaluation of {result.prediction}"
+            sections = _report_evaluation(result, room, "", result.prediction)
+        time = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        content = {"gaia_redshift_version": __version__, "created_utc": time, **result.to_dict()}
+        text = json.dumps(content, indent=1, allow_nan=False)
+        (room.path / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+        page = format_page(title or heading, sections, f"gaia_redshift {__version__}, {time}")
+        target = room.path / REPORT
+        target.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the report to {room.path}: {error}") from error
+    return target
+
+
+def _report_evaluation(e: Evaluation, room: _Folder, prefix: str, label: str) -> list[Section]:
+    for name, table in e.tables.items():
+        room.save_table(f"{prefix}{name}", table)
+    ugc = e.prediction == "redshift_ugc"
+    drawn = [
+        room.save_figure(
+            f"{prefix}density",
+            figures.plot_density(e, label=label),
+            f"{label} against true redshift; red: median and 68 % per bin",
+        )
+    ]
+    for against in ("predicted", "true", "brightness"):
+        if f"by_{against}" in e.tables:
+            axes = figures.plot_bias(e, against, mark_weak=ugc)
+            words = f"Bias of {label} against {_name_bins(against)}"
+            drawn.append(room.save_figure(f"{prefix}bias_{against}", axes, words))
+    if e.pit is not None:
+        axes = figures.plot_pit(e)
+        drawn.append(room.save_figure(f"{prefix}pit", axes, f"PIT values of {label}"))
+    for against in ("predicted", "brightness"):
+        if f"coverage_by_{against}" in e.tables:
+            axes = figures.plot_coverage(e, against)
+            words = f"Coverage of {label}'s intervals against {_name_bins(against)}"
+            drawn.append(room.save_figure(f"{prefix}coverage_{against}", axes, words))
+    overall = Section(
+        f"{label} against {e.truth}",
+        text=[*_describe_rows(e), _DEFINITIONS],
+        notes=[_SIMULATED] if e.simulated else [],
+        tables=[("Overall", _make_overall(e))],
+        figures=drawn,
+    )
+    tables = [(_CAPTIONS[name], t) for name, t in e.tables.items() if name in _CAPTIONS]
+    text = []
+    for name, words in (("by_predicted", "predicted"), ("by_true", "true")):
+        outside = e.tables[name].meta["n_outside_compared"]
+        if outside:
+            text.append(f"{outside:,} galaxies lie outside the bins of {words} redshift.")
+    return [overall, Section(f"{label}, in bins", text=text, tables=tables)]
+
+
+def _describe_rows(e: Evaluation) -> list[str]:
+    m = e.metrics
+    words = f"{m['n_rows']:,} rows: {m['n']:,} compared, {m['n_masked']:,} without a prediction"
+    lines = [f"{words}, {m['n_without_truth']:,} without a true redshift."]
+    if "model_name" in e.meta:
+        lines.append(
+            f"Model {e.meta['model_name']} {e.meta.get('model_version', '')}, trained on"
+            f" {e.meta.get('model_trained_on', 'not stated')}; spectra of"
+            f" {e.meta.get('data_release', 'unknown')}."
+        )
+    if e.crps is not None and e.pit is not None:
+        lines.append(
+            f"CRPS {e.crps['crps']:.4f} \N{PLUS-MINUS SIGN} {e.crps['crps_error']:.4f}"
+            f" ({e.crps['n']:,} distributions, {e.crps['n_masked']:,} missing); PIT deviates from"
+            f" uniform by {e.pit['largest_deviation']:.3f} at most (p = {e.pit['p_value']:.2g})."
+        )
+    return lines
+
+
+def _make_overall(e: Evaluation) -> Table:
+    from astropy.table import Table
+
+    skip = ("n_rows", "n_without_truth")
+    return Table(rows=[{k: v for k, v in e.metrics.items() if k not in skip}])
+
+
+def _report_comparison(
+    comparison: Comparison, room: _Folder, prefix: str, title: str = "Side by side"
+) -> list[Section]:
+    room.save_table(f"{prefix}summary", comparison.summary)
+    named = {comparison.labels.get(k, k): e for k, e in comparison.evaluations.items()}
+    # A constant prediction would set the scale of every figure.
+    shown = {k: e for k, e in named.items() if np.nanmax(e.z_pred) > np.nanmin(e.z_pred)} or named
+    ugc = "redshift_ugc" in comparison.evaluations
+    first = next(iter(comparison.evaluations.values()))
+    drawn = []
+    for kind, plot in (("bias", figures.plot_bias), ("scatter", figures.plot_scatter)):
+        for against in ("predicted", "true", "brightness"):
+            if f"by_{against}" not in first.tables:
+                continue
+            axes = plot(shown, against, mark_weak=ugc and against == "predicted")
+            words = f"{kind.capitalize()} against {_name_bins(against)}"
+            if ugc and against == "predicted":
+                words += "; shaded: redshift_ugc reported weak"
+            drawn.append(room.save_figure(f"{prefix}{kind}_{against}", axes, words))
+    tables: list[tuple[str, Any]] = [("On common rows", comparison.summary)]
+    if comparison.weak_ranges is not None:
+        room.save_table(f"{prefix}weak_ranges", comparison.weak_ranges)
+        tables.append(
+            ("On common rows, where UGC is reported weak, and elsewhere", comparison.weak_ranges)
+        )
+    return [
+        Section(
+            title,
+            text=[
+                f"{comparison.n_common:,} of {comparison.n_rows:,} rows have a true redshift and"
+                f" all of {', '.join(named)}. Ratios are to the first, {next(iter(named))}.",
+                _DEFINITIONS,
+            ],
+            notes=[_SIMULATED] if first.simulated else [],
+            tables=tables,
+            figures=drawn,
+        )
+    ]
+
+
+def _report_benchmark(benchmark: Benchmark, room: _Folder) -> list[Section]:
+    from astropy.table import Table
+
+    room.save_table("predictions", benchmark.table)
+    recipes = Table(rows=[{"method": k, "recipe": v} for k, v in benchmark.recipes.items()])
+    text = [
+        f"{part.capitalize()}: {_describe_part(about)}"
+        for part, about in benchmark.description.items()
+    ]
+    sections = [Section("Methods", text=text, tables=[("What each does", recipes)])]
+    sections += _report_comparison(benchmark.comparison, room, "", "All test galaxies")
+    if benchmark.limit_comparison is not None and benchmark.limit is not None:
+        found = _report_comparison(
+            benchmark.limit_comparison, room, "limit_", "How far from the limit"
+        )[0]
+        tables = list(found.tables)
+        if benchmark.trusted_comparison is not None:
+            trusted = benchmark.trusted_comparison.summary
+            room.save_table("limit_trusted_summary", trusted)
+            tables.append(("Those with enough effective templates", trusted))
+        sections.append(
+            Section(
+                found.title,
+                text=[*_describe_limit(benchmark.limit), *found.text],
+                notes=[*found.notes, *_warn_of_limit(benchmark.limit)],
+                tables=tables,
+                figures=found.figures,
+            )
+        )
+    for name, evaluation in benchmark.comparison.evaluations.items():
+        label = benchmark.comparison.labels.get(name, name)
+        sections += _report_evaluation(evaluation, room, f"{label}_", label)
+    return sections
+
+
+def _describe_part(about: Mapping[str, Any]) -> str:
+    if about["kind"] == "simulated":
+        return f"{about['n']:,} simulated galaxies, survey {about['survey']}, seed {about['seed']}."
+    return f"{about['n']:,} galaxies of {about['source']}."
+
+
+def _describe_limit(limit: Mapping[str, Any]) -> list[str]:
+    steps = ", ".join(f"{n:,}: {mae:.4f}" for n, mae in limit["mae_by_templates"].items())
+    sizes = limit["sample_size_percentiles"]
+    return [
+        "The limit is the posterior under the simulator itself: no method that sees these spectra"
+        " alone can have a smaller mean squared error, on average, than its mean, nor a smaller"
+        " mean absolute error than its median.",
+        f"It was worked out for {limit['n']:,} galaxies from {limit['n_templates']:,} templates."
+        f" Effective sample size: median {sizes['50']:.0f}, 5th percentile {sizes['5']:.1f}; below"
+        f" {limit['low_sample_size']:.0f} for {100 * limit['low_fraction']:.0f} % of them."
+        f" MAE of the mean by number of templates: {steps}.",
+    ]
+
+
+def _warn_of_limit(limit: Mapping[str, Any]) -> list[str]:
+    if limit["reliable"]:
+        return []
+    return [
+        "Not reliable as a limit: too few effective templates for some galaxies, or more of them"
+        " would still change it. The true limit is lower than stated; use more templates, or the"
+        " table of galaxies with enough effective templates."
+    ]
+
+
+def _name_bins(against: str) -> str:
+    return {"predicted": "predicted redshift", "true": "true redshift"}.get(against, against)

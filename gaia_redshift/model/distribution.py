@@ -1,0 +1,216 @@
+"""Redshift distributions: from a network's outputs, by a prior, to quantiles.
+
+A network trained on galaxies with redshifts distributed as ``density`` returns
+p(z | spectrum) proportional to p(spectrum | z) density(z). Another distribution of redshifts, the
+prior, is put in its place by Bayes' theorem: the result is multiplied by prior(z) / density(z).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gaia_redshift.errors import InputError, ModelError
+
+__all__ = [
+    "Prior",
+    "RedshiftBins",
+    "compute_quantiles",
+    "parse_bins",
+    "smooth_density",
+]
+
+Float = NDArray[np.float64]
+Prior = str | ArrayLike | Callable[[Float], ArrayLike]
+"""A name, one density for each bin, or a function of redshift."""
+
+
+@dataclass(frozen=True, eq=False)
+class RedshiftBins:
+    """What turns outputs of a network into distributions.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (m + 1,)
+        Rising edges of the bins of redshift.
+    density : ndarray, shape (m,)
+        Redshift distribution of the training galaxies.
+    priors : mapping of str to ndarray, shape (m,)
+        Redshift distributions by name.
+    default_prior : str
+        The one that is used when none is asked for.
+    temperature : tuple of float
+        Divides the logits of spectra with and without errors: above 1 widens distributions.
+    low_signal : float
+        Spectra whose mean flux is less than so many times their mean error are called noisy.
+    """
+
+    edges: Float
+    density: Float
+    priors: Mapping[str, Float]
+    default_prior: str = "training"
+    temperature: tuple[float, float] = (1.0, 1.0)
+    low_signal: float = 3.0
+
+    @property
+    def centers(self) -> Float:
+        """Middles of the bins, shape (m,)."""
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
+
+    def resolve_prior(self, prior: Prior | None = None) -> tuple[str, Float]:
+        """Return a prior's name and its probability in each bin, shape (m,).
+
+        Parameters
+        ----------
+        prior : str, array-like of shape (m,), or callable
+            A name in ``priors``, ``"flat"`` or ``"training"``; densities for the bins; or a
+            function from redshifts, shape (m,), to densities, any unit.
+
+        Raises
+        ------
+        InputError
+            If the name is unknown or the densities are not usable.
+        """
+        if prior is None:
+            prior = self.default_prior
+        if isinstance(prior, str):
+            known = {
+                "flat": np.diff(self.edges) / np.diff(self.edges).sum(),
+                "training": self.density,
+                **self.priors,
+            }
+            if prior not in known:
+                raise InputError(
+                    f"no prior named {prior!r}; known: {', '.join(sorted(known))}, or give"
+                    f" {len(self.density)} densities or a function of redshift"
+                )
+            return prior, known[prior]
+        widths = np.diff(self.edges)
+        try:
+            values = np.asarray(prior(self.centers) if callable(prior) else prior, dtype=float)
+        except Exception as error:
+            raise InputError(f"the prior gives no densities: {error}") from None
+        if values.shape != self.density.shape:
+            raise InputError(
+                f"a prior has one density for each of the model's {len(self.density)} bins of"
+                f" redshift ({self.edges[0]:g} to {self.edges[-1]:g}), this has shape"
+                f" {values.shape}"
+            )
+        mass = values * widths
+        if not np.all(np.isfinite(mass)) or np.any(mass < 0) or not mass.sum() > 0:
+            raise InputError("a prior's densities must be finite, not negative, and not all zero")
+        return "user", mass / mass.sum()
+
+    def compute_probability(
+        self, logits: NDArray[np.floating], has_errors: NDArray[np.bool_], prior: Float
+    ) -> Float:
+        """Probability of each bin, shape (n, m), from a network's logits, shape (n, m)."""
+        temperature = np.where(has_errors, *self.temperature)
+        with np.errstate(divide="ignore"):
+            ratio = np.log(prior) - np.log(self.density)
+        scaled = logits / temperature[:, None] + ratio
+        scaled -= scaled.max(axis=1, keepdims=True)
+        np.exp(scaled, out=scaled)
+        scaled /= scaled.sum(axis=1, keepdims=True)
+        return scaled
+
+    def to_json(self) -> bytes:
+        """Write all numbers with every digit."""
+        content = {
+            "edges": self.edges.tolist(),
+            "density": self.density.tolist(),
+            "priors": {name: values.tolist() for name, values in self.priors.items()},
+            "default_prior": self.default_prior,
+            "temperature": list(self.temperature),
+            "low_signal": self.low_signal,
+        }
+        return json.dumps(content, indent=1).encode()
+
+
+def parse_bins(data: bytes, name: str) -> RedshiftBins:
+    """Read what `RedshiftBins.to_json` wrote; ``name`` is for the messages.
+
+    Raises
+    ------
+    ModelError
+        If it is not such a file.
+    """
+    try:
+        content: Any = json.loads(data)
+        bins = RedshiftBins(
+            edges=np.asarray(content["edges"], dtype=np.float64),
+            density=np.asarray(content["density"], dtype=np.float64),
+            priors={
+                str(key): np.asarray(values, dtype=np.float64)
+                for key, values in content["priors"].items()
+            },
+            default_prior=str(content["default_prior"]),
+            temperature=(float(content["temperature"][0]), float(content["temperature"][1])),
+            low_signal=float(content["low_signal"]),
+        )
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise ModelError(f"{name}: not a file of redshift bins") from None
+    m = bins.density.size
+    arrays = [bins.edges, bins.density, *bins.priors.values(), np.asarray(bins.temperature)]
+    if (
+        not all(np.all(np.isfinite(array)) for array in arrays)
+        or bins.edges.shape != (m + 1,)
+        or m < 2
+        or np.any(np.diff(bins.edges) <= 0)
+        or np.any(bins.density <= 0)
+        or any(values.shape != (m,) or np.any(values < 0) for values in bins.priors.values())
+        or min(bins.temperature) <= 0
+    ):
+        raise ModelError(f"{name}: unusable redshift bins")
+    try:
+        bins.resolve_prior()
+    except InputError as error:
+        raise ModelError(f"{name}: {error}") from None
+    return bins
+
+
+def smooth_density(redshift: Float, edges: Float) -> Float:
+    """Probability of each bin of a sample's redshifts, shape (m,), smoothed over a bin or two.
+
+    No bin is empty: a thousandth of the sample is spread evenly.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    counts = np.histogram(redshift, edges)[0].astype(float)
+    smooth = gaussian_filter1d(counts, 1.0, mode="nearest")
+    widths = np.diff(edges)
+    smooth = 0.999 * smooth / smooth.sum() + 0.001 * widths / widths.sum()
+    return smooth / smooth.sum()
+
+
+def compute_quantiles(probability: Float, edges: Float, levels: ArrayLike) -> Float:
+    """Quantiles of distributions that are even within each bin.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (n, m)
+        Of each bin; rows add to 1.
+    edges : ndarray, shape (m + 1,)
+    levels : array-like, shape (k,)
+        Between 0 and 1.
+
+    Returns
+    -------
+    ndarray, shape (k, n)
+    """
+    cumulative = np.cumsum(probability, axis=1)
+    last = probability.shape[1] - 1
+    rows = np.arange(len(probability))
+    quantiles = []
+    for level in np.atleast_1d(np.asarray(levels, dtype=float)):
+        cell = np.minimum((cumulative < level).sum(axis=1), last)
+        inside = probability[rows, cell]
+        before = cumulative[rows, cell] - inside
+        part = np.clip((level - before) / np.where(inside > 0, inside, 1.0), 0.0, 1.0)
+        quantiles.append(edges[cell] + part * (edges[cell + 1] - edges[cell]))
+    return np.array(quantiles).reshape(-1, len(probability))

@@ -1,0 +1,171 @@
+"""How unlike the training set's galaxies a spectrum is.
+
+Two measures, each against its threshold at the spectrum's brightness: the density of galaxies at
+its place among the first principal components (a mixture of Gaussians, brightness included), and
+what the components leave over, in units of the flux errors. The score is the larger ratio; above 1
+a spectrum is called unlike. The thresholds are percentiles of held-out galaxies.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import ModelError
+from gaia_redshift.model.scaler import measure_level
+
+__all__ = ["Novelty", "parse_novelty"]
+
+Float = NDArray[np.float64]
+
+_FLOOR = 0.003
+"""Relative error that is added to the flux errors: components never describe a spectrum exactly."""
+_MAX_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Novelty:
+    """Principal components of the training set's galaxies, and how they are spread.
+
+    Parameters
+    ----------
+    center, width : ndarray, shape (186,)
+        Of flux / mean flux.
+    components : ndarray, shape (k, 186)
+        Of (flux / mean flux - center) / width.
+    means : ndarray, shape (g, d + 1)
+        Of the Gaussians, in the first d components and ln(mean flux).
+    roots : ndarray, shape (g, d + 1, d + 1)
+        Cholesky factors of their precisions (inverse covariances).
+    log_weights : ndarray, shape (g,)
+        Logarithms of their weights and of the factors that normalise them.
+    level : ndarray, shape (b,)
+        Rising ln(mean flux) at which the thresholds stand.
+    density_typical, density_threshold, residual_typical, residual_threshold : ndarray, shape (b,)
+        Median and threshold of the negative log density, and of the log residual.
+    """
+
+    center: Float
+    width: Float
+    components: Float
+    means: Float
+    roots: Float
+    log_weights: Float
+    level: Float
+    density_typical: Float
+    density_threshold: Float
+    residual_typical: Float
+    residual_threshold: Float
+
+    def compute_score(
+        self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
+    ) -> Float:
+        """Score each spectrum, shape (n,): 0 is usual, above 1 is unlike.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, 186), e-/s
+        flux_error : ndarray, shape (n, 186), e-/s, optional
+            Rows without errors are scored by density alone.
+        """
+        density, residual, level = self.measure(flux, flux_error)
+        score = _compare(density, level, self.level, self.density_typical, self.density_threshold)
+        other = _compare(
+            residual, level, self.level, self.residual_typical, self.residual_threshold
+        )
+        return np.fmax(score, other)
+
+    def measure(
+        self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
+    ) -> tuple[Float, Float, Float]:
+        """Negative log density, log residual (NaN without errors), ln(mean flux), shape (n,)."""
+        level = measure_level(flux)
+        shape = (np.asarray(flux / level[:, None], np.float64) - self.center) / self.width
+        place = shape @ self.components.T
+        log_level = np.log(level)
+        d = self.means.shape[1] - 1
+        point = np.column_stack([place[:, :d], log_level])
+        # ln of the sum over Gaussians; a loop over them, so that memory stays small.
+        terms = np.empty((len(flux), len(self.means)))
+        for i, (mean, root) in enumerate(zip(self.means, self.roots, strict=True)):
+            terms[:, i] = self.log_weights[i] - 0.5 * (((point - mean) @ root) ** 2).sum(axis=1)
+        largest = terms.max(axis=1)
+        density = -(largest + np.log(np.exp(terms - largest[:, None]).sum(axis=1)))
+        residual = np.full(len(flux), np.nan)
+        if flux_error is not None:
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                error = np.hypot(flux_error / level[:, None], _FLOOR)
+                left = (shape - place @ self.components) * self.width / error
+                residual = np.log(np.mean(left**2, axis=1))
+            residual[~np.isfinite(residual)] = np.nan
+        return density, residual, log_level
+
+    def to_bytes(self) -> bytes:
+        """Write all arrays as an npz file."""
+        stream = io.BytesIO()
+        np.savez_compressed(
+            stream, **{field.name: getattr(self, field.name) for field in fields(self)}
+        )
+        return stream.getvalue()
+
+
+def _compare(values: Float, level: Float, at: Float, typical: Float, threshold: Float) -> Float:
+    middle = np.interp(level, at, typical)
+    limit = np.interp(level, at, threshold)
+    return np.maximum((values - middle) / (limit - middle), 0.0)
+
+
+def parse_novelty(data: bytes, n_columns: int, name: str) -> Novelty:
+    """Read what `Novelty.to_bytes` wrote, without pickle; ``name`` is for the messages.
+
+    Raises
+    ------
+    ModelError
+        If it is not such a file.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+                raise ModelError(f"{name}: larger than a measure of novelty can be")
+        with np.load(io.BytesIO(data), allow_pickle=False) as content:
+            arrays = {
+                field.name: np.asarray(content[field.name], dtype=np.float64)
+                for field in fields(Novelty)
+            }
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        raise ModelError(f"{name}: not a measure of novelty; the file is damaged") from None
+    novelty = Novelty(**arrays)
+    g, d = novelty.means.shape if novelty.means.ndim == 2 else (0, 0)
+    b = novelty.level.size
+    shapes = {
+        "center": (n_columns,),
+        "width": (n_columns,),
+        "components": (len(novelty.components), n_columns),
+        "roots": (g, d, d),
+        "log_weights": (g,),
+    } | dict.fromkeys(
+        (
+            "level",
+            "density_typical",
+            "density_threshold",
+            "residual_typical",
+            "residual_threshold",
+        ),
+        (b,),
+    )
+    if (
+        any(arrays[key].shape != shape for key, shape in shapes.items())
+        or not all(np.all(np.isfinite(array)) for array in arrays.values())
+        or b < 1
+        or not 1 < d <= len(novelty.components) + 1
+        or np.any(np.diff(novelty.level) <= 0)
+        or np.any(novelty.width <= 0)
+        or np.any(novelty.density_threshold <= novelty.density_typical)
+        or np.any(novelty.residual_threshold <= novelty.residual_typical)
+    ):
+        raise ModelError(f"{name}: unusable measure of novelty")
+    return novelty

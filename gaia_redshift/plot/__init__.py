@@ -1,0 +1,21 @@
+"""Figures of spectra and redshifts. Each takes matplotlib axes or makes its own, and returns them.
+
+They need no display and leave matplotlib's settings alone: `save_plot` writes the figure of axes.
+"""
+
+from gaia_redshift.plot.canvas import check_plot, save_plot
+from gaia_redshift.plot.distribution import plot_pdf
+from gaia_redshift.plot.predictions import plot_predictions
+from gaia_redshift.plot.sky import plot_redshift_cone, plot_redshift_map
+from gaia_redshift.plot.spectrum import LINES, plot_spectrum
+
+__all__ = [
+    "LINES",
+    "check_plot",
+    "plot_pdf",
+    "plot_predictions",
+    "plot_redshift_cone",
+    "plot_redshift_map",
+    "plot_spectrum",
+    "save_plot",
+]

@@ -1,0 +1,351 @@
+"""`predict_to_file`: any amount of spectra to one file of redshifts, in bounded memory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+from gaia_redshift.flags import QualityFlag
+from gaia_redshift.scale.inputs import describe_plan, list_inputs
+from gaia_redshift.scale.journal import Journal
+from gaia_redshift.scale.outputs import find_repeated, join_columns, write_tables
+from gaia_redshift.scale.progress import Progress
+from gaia_redshift.scale.stream import Job, iter_steps
+from gaia_redshift.table_files import check_output
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["FileSummary", "make_job", "predict_to_file", "run_to_file"]
+
+logger = logging.getLogger(__name__)
+
+BLOCK_SIZE = 8192
+BLOCK_SIZE_WITH_ERRORS = 2048
+"""Correlations make a source thirty times as large."""
+
+
+@dataclass
+class FileSummary:
+    """What `predict_to_file` has done.
+
+    Attributes
+    ----------
+    output : Path
+        The file written.
+    n_rows, n_masked : int
+        Sources, and those of them without a redshift.
+    n_resumed : int
+        Sources that an earlier, unfinished run had predicted.
+    flags : dict
+        For each flag, in lower case, the number of sources that carry it, where there are any.
+    failed : dict
+        For each input that could not be read, the reason. No row of it is in the output.
+    """
+
+    output: Path
+    n_rows: int = 0
+    n_masked: int = 0
+    n_resumed: int = 0
+    flags: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def count(self, table: Table) -> None:
+        """Add the rows of a table."""
+        self.n_rows += len(table)
+        self.n_masked += int(np.ma.getmaskarray(np.ma.asarray(table["redshift_cnn"])).sum())
+        bits = np.asarray(table["flags_cnn"])
+        for flag in QualityFlag:
+            n = int(((bits & flag) != 0).sum())
+            if n:
+                name = str(flag.name).lower()
+                self.flags[name] = self.flags.get(name, 0) + n
+
+
+@preserve_settings()
+def predict_to_file(
+    sources: Any,
+    output: str | os.PathLike[str],
+    *,
+    model: Any = "default",
+    keep: str | Sequence[str] | None = None,
+    flux_errors: bool | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    block_size: int | None = None,
+    progress: bool = False,
+    archive: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> FileSummary:
+    """Predict any number of sources and write the table, in memory that does not grow.
+
+    Inputs are read ahead while others are predicted. Results are written as they come, into a
+    folder beside the output; when all are there they become the output, and the folder goes. A run
+    that was killed, at whatever moment, goes on with ``resume=True``.
+
+    Parameters
+    ----------
+    sources : path, list of paths, or anything else that `gaia_redshift.predict_table` takes
+        Files, folders and patterns of files. VOTables, and FITS, HDF5 and Parquet inside zip or
+        gzip, are held in memory whole, one at a time.
+    output : path
+        ``.parquet``, ``.fits``, ``.ecsv``, ``.csv`` (the latter three also with ``.gz``); ``.vot``
+        and ``.h5`` are put together in memory at the end.
+    model, keep, flux_errors, archive
+        As for `gaia_redshift.predict_table`.
+    resume : bool
+        Go on with an unfinished run of this output. Inputs, model and options must be the same.
+    overwrite : bool
+        Replace an existing output, and discard an unfinished run.
+    block_size : int, optional
+        Sources in memory at a time; by default 8192, or 2048 where errors are read.
+    progress : bool
+        Show a progress bar with rate and remaining time.
+    **options
+        Further arguments of `gaia_redshift.predict_table`.
+
+    Returns
+    -------
+    FileSummary
+        Among other things the inputs that could not be read.
+
+    Raises
+    ------
+    InputError
+        If nothing could be read, an input does not exist, the output cannot be written, or an
+        unfinished run is here and is neither to be continued nor discarded, or is one of other
+        inputs or options.
+    ModelError
+        If the model cannot be loaded.
+    ArchiveError
+        If spectra are to be fetched and the archive does not answer.
+
+    Warns
+    -----
+    GaiaRedshiftWarning
+        For each input that could not be read; the others are predicted.
+
+    Notes
+    -----
+    Rows are in the order of the inputs, as `gaia_redshift.predict_table` gives them. Sources that
+    occur more than once are found when all is done, from their ids alone (8 bytes each, and never
+    more than 33 million of them in memory).
+
+    Examples
+    --------
+    >>> from gaia_redshift import predict_to_file
+    >>> predict_to_file("bulk/XpContinuousMeanSpectrum_*.csv.gz", "z.parquet")  # doctest: +SKIP
+    """
+    inputs = list_inputs(sources)
+    job = make_job(
+        model,
+        keep=keep,
+        flux_errors=flux_errors,
+        block_size=block_size,
+        archive=archive,
+        options=options,
+    )
+
+    def complain(message: str) -> None:
+        warnings.warn(f"left out: {message}", GaiaRedshiftWarning, stacklevel=5)
+
+    return run_to_file(
+        inputs,
+        output,
+        job,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+        complain=complain,
+    )
+
+
+def make_job(
+    model: Any,
+    *,
+    keep: str | Sequence[str] | None,
+    flux_errors: bool | None = None,
+    block_size: int | None = None,
+    optional: Sequence[str] = (),
+    archive: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any],
+) -> Job:
+    """Load the model and settle what is read.
+
+    Raises
+    ------
+    InputError, ModelError
+        If an argument or the model cannot be used.
+    """
+    from gaia_redshift.grid import read_grid
+    from gaia_redshift.pipeline import load_for_prediction
+    from gaia_redshift.readers import parse_keep
+
+    loaded = load_for_prediction(model)
+    errors = loaded.uses_errors if flux_errors is None else flux_errors
+    if block_size is None:
+        block_size = BLOCK_SIZE_WITH_ERRORS if errors else BLOCK_SIZE
+    if block_size < 1:
+        raise InputError(f"block_size must be positive, not {block_size}")
+    options = dict(options)
+    if isinstance(options.get("grid"), str | os.PathLike):
+        options["grid"] = read_grid(options["grid"])
+    return Job(
+        model=loaded,
+        options=options,
+        keep=parse_keep(keep),
+        optional=tuple(optional),
+        errors=errors,
+        block_size=block_size,
+        archive=dict(archive or {}),
+    )
+
+
+def run_to_file(
+    inputs: Sequence[Any],
+    output: str | os.PathLike[str],
+    job: Job,
+    *,
+    resume: bool,
+    overwrite: bool,
+    progress: bool,
+    complain: Callable[[str], None],
+    note: Callable[[Table], None] | None = None,
+    collect: Callable[[Table], None] | None = None,
+) -> FileSummary:
+    """Do the work of `predict_to_file`.
+
+    Parameters
+    ----------
+    inputs : sequence
+        See `gaia_redshift.scale.inputs.list_inputs`.
+    output : path
+    job : Job
+    resume, overwrite, progress : bool
+    complain : callable
+        Told in one line of each input that cannot be read.
+    note : callable, optional
+        Given each table of what was fetched, as soon as it is there.
+    collect : callable, optional
+        Given each table as it goes into the output, duplicates flagged.
+
+    Returns
+    -------
+    FileSummary
+
+    Raises
+    ------
+    InputError, ModelError, ArchiveError
+        As for `predict_to_file`.
+    """
+    target = Path(output).expanduser()
+    check_output(target, overwrite=overwrite)
+    plan = describe_plan(inputs, job.model, _list_options(job))
+    if resume and any(about.get("in_memory") for about in plan["inputs"]):
+        raise InputError("resume needs files or source ids: tables in memory cannot be told apart")
+    journal = Journal(target, plan, resume=resume, restart=overwrite)
+    try:
+        summary = FileSummary(target, n_resumed=journal.n_rows)
+        if summary.n_resumed:
+            logger.info("%s: goes on after %d sources", target, summary.n_resumed)
+        for index, why in journal.failed.items():
+            complain(_name_failure(inputs[index], why))
+        bar = Progress(inputs, shown=progress, done=summary.n_resumed)
+        with (
+            closing(bar),
+            closing(iter_steps(inputs, job, start=journal.position, progress=bar)) as steps,
+        ):
+            for step in steps:
+                if step.table is not None:
+                    journal.append(step.index, step.table)
+                    bar.update(len(step.table))
+                    if note is not None and "archive_account" in step.table.meta:
+                        note(step.table)
+                if step.ended:
+                    journal.end(step.index, step.failure)
+                    if step.failure is not None:
+                        complain(_name_failure(inputs[step.index], step.failure))
+        journal.flush()
+        summary.failed = {_name(inputs[i]): why for i, why in journal.failed.items()}
+        if not any(map(journal.count_rows, journal.parts)):
+            journal.parts.clear()  # nothing that a later run could use
+            raise InputError(
+                "no input could be read" if journal.failed else "the input holds no spectra"
+            )
+        _assemble(journal, target, summary, collect)
+    except BaseException:
+        with suppress(InputError):
+            journal.flush()  # what is there is kept, for the next try
+        if journal.parts:
+            journal.close()
+        else:
+            journal.remove()
+        raise
+    journal.remove()
+    return summary
+
+
+def _assemble(
+    journal: Journal,
+    target: Path,
+    summary: FileSummary,
+    collect: Callable[[Table], None] | None,
+) -> None:
+    """Make one file of the parts, and flag sources that occur more than once."""
+    parts = [part for part in journal.parts if journal.count_rows(part)]
+    n_rows = sum(map(journal.count_rows, parts))
+    repeated = find_repeated(journal.read_ids, n_rows)
+    example = journal.read_example()
+
+    def iter_tables() -> Iterator[Table]:
+        for table in journal.read_parts():
+            table["flags_cnn"] |= _flag_repeated(np.asarray(table["source_id"]), repeated)
+            summary.count(table)
+            if collect is not None:
+                collect(table)
+            yield table
+
+    columns = join_columns(part["columns"] for part in parts)
+    write_tables(iter_tables(), target, columns=columns, example=example, n_rows=n_rows)
+
+
+def _flag_repeated(source_id: NDArray[np.int64], repeated: NDArray[np.int64]) -> NDArray[np.int32]:
+    if not len(repeated):
+        return np.zeros(len(source_id), dtype=np.int32)
+    where = np.minimum(np.searchsorted(repeated, source_id), len(repeated) - 1)
+    found = repeated[where] == source_id
+    return np.where(found, np.int32(QualityFlag.DUPLICATE_SOURCE_ID), np.int32(0))
+
+
+def _list_options(job: Job) -> dict[str, Any]:
+    """Return what changes the result; how long to wait for the archive does not."""
+    archive = {key: (job.archive or {}).get(key) for key in ("release", "radius")}
+    return {
+        **job.options,
+        "keep": job.keep,
+        "optional": list(job.optional),
+        "flux_errors": job.errors,
+        "block_size": job.block_size,
+        "archive": archive,
+    }
+
+
+def _name(source: Any) -> str:
+    return str(source) if isinstance(source, str | Path) else type(source).__name__
+
+
+def _name_failure(source: Any, why: str) -> str:
+    """Return why an input failed, with its name."""
+    named = isinstance(source, Path) and source.name not in why
+    return f"{source}: {why}" if named else why

@@ -1,0 +1,318 @@
+"""What of a run is done, on disk, so that a killed one goes on where it was.
+
+A folder beside the output holds ``plan.json`` (what is to be done), numbered parts of the result,
+and ``journal.jsonl``, a line for each part. A part is complete under its name before the journal
+speaks of it; what the journal does not speak of is done again. So a run may be killed at any
+moment.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.scale.inputs import compare_plans, to_json
+from gaia_redshift.table import stack_tables
+from gaia_redshift.table_formats import READERS, WRITERS, take_plain_columns
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["Journal", "name_folder"]
+
+logger = logging.getLogger(__name__)
+
+PART_ROWS = 65_536
+PART_SECONDS = 20.0
+"""After so many rows or seconds what has been predicted is written: that is what a kill loses."""
+
+
+def name_folder(output: Path) -> Path:
+    """Return the folder of an unfinished run."""
+    return output.with_name(f".{output.name}.unfinished")
+
+
+class Journal:
+    """The parts of one output, written in order.
+
+    Parameters
+    ----------
+    output : Path
+        Where the result will be.
+    plan : mapping
+        See `gaia_redshift.scale.inputs.describe_plan`.
+    resume : bool
+        Go on with what is there; without anything there, begin.
+    restart : bool
+        Discard what is there. (What holds no part yet is discarded anyway.)
+
+    Raises
+    ------
+    InputError
+        If another run writes the same output, if what is there belongs to other inputs or options,
+        or if it is neither to be continued nor discarded.
+    """
+
+    def __init__(
+        self, output: Path, plan: Mapping[str, Any], *, resume: bool, restart: bool
+    ) -> None:
+        self.folder = name_folder(output)
+        self.parts: list[dict[str, Any]] = []
+        self.failed: dict[int, str] = {}
+        self.position = (0, 0)
+        self._tables: list[Table] = []
+        self._segments: list[list[int]] = []
+        self._noted: Any = None
+        self._since = time.monotonic()
+        self._lock: IO[str] | None = None
+        self._lines: IO[str] | None = None
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._lock = _lock(self.folder, output)
+            lines = self._load()
+            if resume and lines is not None:
+                self._check_plan(output, plan)
+                # What lies behind the last whole line is done again.
+                _write(self.folder / "journal.jsonl", "".join(lines))
+            elif self.parts and not restart and not resume:
+                raise InputError(
+                    f"an unfinished run of {output} is here ({self.n_rows:,} rows): continue it"
+                    " with resume (--resume), or discard it with overwrite (--overwrite)"
+                )
+            else:
+                self._begin(plan)
+            self._noted = (self.position, len(self.failed))
+            self._lines = (self.folder / "journal.jsonl").open("a", encoding="utf-8")
+        except OSError as error:
+            self.close()
+            raise InputError(f"cannot write beside {output}: {error.strerror or error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in the parts, those of failed inputs included."""
+        return sum(n for part in self.parts for _, n in part["segments"])
+
+    def append(self, index: int, table: Table) -> None:
+        """Add the next rows of an input."""
+        if self._tables and _list_types(table) != _list_types(self._tables[-1]):
+            self.flush()  # types are joined at the end, by those of all inputs
+        self._tables.append(table)
+        self._segments.append([index, len(table)])
+        row = self.position[1] if index == self.position[0] else 0
+        self.position = (index, row + len(table))
+        waiting = sum(n for _, n in self._segments)
+        if waiting >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
+            self.flush()
+
+    def end(self, index: int, failure: str | None) -> None:
+        """Note that an input is done, or has failed: its rows then do not count."""
+        self.position = (index + 1, 0)
+        if failure is not None:
+            self.failed[index] = failure
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting, and note it.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        if not self._tables and self._noted == (self.position, len(self.failed)):
+            return
+        line: dict[str, Any] = {
+            "next": list(self.position),
+            "failed": {str(index): why for index, why in self.failed.items()},
+            "segments": self._segments,
+        }
+        try:
+            if self._tables:
+                table = take_plain_columns(stack_tables(self._tables))
+                table.meta.update(_join_meta(self._tables))
+                name = f"part-{len(self.parts):06d}.parquet"
+                temporary = self.folder / f"{name}.new"
+                WRITERS["parquet"](table, temporary)
+                _sync(temporary)
+                os.replace(temporary, self.folder / name)
+                line |= {
+                    "part": name,
+                    "bytes": (self.folder / name).stat().st_size,
+                    "columns": {c: _describe_column(table[c]) for c in table.colnames},
+                    "inputs": table.meta.get("inputs", []),
+                    "release": table.meta["data_release"],
+                }
+            assert self._lines is not None
+            self._lines.write(json.dumps(line) + "\n")
+            self._lines.flush()
+            os.fsync(self._lines.fileno())
+        except OSError as error:
+            raise InputError(f"cannot write in {self.folder}: {error.strerror}") from error
+        if self._tables:
+            self.parts.append(line)
+        self._noted = (self.position, len(self.failed))
+        self._tables, self._segments = [], []
+        self._since = time.monotonic()
+
+    def read_parts(self) -> Iterator[Table]:
+        """Read the parts in order, without the rows of failed inputs."""
+        for part in self.parts:
+            rows = self._choose_rows(part)
+            if rows.any():
+                table = READERS["parquet"](self.folder / part["part"])
+                yield table if rows.all() else table[rows]
+
+    def read_example(self) -> Table:
+        """Read a row of each column, with its description, and the provenance of all parts."""
+        parts = [part for part in self.parts if self.count_rows(part)]
+        example: Any = None
+        for part in parts:
+            if example is not None and set(part["columns"]) <= set(example.colnames):
+                continue
+            table = READERS["parquet"](self.folder / part["part"])[:1]
+            if example is None:
+                example = table
+            for name in table.colnames:
+                if name not in example.colnames:
+                    example[name] = table[name]
+        inputs = dict.fromkeys(name for part in parts for name in part["inputs"])
+        if inputs:
+            example.meta["inputs"] = list(inputs)
+        releases = {name for part in parts for name in part["release"].split(", ")}
+        example.meta["data_release"] = ", ".join(sorted(releases))
+        return example
+
+    def read_ids(self) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+        """Read the source ids alone, part by part."""
+        from pyarrow import parquet
+
+        for part in self.parts:
+            rows = self._choose_rows(part)
+            found = parquet.read_table(self.folder / part["part"], columns=["source_id"])
+            yield found["source_id"].to_numpy()[rows]
+
+    def count_rows(self, part: Mapping[str, Any]) -> int:
+        """Return how many rows of a part count."""
+        return sum(n for index, n in part["segments"] if index not in self.failed)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for file in (self._lines, self._lock):
+            if file is not None:
+                file.close()
+        self._lines = self._lock = None
+
+    def remove(self) -> None:
+        """Close, and remove the folder with all that is in it."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _choose_rows(self, part: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        kept = [np.full(n, index not in self.failed) for index, n in part["segments"]]
+        return np.concatenate(kept)
+
+    def _load(self) -> list[str] | None:
+        """Take up the journal as far as it and its parts are whole; None if there is none."""
+        if not (self.folder / "plan.json").exists():
+            return None
+        lines: list[str] = []
+        with suppress(FileNotFoundError):
+            for text in (self.folder / "journal.jsonl").read_text("utf-8").splitlines(True):
+                try:
+                    line = json.loads(text if text.endswith("\n") else "")
+                except ValueError:  # cut short by the kill
+                    break
+                if "part" in line:
+                    part = self.folder / line["part"]
+                    if not part.exists() or part.stat().st_size != line["bytes"]:
+                        break
+                    self.parts.append(line)
+                self.position = (line["next"][0], line["next"][1])
+                self.failed = {int(index): why for index, why in line["failed"].items()}
+                lines.append(text)
+        return lines
+
+    def _check_plan(self, output: Path, plan: Mapping[str, Any]) -> None:
+        before = json.loads((self.folder / "plan.json").read_text("utf-8"))
+        different = compare_plans(before, json.loads(to_json(plan)))
+        if different:
+            raise InputError(
+                f"the unfinished run of {output} cannot be continued: it was begun with"
+                f" {different}; give the same again, or discard it with overwrite (--overwrite)"
+            )
+
+    def _begin(self, plan: Mapping[str, Any]) -> None:
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+        self.parts, self.failed, self.position = [], {}, (0, 0)
+        _write(self.folder / "plan.json", to_json(plan))
+
+
+def _join_meta(tables: list[Table]) -> dict[str, Any]:
+    """Take the first table's provenance, and the inputs and releases of all."""
+    meta = dict(tables[0].meta)
+    inputs = dict.fromkeys(name for table in tables for name in table.meta.get("inputs", []))
+    releases = {str(table.meta.get("data_release", "unknown")) for table in tables}
+    if inputs:
+        meta["inputs"] = list(inputs)
+    return {**meta, "data_release": ", ".join(sorted(releases))}
+
+
+def _list_types(table: Table) -> list[tuple[str, Any]]:
+    """Return what tables in one part have in common; text may be of any width."""
+    kinds = [(name, table[name].dtype) for name in table.colnames]
+    return [(name, "text" if kind.kind in "OSU" else kind.str) for name, kind in kinds]
+
+
+def _describe_column(column: Any) -> dict[str, Any]:
+    """Return what the file that is made of all parts must provide for."""
+    widest = 0
+    if column.dtype.kind == "U":
+        texts = np.ma.filled(np.ma.asarray(column), "").ravel().tolist()
+        widest = max((len(text.encode()) for text in texts), default=0)
+    return {
+        "dtype": column.dtype.newbyteorder("=").str,
+        "shape": list(column.shape[1:]),
+        "masked": bool(np.ma.getmaskarray(np.ma.asarray(column)).any()),
+        "widest": widest,
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _lock(folder: Path, output: Path) -> IO[str]:
+    """Keep other processes out; the lock goes with the process, however that ends."""
+    file = (folder / "lock").open("w")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows: there two runs must be kept apart by the user
+        logger.debug("no locks on this system")
+    except OSError as error:
+        file.close()
+        raise InputError(f"another process is writing {output}: wait for it, or end it") from error
+    return file

@@ -1,0 +1,280 @@
+"""The one file that the parts of a run become, written part by part.
+
+Parquet, FITS, ECSV and csv are written as the parts come, so that memory does not grow; VOTable and
+HDF5 are put together in memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.table import stack_tables, write_table
+from gaia_redshift.table_files import table_format
+from gaia_redshift.table_formats import (
+    WRITERS,
+    make_arrow_table,
+    make_fits_hdu,
+    take_plain_columns,
+)
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["Columns", "find_repeated", "join_columns", "write_tables"]
+
+IDS_AT_ONCE = 1 << 25
+"""Source ids compared in memory at a time: a quarter of a GB."""
+FITS_BLOCK = 2880
+Columns = dict[str, dict[str, Any]]
+"""Name to type: what `gaia_redshift.scale.journal` notes of each part."""
+
+
+def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -> NDArray[np.int64]:
+    """Find the source ids that occur more than once.
+
+    Parameters
+    ----------
+    read_ids : callable
+        Returns all ids, array by array; called again for each pass.
+    n : int
+        How many there are. Beyond `IDS_AT_ONCE` several passes are made, so that memory is bounded.
+
+    Returns
+    -------
+    ndarray of int64
+        Each once, in order.
+    """
+    n_passes = -(-n // IDS_AT_ONCE) or 1
+    found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    for number in range(n_passes):
+        parts = [ids if n_passes == 1 else ids[ids % n_passes == number] for ids in read_ids()]
+        ids = np.concatenate([np.empty(0, dtype=np.int64), *parts])
+        ids.sort()
+        found.append(np.unique(ids[1:][ids[1:] == ids[:-1]]))
+    return np.sort(np.concatenate(found))
+
+
+def join_columns(parts: Iterable[Columns]) -> Columns:
+    """Return columns that hold those of all parts, by the rules of `stack_tables`.
+
+    Numbers of different types become the wider one; numbers in one part and text in another
+    become text. A column that a part lacks is masked there.
+    """
+    parts = list(parts)
+    joined: Columns = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        holders = [part[name] for part in parts if name in part]
+        types = [np.dtype(about["dtype"]) for about in holders]
+        widest = max(about["widest"] for about in holders)
+        if any(kind.kind == "U" for kind in types):
+            numbers = [kind for kind in types if kind.kind != "U"]
+            digits = [np.empty(0, dtype=kind).astype(str).dtype.itemsize // 4 for kind in numbers]
+            widest = max([widest, *digits, 1])
+            longest = max([1, *digits, *(k.itemsize // 4 for k in types if k.kind == "U")])
+            dtype = np.dtype(f"<U{longest}")
+        else:
+            dtype = np.result_type(*types)
+        joined[name] = {
+            "dtype": dtype.str,
+            "shape": holders[0]["shape"],
+            "masked": len(holders) < len(parts) or any(about["masked"] for about in holders),
+            "widest": widest,
+        }
+    return joined
+
+
+def _fit(table: Table, columns: Columns) -> Table:
+    """Give a part the columns that the file has."""
+    from astropy.table import MaskedColumn, Table
+
+    fitted = Table(meta=table.meta)
+    n = len(table)
+    for name, about in columns.items():
+        dtype = np.dtype(about["dtype"])
+        if name not in table.colnames:
+            values = np.zeros((n, *about["shape"]), dtype=dtype)
+            fitted[name] = MaskedColumn(values, mask=np.ones(values.shape, dtype=bool))
+            continue
+        column = table[name]
+        values = np.ma.getdata(np.ma.asarray(column))
+        mask = np.ma.getmaskarray(np.ma.asarray(column))
+        if values.dtype != dtype:
+            values = values.astype(str).astype(dtype) if dtype.kind == "U" else values.astype(dtype)
+        fitted[name] = MaskedColumn(values, mask=mask) if about["masked"] else values
+    return fitted
+
+
+def _make_pattern(columns: Columns, example: Table) -> Table:
+    """Return two rows from which a format makes its header: all types, widths and masks."""
+    from astropy.table import MaskedColumn, Table
+
+    pattern = Table(meta=example.meta)
+    for name, about in columns.items():
+        dtype = np.dtype(about["dtype"])
+        if dtype.kind == "U":
+            dtype = np.dtype(f"<U{max(about['widest'], 1)}")
+        values = np.zeros((2, *about["shape"]), dtype=dtype)
+        if dtype.kind == "U":
+            values[:] = "x" * max(about["widest"], 1)
+        mask = np.zeros(values.shape, dtype=bool)
+        mask[1] = True
+        pattern[name] = MaskedColumn(values, mask=mask) if about["masked"] else values
+        _copy_description(example, pattern, name)
+    return pattern
+
+
+def _copy_description(source: Table, target: Table, name: str) -> None:
+    if name not in source.colnames:
+        return
+    target[name].unit = source[name].unit
+    target[name].info.description = source[name].info.description
+    target[name].info.meta = dict(source[name].info.meta or {})
+
+
+def write_tables(
+    tables: Iterable[Table],
+    path: Path,
+    *,
+    columns: Columns,
+    example: Table,
+    n_rows: int,
+) -> None:
+    """Write tables one after the other as one file, which appears when it is complete.
+
+    Parameters
+    ----------
+    tables : iterable of Table
+    path : Path
+        Its ending says the format, as in `gaia_redshift.write_table`.
+    columns : dict
+        See `join_columns`.
+    example : Table
+        Has the units, descriptions and UCDs of the columns, and the whole's ``meta``.
+    n_rows : int
+        Rows of all tables.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    kind = table_format(path)
+    fitted = (_fit(table, columns) for table in tables)
+    if kind in ("votable", "hdf5"):
+        whole = stack_tables(list(fitted))
+        whole.meta.clear()
+        whole.meta.update(example.meta)
+        for name in whole.colnames:
+            _copy_description(example, whole, name)
+        write_table(whole, path, overwrite=True)
+        return
+    writer = {
+        "parquet": _write_parquet,
+        "fits": _write_fits,
+        "ecsv": _write_text,
+        "csv": _write_text,
+    }[kind]
+    pattern = _make_pattern(columns, example)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with _open(temporary, packed=path.name.lower().endswith(".gz")) as file:
+            writer(fitted, file, pattern, kind, n_rows)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(
+            f"cannot write {path} as {kind}: {' '.join(str(error).split())}"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _open(path: Path, packed: bool) -> IO[bytes]:
+    return gzip.open(path, "wb") if packed else path.open("wb")  # type: ignore[return-value]
+
+
+def _write_parquet(
+    tables: Iterator[Table], file: IO[bytes], pattern: Table, kind: str, n_rows: int
+) -> None:
+    from pyarrow import parquet
+
+    schema = make_arrow_table(take_plain_columns(pattern)).schema
+    with parquet.ParquetWriter(file, schema) as writer:
+        for table in tables:
+            rows = make_arrow_table(take_plain_columns(table))
+            writer.write_table(rows.replace_schema_metadata(None).cast(schema))
+
+
+def _write_text(
+    tables: Iterator[Table], file: IO[bytes], pattern: Table, kind: str, n_rows: int
+) -> None:
+    """Write ECSV or csv; the header is that of the pattern."""
+    file.write(b"".join(_cut_header(_to_text(pattern, kind))))
+    for table in tables:
+        text = _to_text(table, kind)
+        header = _cut_header(text)
+        file.write(text[sum(map(len, header)) :])
+
+
+def _to_text(table: Table, kind: str) -> bytes:
+    text = io.StringIO()
+    WRITERS[kind](take_plain_columns(table), text)  # type: ignore[arg-type]
+    return text.getvalue().encode()
+
+
+def _cut_header(text: bytes) -> list[bytes]:
+    """Return the comments and the line of names."""
+    header: list[bytes] = []
+    start = 0
+    while True:
+        end = text.index(b"\n", start) + 1
+        header.append(text[start:end])
+        if not text.startswith(b"#", start):
+            return header
+        start = end
+
+
+def _write_fits(
+    tables: Iterator[Table], file: IO[bytes], pattern: Table, kind: str, n_rows: int
+) -> None:
+    from astropy.io import fits
+
+    hdu = make_fits_hdu(take_plain_columns(pattern))
+    dtype = hdu.columns.dtype.newbyteorder(">")
+    hdu.header["NAXIS2"] = n_rows
+    file.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
+    file.write(hdu.header.tostring().encode("ascii"))
+    for table in tables:
+        rows = np.zeros(len(table), dtype=dtype)
+        for number, name in enumerate(table.colnames, start=1):
+            null = hdu.header.get(f"TNULL{number}")
+            field = dtype.names[number - 1]
+            rows[field] = _to_fits_values(table[name], null, hdu.columns[number - 1].format)
+        file.write(rows.tobytes())
+    file.write(b"\0" * (-(n_rows * dtype.itemsize) % FITS_BLOCK))
+
+
+def _to_fits_values(column: Any, null: int | None, code: str) -> NDArray[Any]:
+    values: Any = np.ma.getdata(np.ma.asarray(column))
+    mask = np.ma.getmaskarray(np.ma.asarray(column))
+    if values.dtype.kind == "U":
+        return np.char.encode(np.where(mask, "", values), "utf-8")
+    if str(code).endswith("L"):
+        return np.where(values, ord("T"), ord("F")).astype("i1")
+    if values.dtype.kind == "f":
+        return np.where(mask, values.dtype.type(np.nan), values)
+    if null is not None:
+        values = values.astype(np.int64)
+        return np.where(mask, null, values)
+    return np.asarray(values)

@@ -1,0 +1,199 @@
+"""A DataFrame of spectra to a DataFrame of redshifts: the piece that Dask and LSDB repeat."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.columns import ReadOptions, find_layout, parse_keep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gaia_redshift.pipeline import Model
+
+__all__ = ["check_installed", "choose_columns", "make_meta", "predict_partition"]
+
+BLOCK_SIZE = 8192
+_SHAPING = ("prior", "pdf", "std")
+"""Options on which the columns of the result depend."""
+_SOURCE_ID = ("source_id", "sourceid")
+
+
+def predict_partition(
+    frame: pd.DataFrame,
+    *,
+    model: str | os.PathLike[str] | Model = "default",
+    keep: str | Sequence[str] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Predict the redshifts of a DataFrame of spectra.
+
+    Parameters
+    ----------
+    frame : DataFrame, n rows
+        The archive's columns, arrays as lists or arrays in each row. Without rows, the result has
+        the same columns and types and no rows.
+    model : str, path or model
+        As for `gaia_redshift.predict_table`. A name or path is loaded once in each process.
+    keep : str, list of str, or "all", optional
+        Columns to carry along, as they are; "all" leaves out those of the spectra.
+    **options
+        Further arguments of `gaia_redshift.predict_table`.
+
+    Returns
+    -------
+    DataFrame, n rows
+        With the index of ``frame``. ``source_id`` is int64, ``redshift_cnn`` float32 with NaN where
+        there is none, ``flags_cnn`` int32. Sources are flagged as duplicates within the frame.
+
+    Raises
+    ------
+    InputError
+        If columns are missing.
+    ModelError
+        If the model cannot be loaded.
+
+    Examples
+    --------
+    >>> from gaia_redshift import predict_partition
+    >>> ddf.map_partitions(predict_partition, meta=predict_partition(ddf._meta))  # doctest: +SKIP
+    """
+    from gaia_redshift.pipeline import load_for_prediction, predict_table
+
+    loaded = load_for_prediction(model)
+    names, kept = choose_columns(frame, loaded, keep, options.get("flux_errors"))
+    if not len(frame):
+        return make_meta(frame, model=loaded, keep=keep, **options)
+    spectra = {name: _take(frame, name) for name in names}
+    table = predict_table(spectra, model=loaded, block_size=BLOCK_SIZE, **options)
+    return _to_frame(table, frame, kept)
+
+
+def make_meta(
+    frame: pd.DataFrame,
+    *,
+    model: str | os.PathLike[str] | Model = "default",
+    keep: str | Sequence[str] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Return what `predict_partition` gives for such a frame, without rows.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Only its columns count.
+    model, keep, **options
+        As for `predict_partition`.
+
+    Raises
+    ------
+    InputError
+        If columns are missing.
+    ModelError
+        If the model cannot be loaded.
+    """
+    from gaia_redshift.grid import N_FLUX
+    from gaia_redshift.pipeline import load_for_prediction, predict_redshift
+
+    loaded = load_for_prediction(model)
+    _, kept = choose_columns(frame, loaded, keep, options.get("flux_errors"))
+    # One vector shows which columns there are.
+    more = {key: value for key, value in options.items() if key in _SHAPING}
+    table = predict_redshift(np.ones((1, N_FLUX)), model=loaded, **more)
+    return _to_frame(table[:0], frame.iloc[:0], kept)
+
+
+def choose_columns(
+    frame: pd.DataFrame,
+    model: Model,
+    keep: str | Sequence[str] | None,
+    flux_errors: bool | None,
+) -> tuple[list[str], list[str]]:
+    """Return the columns (or the index) with the spectra, and the columns to carry along.
+
+    Errors and correlations are among the first only where they are needed.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+    """
+    errors = model.uses_errors if flux_errors is None else flux_errors
+    names = [str(name) for name in frame.columns]
+    index = [name for name in [str(frame.index.name)] if name.lower() in _SOURCE_ID]
+    layout = find_layout([*names, *index], ReadOptions(errors, errors), "DataFrame")
+    needed = layout.names
+    if keep is None:
+        return needed, []
+    layout = find_layout(names + index, ReadOptions(keep=parse_keep(keep)), "DataFrame")
+    return needed, [name for name in layout.keep.values() if name in names]
+
+
+def _take(frame: pd.DataFrame, name: str) -> Any:
+    """Return a column or the index.
+
+    Raises
+    ------
+    InputError
+        If it holds arrays as Python prints them.
+    """
+    if name not in frame.columns:
+        return frame.index.to_series()
+    column = frame[name]
+    if "coef" in name.lower() and isinstance(cell := column.iloc[0], str):
+        words = cell.strip("[]() \n").split()
+        if len(words) > 1 and "," not in cell:
+            raise InputError(
+                f"DataFrame: column '{name}' holds arrays turned into text, which has lost digits:"
+                " set dask.config.set({'dataframe.convert-string': False}) before from_pandas, or"
+                " read Parquet"
+            )
+    return column
+
+
+def _to_frame(table: Any, frame: pd.DataFrame, kept: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for name in table.colnames:
+        values: Any = np.ma.asarray(table[name])
+        values = values.filled(np.nan) if values.dtype.kind == "f" else values.data
+        columns[name] = values if values.ndim == 1 else _to_lists(values)
+    result = pd.DataFrame(columns, index=frame.index)
+    for name in kept:  # as they are, whatever their type
+        result[f"{name}_in" if name in columns else name] = frame[name]
+    return result
+
+
+def _to_lists(values: np.ndarray[Any, Any]) -> Any:
+    """Return rows of arrays as a column that Parquet and Dask know the type of."""
+    import pandas as pd
+    import pyarrow as pa
+
+    flat = pa.array(values.ravel())
+    offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1])
+    lists = pa.ListArray.from_arrays(offsets, flat)
+    return pd.array(lists, dtype=pd.ArrowDtype(lists.type))
+
+
+def check_installed(name: str, extra: str) -> Any:
+    """Import a library that an extra of this package brings.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"{name} is not installed ({error}): pip install 'gaia-redshift[{extra}]'"
+        ) from error

@@ -1,0 +1,278 @@
+"""Read and predict block by block: reading runs ahead in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers import iter_spectra
+from gaia_redshift.readers.content import ReadMeter
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from gaia_redshift.pipeline import Model
+    from gaia_redshift.scale.progress import Progress
+    from gaia_redshift.spectra import XPSpectra
+
+__all__ = ["Job", "Step", "iter_steps"]
+
+READ_AHEAD = 2
+"""Blocks that wait for the network."""
+WORKERS = 2
+"""Blocks that are sampled and predicted at once."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """How to predict.
+
+    Parameters
+    ----------
+    model : Model
+    options : mapping
+        Arguments of `gaia_redshift.predict_table`, but for ``model``, ``keep`` and those about
+        reading.
+    keep : "all", tuple of str, or None
+        Columns to carry along.
+    optional : tuple of str
+        Columns to carry along where there are any.
+    errors : bool
+        Read errors and correlations.
+    block_size : int
+    archive : mapping or None
+        Arguments of `gaia_redshift.fetch_spectra`.
+    """
+
+    model: Model
+    options: Mapping[str, Any]
+    keep: str | tuple[str, ...] | None
+    optional: tuple[str, ...]
+    errors: bool
+    block_size: int
+    archive: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What has become of one block, or of one input.
+
+    Parameters
+    ----------
+    index : int
+        Number of the input, from 0.
+    table : Table or None
+        Predictions of the input's next rows.
+    failure : str or None
+        Why this input could not be read, in one line; its rows so far do not count.
+    ended : bool
+        The input is done, or has failed.
+    """
+
+    index: int
+    table: Table | None = None
+    failure: str | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the reading thread hands over: a block, or the end or the failure of an input."""
+
+    index: int
+    block: XPSpectra | None = None
+    fetch: Any = None
+    failure: str | None = None
+    crash: BaseException | None = None
+
+
+class _Reader:
+    """Reads the inputs, one after the other, in a thread of its own."""
+
+    def __init__(
+        self, sources: Sequence[Any], job: Job, start: tuple[int, int], progress: Progress
+    ) -> None:
+        self._sources, self._job, self._start = sources, job, start
+        self._progress = progress
+        self._queue: queue.Queue[_Read | None] = queue.Queue(maxsize=READ_AHEAD)
+        self._stop = threading.Event()
+        self._given_up: set[int] = set()
+        self._thread = threading.Thread(target=self._work, name="gaia_redshift-reader", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[_Read]:
+        while (item := self._queue.get()) is not None:
+            if item.crash is not None:
+                raise item.crash
+            yield item
+
+    def give_up(self, index: int) -> None:
+        """Read no more of this input."""
+        self._given_up.add(index)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _put(self, item: _Read | None) -> None:
+        while not self._stop.is_set():
+            with suppress(queue.Full):
+                self._queue.put(item, timeout=0.1)
+                return
+
+    def _work(self) -> None:
+        first, row = self._start
+        try:
+            for index in range(first, len(self._sources)):
+                if self._stop.is_set():
+                    return
+                self._read(index, row if index == first else 0)
+            self._put(None)
+        except BaseException as error:
+            self._put(_Read(-1, crash=error))
+
+    def _read(self, index: int, start: int) -> None:
+        source, job = self._sources[index], self._job
+        if job.archive is not None and not isinstance(source, Path):
+            from gaia_redshift.archive.wanted import is_for_archive
+
+            if is_for_archive(source):
+                self._put(_Read(index, fetch=source))
+                self._put(_Read(index))
+                return
+        meter = ReadMeter()
+        self._progress.start_reading(index, meter, start)
+        try:
+            for block in iter_spectra(
+                source,
+                block_size=job.block_size,
+                errors=job.errors,
+                correlations=job.errors,
+                keep=job.keep,
+                optional=job.optional if job.keep != "all" else (),
+                start=start,
+                meter=meter,
+            ):
+                self._progress.note_read(len(block))
+                self._put(_Read(index, block=block))
+                if self._stop.is_set() or index in self._given_up:
+                    return
+        except InputError as error:
+            self._put(_Read(index, failure=str(error)))
+        else:
+            self._put(_Read(index))
+
+
+def iter_steps(
+    sources: Sequence[Any], job: Job, *, start: tuple[int, int] = (0, 0), progress: Progress
+) -> Generator[Step, None, None]:
+    """Predict the inputs in order, a block at a time.
+
+    Memory is bounded by the size of a block: some are read ahead, and some are worked on.
+
+    Parameters
+    ----------
+    sources : sequence
+        Files, or anything else that holds spectra or is fetched, each an input of its own.
+    job : Job
+    start : tuple of int
+        Number of the first input, and of the rows in it to pass over.
+    progress : Progress
+
+    Yields
+    ------
+    Step
+        Tables in order; after an input's last one, a step that ends it.
+
+    Raises
+    ------
+    GaiaRedshiftError
+        If the whole cannot work: the model fails, or the archive.
+    """
+    # Without errors a block is little else than the network's own work on all processors.
+    workers = WORKERS if job.errors else 1
+    failed: set[int] = set()
+    reader = _Reader(sources, job, start, progress)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="gaia_redshift-predict")
+    waiting: deque[tuple[_Read, Future[Table] | None]] = deque()
+
+    def settle() -> Iterator[Step]:
+        item, future = waiting.popleft()
+        if item.index in failed:
+            return
+        failure = item.failure
+        if future is not None:
+            try:
+                yield Step(item.index, future.result())
+                return
+            except InputError as error:
+                if item.fetch is not None:
+                    raise
+                failure = str(error)
+                reader.give_up(item.index)
+        if failure is not None:
+            failed.add(item.index)
+        yield Step(item.index, failure=failure, ended=True)
+
+    try:
+        with preserve_settings(), _warn_once():
+            for item in reader:
+                future = None
+                if item.index not in failed and (item.block is not None or item.fetch is not None):
+                    future = pool.submit(_predict, item, job, progress.shown)
+                waiting.append((item, future))
+                while len(waiting) > workers or (waiting and waiting[0][1] is None):
+                    yield from settle()
+            while waiting:
+                yield from settle()
+    finally:
+        reader.close()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _predict(item: _Read, job: Job, progress: bool) -> Table:
+    from gaia_redshift.pipeline import predict_table
+
+    if item.fetch is not None:
+        return predict_table(
+            item.fetch,
+            model=job.model,
+            keep=job.keep,
+            archive=job.archive,
+            progress=progress,
+            **job.options,
+        )
+    assert item.block is not None
+    # What was read of the other columns is what is wanted.
+    keep = None if item.block.columns is None else "all"
+    options = {**job.options, "flux_errors": job.errors}
+    return predict_table(
+        item.block, model=job.model, keep=keep, block_size=len(item.block), **options
+    )
+
+
+@contextmanager
+def _warn_once() -> Iterator[None]:
+    """Show each warning once, however many blocks it is true of."""
+    seen: set[str] = set()
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, *about: Any, **more: Any) -> None:
+        if str(message) not in seen:
+            seen.add(str(message))
+            shown(message, *about, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,448 @@
+"""Write a Keras network as an ONNX graph, the file that predictions run.
+
+Only the layers that networks of this package use are known; anything else is refused. Keras keeps
+channels last, ONNX convolutions want them second: each tensor carries its layout, and a transpose
+is put in only where a layer needs the other one. Convolutions are written in two dimensions, of
+height 1: ONNX Runtime's fast code for them, half as fast again, is for those alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import ModelError
+
+__all__ = ["build_graph", "import_onnx"]
+
+_OPSET, _IR_VERSION = 20, 9
+_ACTIVATIONS = {
+    "elu": "Elu",
+    "gelu": "Gelu",
+    "relu": "Relu",
+    "sigmoid": "Sigmoid",
+    "softplus": "Softplus",
+    "tanh": "Tanh",
+}
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A value in the graph; ``shape`` is Keras's, without the batch, channels last.
+
+    With ``channels_first`` a shape of (length, channels) is (n, channels, 1, length) in the graph.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    channels_first: bool = False
+
+
+def import_onnx() -> Any:
+    """Import the package ``onnx``.
+
+    Raises
+    ------
+    ModelError
+        If it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ModelError(
+            "writing a network for prediction needs onnx: pip install 'gaia-redshift[train]'"
+        ) from None
+    return onnx
+
+
+def build_graph(network: Any) -> bytes:
+    """Return a network as the bytes of an ONNX model, float32 throughout.
+
+    Inputs have the names and shapes of the network's, with an open batch dimension. The same
+    weights give the same bytes.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Sequential or functional, of layers known here, with one output.
+
+    Raises
+    ------
+    ModelError
+        If a layer, or an option of one, is not known, or if the package ``onnx`` is missing.
+    """
+    onnx = import_onnx()
+    import keras
+
+    if len(network.outputs) != 1:
+        raise ModelError(f"a network has one output here, this one {len(network.outputs)}")
+    # A Sequential becomes functional, so that there is one way to read the connections.
+    functional = keras.Model(network.inputs, network.outputs)
+    writer = _GraphWriter(onnx.helper, onnx.numpy_helper)
+    config = functional.get_config()
+    for entry in _sort_layers(config["layers"]):
+        layer = functional.get_layer(entry["name"])
+        if entry["class_name"] == "InputLayer":
+            writer.add_input(entry["name"], tuple(layer.batch_shape[1:]))
+        for index, node in enumerate(entry["inbound_nodes"]):
+            writer.add_layer(layer, _find_sources(node), (entry["name"], index))
+    last = config["output_layers"]
+    name, index = (last[0] if isinstance(last[0], list) else last)[:2]
+    model = writer.finish((name, index))
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def _find_sources(node: dict[str, Any]) -> list[tuple[str, int]]:
+    """(layer, call) of each tensor that a call of a layer takes."""
+    found: list[tuple[str, int]] = []
+
+    def visit(value: Any) -> None:
+        if isinstance(value, list | tuple):
+            for part in value:
+                visit(part)
+        elif isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+            name, index, _ = value["config"]["keras_history"]
+            found.append((name, index))
+
+    visit(node["args"])
+    if any(isinstance(value, dict) for value in node["kwargs"].values()):
+        raise ModelError("a layer takes a tensor by keyword; that is not known here")
+    return found
+
+
+def _sort_layers(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put every layer behind those that it takes its inputs from."""
+    done: dict[str, dict[str, Any]] = {}
+    left = list(entries)
+    while left:
+        ready = [
+            entry
+            for entry in left
+            if all(
+                name in done for node in entry["inbound_nodes"] for name, _ in _find_sources(node)
+            )
+        ]
+        if not ready:
+            raise ModelError("a layer takes its own output; that is not known here")
+        done |= {entry["name"]: entry for entry in ready}
+        left = [entry for entry in left if entry["name"] not in done]
+    return list(done.values())
+
+
+class _GraphWriter:
+    """Collects nodes and constants, layer by layer."""
+
+    def __init__(self, helper: Any, numpy_helper: Any) -> None:
+        self._helper = helper
+        self._numpy_helper = numpy_helper
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+        self._inputs: list[Any] = []
+        self._tensors: dict[tuple[str, int], _Tensor] = {}
+        self._turned: dict[str, _Tensor] = {}
+
+    def add_input(self, name: str, shape: tuple[int | None, ...]) -> None:
+        if not all(isinstance(size, int) for size in shape):
+            raise ModelError(f"the input {name!r} needs a fixed shape, not {shape}")
+        fixed = tuple(int(size) for size in shape if size is not None)
+        self._inputs.append(self._describe(name, fixed))
+        self._tensors[name, 0] = _Tensor(name, fixed)
+
+    def add_layer(self, layer: Any, sources: list[tuple[str, int]], key: tuple[str, int]) -> None:
+        kind = type(layer).__name__
+        write = _WRITERS.get(kind)
+        if write is None or not type(layer).__module__.startswith("keras."):
+            raise ModelError(f"the layer {layer.name!r} ({kind}) cannot be written as a graph")
+        if layer.dtype_policy.compute_dtype != "float32":
+            raise ModelError(f"the layer {layer.name!r} computes in {layer.compute_dtype}")
+        inputs = [self._tensors[source] for source in sources]
+        self._tensors[key] = write(self, layer, layer.get_config(), *inputs)
+
+    def finish(self, key: tuple[str, int]) -> Any:
+        result = self.with_channels_last(self._tensors[key])
+        graph = self._helper.make_graph(
+            self._nodes, "network", self._inputs, [self._describe(result.name, result.shape)]
+        )
+        graph.initializer.extend(self._constants)
+        return self._helper.make_model(
+            graph,
+            opset_imports=[self._helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+            producer_name="gaia_redshift",
+        )
+
+    def _describe(self, name: str, shape: tuple[int, ...]) -> Any:
+        return self._helper.make_tensor_value_info(name, 1, ["n", *shape])
+
+    def add_constant(self, name: str, values: NDArray[Any]) -> str:
+        name = f"{name}_{len(self._constants)}"
+        self._constants.append(self._numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def add_node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"{kind}_{len(self._nodes)}"
+        self._nodes.append(self._helper.make_node(kind, inputs, [name], name, **attributes))
+        return name
+
+    def with_channels_last(self, x: _Tensor) -> _Tensor:
+        return self._turn(x) if x.channels_first else x
+
+    def with_channels_first(self, x: _Tensor) -> _Tensor:
+        return x if x.channels_first or len(x.shape) < 2 else self._turn(x)
+
+    def _turn(self, x: _Tensor) -> _Tensor:
+        if x.name not in self._turned:
+            length, channels = x.shape
+            name = x.name
+            if not x.channels_first:
+                if 1 not in x.shape:  # else the order of the values stays
+                    name = self.add_node("Transpose", [name], perm=[0, 2, 1])
+                name = self.add_reshape(name, (channels, 1, length))
+            else:
+                if 1 not in x.shape:
+                    name = self.add_node("Transpose", [name], perm=[0, 2, 3, 1])
+                name = self.add_reshape(name, (length, channels))
+            self._turned[x.name] = _Tensor(name, x.shape, not x.channels_first)
+            self._turned[name] = x
+        return self._turned[x.name]
+
+    def add_reshape(self, name: str, shape: tuple[int, ...]) -> str:
+        target = self.add_constant("shape", np.array([-1, *shape], dtype=np.int64))
+        return self.add_node("Reshape", [name, target])
+
+    def add_activation(self, kind: Any, x: _Tensor) -> _Tensor:
+        """Apply an activation by Keras's name."""
+        if kind == "linear":
+            return x
+        if kind == "softmax":
+            x = self.with_channels_last(x)
+            return _Tensor(self.add_node("Softmax", [x.name], axis=-1), x.shape)
+        if kind == "silu":
+            gate = self.add_node("Sigmoid", [x.name])
+            return _Tensor(self.add_node("Mul", [x.name, gate]), x.shape, x.channels_first)
+        if kind not in _ACTIVATIONS:
+            raise ModelError(f"the activation {kind!r} cannot be written as a graph")
+        return _Tensor(self.add_node(_ACTIVATIONS[kind], [x.name]), x.shape, x.channels_first)
+
+
+def _write_convolution(
+    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
+) -> _Tensor:
+    _require(config, layer, data_format="channels_last")
+    kernel, stride, dilation = (
+        config[key][0] for key in ("kernel_size", "strides", "dilation_rate")
+    )
+    length = x.shape[0]
+    reach = (kernel - 1) * dilation + 1
+    pads, length = _pad(config, layer, length, reach, stride)
+    x = writer.with_channels_first(x)
+    weights = layer.get_weights()
+    # Keras (kernel, in, out), ONNX (out, in, 1, kernel)
+    values = weights[0].transpose(2, 1, 0)[:, :, None]
+    names = [x.name, writer.add_constant("kernel", values)]
+    if config["use_bias"]:
+        names.append(writer.add_constant("bias", weights[1]))
+    result = writer.add_node(
+        "Conv",
+        names,
+        kernel_shape=[1, kernel],
+        strides=[1, stride],
+        dilations=[1, dilation],
+        group=config["groups"],
+        pads=pads,
+    )
+    return writer.add_activation(
+        config["activation"], _Tensor(result, (length, config["filters"]), True)
+    )
+
+
+def _pad(
+    config: dict[str, Any], layer: Any, length: int, reach: int, stride: int
+) -> tuple[list[int], int]:
+    """Padding before and after, and the length that comes out."""
+    if config["padding"] == "valid":
+        return [0, 0, 0, 0], (length - reach) // stride + 1
+    _require(config, layer, padding="same")
+    result = math.ceil(length / stride)
+    total = max((result - 1) * stride + reach - length, 0)
+    return [0, total // 2, 0, total - total // 2], result
+
+
+def _write_pooling(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
+    _require(config, layer, data_format="channels_last")
+    size, stride = config["pool_size"][0], config["strides"][0]
+    pads, length = _pad(config, layer, x.shape[0], size, stride)
+    kind = type(layer).__name__.removesuffix("ing1D")  # MaxPool, AveragePool
+    result = writer.add_node(
+        kind,
+        [writer.with_channels_first(x).name],
+        kernel_shape=[1, size],
+        strides=[1, stride],
+        pads=pads,
+    )
+    return _Tensor(result, (length, x.shape[1]), True)
+
+
+def _write_global_average(
+    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
+) -> _Tensor:
+    _require(config, layer, data_format="channels_last", keepdims=False)
+    mean = writer.add_node("GlobalAveragePool", [writer.with_channels_first(x).name])
+    return _reshape(writer, mean, (x.shape[1],))
+
+
+def _write_flatten(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
+    _require(config, layer, data_format="channels_last")
+    return _reshape(writer, writer.with_channels_last(x).name, (math.prod(x.shape),))
+
+
+def _write_reshape(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
+    shape = tuple(layer.compute_output_shape((None, *x.shape))[1:])
+    return _reshape(writer, writer.with_channels_last(x).name, shape)
+
+
+def _reshape(writer: _GraphWriter, name: str, shape: tuple[int, ...]) -> _Tensor:
+    return _Tensor(writer.add_reshape(name, shape), shape)
+
+
+def _write_dense(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
+    x = writer.with_channels_last(x)
+    weights = layer.get_weights()
+    kernel = writer.add_constant("kernel", weights[0])
+    bias = [writer.add_constant("bias", weights[1])] if config["use_bias"] else []
+    if len(x.shape) == 1:
+        result = writer.add_node("Gemm", [x.name, kernel, *bias])
+    else:
+        result = writer.add_node("MatMul", [x.name, kernel])
+        if bias:
+            result = writer.add_node("Add", [result, *bias])
+    return writer.add_activation(
+        config["activation"], _Tensor(result, (*x.shape[:-1], config["units"]))
+    )
+
+
+def _write_layer_normalization(
+    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
+) -> _Tensor:
+    if config["axis"] not in (-1, len(x.shape)) and config["axis"] not in ([-1], [len(x.shape)]):
+        raise ModelError(f"the layer {layer.name!r} normalises other axes than the last")
+    if config.get("rms_scaling"):
+        raise ModelError(f"the layer {layer.name!r} uses rms_scaling")
+    x = writer.with_channels_last(x)
+    names = [x.name, *(writer.add_constant(part, v) for part, v in _read_scale(layer, config, x))]
+    result = writer.add_node("LayerNormalization", names, axis=-1, epsilon=config["epsilon"])
+    return _Tensor(result, x.shape)
+
+
+def _write_batch_normalization(
+    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
+) -> _Tensor:
+    if config["axis"] not in (-1, len(x.shape)):
+        raise ModelError(f"the layer {layer.name!r} normalises another axis than the last")
+    x = writer.with_channels_first(x)
+    values = [
+        *_read_scale(layer, config, x),
+        ("mean", np.asarray(layer.moving_mean)),
+        ("variance", np.asarray(layer.moving_variance)),
+    ]
+    names = [x.name, *(writer.add_constant(part, v) for part, v in values)]
+    result = writer.add_node("BatchNormalization", names, epsilon=config["epsilon"])
+    return _Tensor(result, x.shape, x.channels_first)
+
+
+def _read_scale(
+    layer: Any, config: dict[str, Any], x: _Tensor
+) -> list[tuple[str, NDArray[np.float32]]]:
+    """Factor and offset of a normalisation, 1 and 0 where it has none."""
+    size = x.shape[-1]
+    return [
+        ("scale", np.asarray(layer.gamma) if config["scale"] else np.ones(size, np.float32)),
+        ("offset", np.asarray(layer.beta) if config["center"] else np.zeros(size, np.float32)),
+    ]
+
+
+def _write_sum(
+    writer: _GraphWriter, layer: Any, config: dict[str, Any], *inputs: _Tensor
+) -> _Tensor:
+    if len({x.shape for x in inputs}) != 1:
+        raise ModelError(f"the layer {layer.name!r} joins different shapes")
+    inputs = _align(writer, inputs)
+    kind = {"Add": "Add", "Multiply": "Mul"}[type(layer).__name__]
+    name = inputs[0].name
+    for x in inputs[1:]:
+        name = writer.add_node(kind, [name, x.name])
+    return _Tensor(name, inputs[0].shape, inputs[0].channels_first)
+
+
+def _write_concatenation(
+    writer: _GraphWriter, layer: Any, config: dict[str, Any], *inputs: _Tensor
+) -> _Tensor:
+    rank = len(inputs[0].shape)
+    if config["axis"] not in (-1, rank):
+        raise ModelError(f"the layer {layer.name!r} joins another axis than the last")
+    inputs = _align(writer, inputs)
+    first = inputs[0].channels_first
+    name = writer.add_node("Concat", [x.name for x in inputs], axis=1 if first else rank)
+    shape = (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs))
+    return _Tensor(name, shape, first)
+
+
+def _align(writer: _GraphWriter, inputs: tuple[_Tensor, ...]) -> tuple[_Tensor, ...]:
+    if any(x.channels_first for x in inputs):
+        return tuple(writer.with_channels_first(x) for x in inputs)
+    return inputs
+
+
+def _require(config: dict[str, Any], layer: Any, **values: Any) -> None:
+    for key, value in values.items():
+        if config.get(key, value) != value:
+            raise ModelError(
+                f"the layer {layer.name!r} has {key} {config[key]!r}; only {value!r} can be"
+                " written as a graph"
+            )
+
+
+def _write_softmax(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
+    _require(config, layer, axis=-1)
+    return writer.add_activation("softmax", x)
+
+
+def _write_relu(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
+    _require(config, layer, max_value=None, negative_slope=0.0, threshold=0.0)
+    return writer.add_activation("relu", x)
+
+
+def _write_activation(
+    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
+) -> _Tensor:
+    return writer.add_activation(config["activation"], x)
+
+
+def _write_nothing(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
+    return x
+
+
+_WRITERS: dict[str, Callable[..., _Tensor]] = {
+    "Activation": _write_activation,
+    "Add": _write_sum,
+    "AveragePooling1D": _write_pooling,
+    "BatchNormalization": _write_batch_normalization,
+    "Concatenate": _write_concatenation,
+    "Conv1D": _write_convolution,
+    "Dense": _write_dense,
+    "Dropout": _write_nothing,
+    "Flatten": _write_flatten,
+    "GlobalAveragePooling1D": _write_global_average,
+    "LayerNormalization": _write_layer_normalization,
+    "MaxPooling1D": _write_pooling,
+    "Multiply": _write_sum,
+    "ReLU": _write_relu,
+    "Reshape": _write_reshape,
+    "Softmax": _write_softmax,
+}
