@@ -109,8 +109,8 @@ def measure_file(path: str, model_name: str, errors: str) -> dict[str, float]:
     block = next(iter_spectra(path, block_size=8192, errors=False))
     flux = sample_spectra(block, errors=False).flux
     with tempfile.TemporaryDirectory() as folder:
-        options: dict[str, Any] = {"model": model, "flux_errors": True if errors else None}
-        predict_to_file(block[:64], Path(folder) / "first.parquet", model=model)
+        options: dict[str, Any] = {"model": model, "flux_errors": bool(errors)}
+        predict_to_file(block[:64], Path(folder) / "first.parquet", **options)
         before = time_engine(model, flux)
         start = time.perf_counter()
         summary = predict_to_file(path, Path(folder) / "z.parquet", **options)
@@ -140,8 +140,8 @@ def measure_stages(path: str, model_name: str, errors: str) -> dict[str, float]:
             vectors = sample_spectra(block, errors=bool(errors))
             seconds["sample"] += time.perf_counter() - start
             start = time.perf_counter()
-            if attempt and not model.uses_errors:
-                model.predict(vectors.flux)
+            if attempt:
+                model.predict(vectors.flux, vectors.flux_error if model.uses_errors else None)
             seconds["model"] += time.perf_counter() - start
             n += len(block)
             start = time.perf_counter()

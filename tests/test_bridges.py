@@ -3,6 +3,7 @@
 import sys
 import tempfile
 import time
+import types
 import warnings
 from pathlib import Path
 
@@ -357,6 +358,16 @@ def test_a_hub_that_hangs_is_not_waited_for(predictions, samp, tmp_path, monkeyp
         )
         with pytest.raises(SampError, match=r"no SAMP hub.*no answer within 0\.5 s"):
             send_table(predictions)
+
+
+def test_an_older_pyvo_leaves_astropys_own(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyvo.samp", types.ModuleType("pyvo.samp"))
+    try:
+        library = messages._import_samp()
+    except ImportError:
+        pytest.skip("this astropy has no SAMP any more")
+    assert library.__name__ == "astropy.samp"
+    assert hasattr(library, "SAMPHubProxy")
 
 
 def test_what_is_no_table_is_refused_before_any_hub_is_asked():

@@ -16,7 +16,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -250,9 +250,11 @@ def _within(seconds: float, function: Callable[[], T]) -> T:
 
 
 def _import_samp() -> Any:
-    try:
-        return importlib.import_module("pyvo.samp")
-    except ImportError:  # an older PyVO
+    library = None
+    with suppress(ImportError):
+        library = importlib.import_module("pyvo.samp")
+    if not hasattr(library, "SAMPHubProxy"):  # an older PyVO builds on astropy's
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # astropy 8 says that it moved
-            return importlib.import_module("astropy.samp")
+            library = importlib.import_module("astropy.samp")
+    return library

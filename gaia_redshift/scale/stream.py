@@ -200,8 +200,10 @@ def iter_steps(
     GaiaRedshiftError
         If the whole cannot work: the model fails, or the archive.
     """
-    # Without errors a block is little else than the network's own work on all processors.
-    workers = WORKERS if job.errors else 1
+    from gaia_redshift.model.registry import RedshiftModel
+
+    # Of other models it is not known whether they may be used from several threads.
+    workers = WORKERS if isinstance(job.model, RedshiftModel) else 1
     failed: set[int] = set()
     reader = _Reader(sources, job, start, progress)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gaia_redshift-predict")

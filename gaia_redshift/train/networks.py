@@ -106,10 +106,10 @@ def build_residual(seed: int | None = None, bins: int = 150) -> Any:
     x = activate(layers.Add(name="sum_convolution")([x, y]), "convolution")
     x = layers.Concatenate(name="join")([context, layers.Flatten(name="flatten")(x)])
     x = layers.Dense(384, **options("dense"))(x)
-    for i in (1, 2, 3):
-        y = layers.Dense(256, **options(f"dense_{i}a"))(activate(x, f"dense_{i}a"))
-        y = layers.Dense(384, **options(f"dense_{i}b"))(activate(y, f"dense_{i}b"))
-        x = layers.Add(name=f"sum_{i}")([x, y])
+    for number in (1, 2, 3):
+        y = layers.Dense(256, **options(f"dense_{number}a"))(activate(x, f"dense_{number}a"))
+        y = layers.Dense(384, **options(f"dense_{number}b"))(activate(y, f"dense_{number}b"))
+        x = layers.Add(name=f"sum_{number}")([x, y])
     x = layers.Dense(bins, **options("logits"))(activate(x, "last"))
     return keras.Model([flux, context], x, name="residual")
 
