@@ -248,12 +248,12 @@ def make_arrow_table(table: Table) -> Any:
             values = values.astype(values.dtype.newbyteorder("="))
         if values.ndim == 1:
             array = pa.array(values, mask=mask if mask.any() else None)
-        elif values.ndim == 2 and not mask.any():
+        elif values.ndim == 2 and values.shape[1] and values.dtype.kind in "iuf":
+            if values.dtype.kind == "f":  # masked numbers become NaN, whatever the block holds
+                values = np.where(mask, values.dtype.type(np.nan), values)
             array = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
         else:
-            array = pa.array(
-                np.where(mask, np.nan, values).tolist() if mask.any() else values.tolist()
-            )
+            array = pa.array(values.tolist())
         arrays.append(array)
         fields.append(pa.field(name, array.type, metadata=_describe_column(table[name])))
     metadata = {
@@ -279,6 +279,8 @@ def _read_parquet(path: Path) -> Table:
         if pa.types.is_fixed_size_list(chunk.type) and not chunk.null_count:
             values = chunk.flatten().to_numpy(zero_copy_only=False)
             data = values.reshape(len(chunk), chunk.type.list_size)
+            if data.dtype.kind == "f":
+                null = np.isnan(data)
         elif pa.types.is_list(chunk.type) or pa.types.is_fixed_size_list(chunk.type):
             data = np.array(chunk.to_pylist())
         elif pa.types.is_string(chunk.type):

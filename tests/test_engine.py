@@ -36,7 +36,7 @@ SHAPES = {"flux": (186,)}
 
 @pytest.fixture(scope="module")
 def bundled() -> bytes:
-    return (load_model("default").folder / "network.onnx").read_bytes()
+    return (load_model("kiraleos2023").folder / "network.onnx").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +365,7 @@ def test_a_folder_of_keras_alone_is_given_a_graph(tmp_path):
 
     from gaia_redshift.train.export import add_graph
 
-    folder = shutil.copytree(load_model("default").folder, tmp_path / "model")
+    folder = shutil.copytree(load_model("kiraleos2023").folder, tmp_path / "model")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     manifest = json.loads(before["manifest.json"])
     del manifest["files"]["graph"]
@@ -562,7 +562,7 @@ def test_a_graph_replaced_in_a_folder_is_refused_when_it_is_loaded(tmp_path):
     import hashlib
     import shutil
 
-    folder = Path(shutil.copytree(load_model("default").folder, tmp_path / "model"))
+    folder = Path(shutil.copytree(load_model("kiraleos2023").folder, tmp_path / "model"))
     data = make_model(make_node("Loop", "x", "z"))
     (folder / "network.onnx").write_bytes(data)
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -489,7 +489,7 @@ class Nothing:
         return {"redshift_cnn": np.full(n, 0.1, np.float32), "flags_cnn": np.zeros(n, np.int32)}
 catalogue.ArchivePredictions = Nothing
 for name in sys.argv[1:]:
-    catalogue.enrich_catalogue(name, name.replace("in_", "out_"))
+    catalogue.enrich_catalogue(name, name.replace("in_", "out_"), model="kiraleos2023")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
