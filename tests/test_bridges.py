@@ -21,6 +21,8 @@ from gaia_redshift.table import build_table, describe_provenance, read_table, wr
 
 IDS = np.array([2**62 + 1, 4295806720, 2**62 + 3], dtype=np.int64)  # floats would lose digits
 EDGES = np.linspace(0.0, 0.6, 7)
+LATER = 0.2
+"""Seconds: PyVO's hub loses an answer that comes before it has noted the question."""
 
 
 @pytest.fixture
@@ -265,6 +267,7 @@ def receiver(samp, hub):
         client.tables.append(Table.read(params["url"], format="votable", use_names_over_ids=True))
         client.tables[-1].meta["sent name"] = params["name"]
         if client.answer:
+            time.sleep(LATER)
             client.reply(msg_id, {"samp.result": {}, **client.answer})
 
     client.bind_receive_call("table.load.votable", load)
@@ -303,6 +306,7 @@ def test_a_recipient_is_named_in_any_case_and_others_hear_nothing(predictions, s
 
     def load(private_key, sender_id, msg_id, mtype, params, extra):
         heard.append(mtype)
+        time.sleep(LATER)
         other.reply(msg_id, {"samp.status": "samp.warning", "samp.result": {}})
 
     other.bind_receive_call("table.load.votable", load)
