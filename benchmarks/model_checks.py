@@ -1,7 +1,7 @@
 """What the bundled models do on galaxies that they never saw, and on what is no galaxy.
 
     python benchmarks/model_checks.py [--galaxies 50000] [--flat 20000] [--others 5000]
-        [--reference FILE] [--real FILE] [-o FILE]
+        [--reference FILE] [--real FILE] [--model NAME] [-o FILE]
 
 Everything but ``--real`` is simulated. Prints one table per question: errors by true redshift,
 beside the real ones of a reference table (columns z_low, mean_error, std_error) where it is given;
@@ -232,7 +232,7 @@ def check_default(
     result: dict[str, Any], sky: Sample, flat: Sample, others: Sample, args: Any
 ) -> None:
     """The questions to the default model."""
-    model = load_model("default")
+    model = load_model(args.model)
     if model.bins is None:
         return
     q = predict_quantiles(model, sky.flux, sky.flux_error, "sdss")
@@ -363,6 +363,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2001)
     parser.add_argument("--reference", type=Path, help="table of real errors by true redshift")
     parser.add_argument("--real", type=Path, help="real spectra that are no galaxies")
+    parser.add_argument(
+        "--model", default="default", help="model to check, by name or folder (default)"
+    )
     parser.add_argument("-o", "--output", type=Path, help="JSON file of all numbers")
     args = parser.parse_args()
     result: dict[str, Any] = {"galaxies": args.galaxies, "seed": args.seed}

@@ -11,12 +11,17 @@ examples:
   gaia-redshift train --simulate 400000 --survey mixed --network residual -o models/mine
   gaia-redshift train --simulate 300000 --network kiraleos2023 --seed 1 -o models/mine
   gaia-redshift train galaxies.parquet --epochs 20 --batch-size 16 -o models/mine
+  gaia-redshift train real.parquet --from default -o models/tuned
   gaia-redshift train galaxies.parquet --config mine.toml -o models/mine --resume
+  gaia-redshift train --simulate 40000 --network residual --epochs 3 --search 14 -o search
   gaia-redshift predict XP_CONTINUOUS_RAW.csv --model models/mine
 
 A configuration is a TOML or JSON table of options (network, epochs, batch_size, learning_rate,
 ...: see the documentation of TrainingConfig), or a model's manifest.json; options given here come
-first. An interrupted training goes on from its last epoch with --resume."""
+first. A training set made by "gaia-redshift dataset" brings its own split. With --from a training
+starts from a model (fine-tuning): a few thousand real galaxies will do then, and simulated ones are
+mixed in. --search writes a table of the configurations that it tried and the best as a file for
+--config. An interrupted training or search goes on with --resume."""
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +30,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "data",
         nargs="?",
         metavar="DATA",
-        help="spectra with a column redshift_true (else: --simulate)",
+        help="training set of 'gaia-redshift dataset', or spectra with a column redshift_true"
+        " (else: --simulate)",
     )
     parser.add_argument(
         "--simulate", type=int, metavar="N", help="train on N galaxies simulated for it"
@@ -52,6 +58,37 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the galaxies to train on as sampled on moved grids, so that vectors sampled"
         " by others work (1 where no share is given)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="start from this model, by name or folder (fine-tuning)",
+    )
+    parser.add_argument(
+        "--freeze",
+        nargs="+",
+        metavar="LAYER",
+        help="layers of that model that stay as they are, by names or their beginnings:"
+        " convolution, dense_1, ...",
+    )
+    parser.add_argument(
+        "--mix",
+        type=int,
+        metavar="N",
+        help="simulated galaxies to put into the training part (10000 with --from, else 0)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after N epochs without a smaller validation loss and keep the best weights",
+    )
+    parser.add_argument(
+        "--search",
+        type=int,
+        metavar="TRIALS",
+        help="try so many configurations of the network instead; -o is the folder of the search",
     )
     parser.add_argument("--name", help="name of the model (default: that of the folder)")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the model's folder")

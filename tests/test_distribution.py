@@ -24,6 +24,7 @@ from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.simulate import simulate_spectra
 from gaia_redshift.simulate.contaminants import simulate_contaminants
 from gaia_redshift.table import read_table, write_table
+from gaia_redshift.train.calibrate import fit_temperature
 
 EDGES = np.linspace(0.0, 0.6, 301)
 CENTERS = 0.5 * (EDGES[1:] + EDGES[:-1])
@@ -54,18 +55,18 @@ def test_a_prior_takes_the_place_of_the_training_set():
     bins = make_bins(trained)
     logits = (norm.logpdf(CENTERS, 0.3, 0.03) + np.log(trained))[None]
     _, prior = bins.resolve_prior(lambda z: norm.pdf(z, 0.2, 0.04))
-    probability = bins.compute_probability(logits, np.array([True]), prior)
+    probability = bins.compute_probability(logits, np.array([True]), np.ones(1), prior)
     width = (0.03**-2 + 0.04**-2) ** -0.5
     mean = width**2 * (0.3 / 0.03**2 + 0.2 / 0.04**2)
     found = compute_quantiles(probability, EDGES, norm.cdf([-1, 0, 1]))[:, 0]
     np.testing.assert_allclose(found, mean + width * np.array([-1, 0, 1]), atol=2e-4)
     _, flat = bins.resolve_prior("flat")
-    probability = bins.compute_probability(logits, np.array([True]), flat)
+    probability = bins.compute_probability(logits, np.array([True]), np.ones(1), flat)
     found = compute_quantiles(probability, EDGES, norm.cdf([-1, 0, 1]))[:, 0]
     np.testing.assert_allclose(found, [0.27, 0.3, 0.33], atol=2e-4)
     _, same = bins.resolve_prior("training")
     np.testing.assert_allclose(
-        bins.compute_probability(logits, np.array([True]), same)[0],
+        bins.compute_probability(logits, np.array([True]), np.ones(1), same)[0],
         np.exp(logits[0]) / np.exp(logits[0]).sum(),
         rtol=1e-9,
     )
@@ -75,9 +76,41 @@ def test_temperatures_widen_spectra_with_and_without_errors():
     bins = make_bins(temperature=(4.0, 1.0))
     logits = np.repeat(norm.logpdf(CENTERS, 0.3, 0.02)[None], 2, axis=0)
     _, flat = bins.resolve_prior("flat")
-    probability = bins.compute_probability(logits, np.array([True, False]), flat)
+    probability = bins.compute_probability(logits, np.array([True, False]), np.ones(2), flat)
     low, high = compute_quantiles(probability, EDGES, norm.cdf([-1, 1]))
     np.testing.assert_allclose(high - low, [0.08, 0.04], rtol=1e-2)
+
+
+def test_a_temperature_follows_the_brightness():
+    """Twice as bright, 2 ** -0.5 as wide; beyond e ** 2 the typical one nothing changes."""
+    bins = make_bins(temperature_slope=(-1.0, 0.0), typical_level=3.0)
+    logits = np.repeat(norm.logpdf(CENTERS, 0.3, 0.02)[None], 5, axis=0)
+    _, flat = bins.resolve_prior("flat")
+    known = np.array([True, True, False, True, True])
+    probability = bins.compute_probability(
+        logits, known, 3 * np.array([1, 2, 2, np.exp(-2), 1e-4]), flat
+    )
+    low, high = compute_quantiles(probability, EDGES, norm.cdf([-1, 1]))
+    expected = 0.04 * np.array([1, 2**-0.5, 1, np.e, np.e])
+    np.testing.assert_allclose(high - low, expected, rtol=1e-2)
+
+
+def test_calibration_finds_how_far_distributions_are_off():
+    """Truths drawn from Gaussians of 0.02; logits of 0.01 at brightness 0, of 0.03 at 1."""
+    rng = np.random.default_rng(3)
+    centre, brightness = rng.uniform(0.2, 0.4, 4000), rng.uniform(-1, 1.5, 4000)
+    true = rng.normal(centre, 0.02)
+    width = 0.01 * 3**brightness
+    logits = norm.logpdf(CENTERS, centre[:, None], width[:, None])
+    cells = np.searchsorted(EDGES, true, side="right") - 1
+    temperature, slope = fit_temperature(logits, cells, brightness)
+    # The logits of a Gaussian go with the square of its width.
+    assert temperature == pytest.approx(3.0, rel=0.1)  # 4 is beyond what is allowed
+    assert slope == pytest.approx(-0.5, abs=0.01)  # -2 ln 3 likewise
+    logits = norm.logpdf(CENTERS, centre[:, None], (0.016 * 1.1**brightness)[:, None])
+    temperature, slope = fit_temperature(logits, cells, brightness)
+    assert temperature == pytest.approx((0.02 / 0.016) ** 2, rel=0.05)
+    assert slope == pytest.approx(-2 * np.log(1.1), abs=0.05)
 
 
 def test_quantiles_are_even_within_a_bin():
@@ -127,6 +160,8 @@ def test_bins_survive_their_file():
         {"edges": [0.0, 0.1]},
         {"temperature": [1.0, -1.0]},
         {"temperature": [1.0]},
+        {"temperature_slope": [0.1, float("nan")]},
+        {"typical_level": 0.0},
         {"density": [0.0] * 300},
         {"default_prior": "lsst"},
         {"priors": 3},

@@ -26,8 +26,8 @@ from gaia_redshift.train import (
 )
 from gaia_redshift.train.checkpoint import write_checkpoint
 from gaia_redshift.train.dataset import check_parts, prepare_dataset
-from gaia_redshift.train.export import measure_bins
 from gaia_redshift.train.networks import get_network
+from gaia_redshift.train.performance import measure_bins
 from gaia_redshift.train.sources import LabelledVectors, collect_vectors
 
 pytestmark = [
@@ -322,8 +322,8 @@ def test_a_finished_model_says_how_it_was_made(finished):
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(finished, tmp_path, monkeypatch):
-    def interrupt(*arguments):
-        write_checkpoint(*arguments)
+    def interrupt(*arguments, **keywords):
+        write_checkpoint(*arguments, **keywords)
         raise KeyboardInterrupt
 
     options = {"output": tmp_path / "tiny", "run_dir": tmp_path / "run", "progress": False}

@@ -29,6 +29,11 @@ Float = NDArray[np.float64]
 Prior = str | ArrayLike | Callable[[Float], ArrayLike]
 """A name, one density for each bin, or a function of redshift."""
 
+_SMALL = 20_000
+"""Larger samples fill every bin."""
+_REACH = 2.0
+"""The temperature follows ln(brightness) so far from the typical one, and no further."""
+
 
 @dataclass(frozen=True, eq=False)
 class RedshiftBins:
@@ -46,6 +51,10 @@ class RedshiftBins:
         The one that is used when none is asked for.
     temperature : tuple of float
         Divides the logits of spectra with and without errors: above 1 widens distributions.
+    temperature_slope : tuple of float
+        Change of the temperature's logarithm with that of the brightness, likewise.
+    typical_level : float, e-/s
+        Mean flux at which ``temperature`` holds.
     low_signal : float
         Spectra whose mean flux is less than so many times their mean error are called noisy.
     """
@@ -55,6 +64,8 @@ class RedshiftBins:
     priors: Mapping[str, Float]
     default_prior: str = "training"
     temperature: tuple[float, float] = (1.0, 1.0)
+    temperature_slope: tuple[float, float] = (0.0, 0.0)
+    typical_level: float = 1.0
     low_signal: float = 3.0
 
     @property
@@ -106,11 +117,38 @@ class RedshiftBins:
             raise InputError("a prior's densities must be finite, not negative, and not all zero")
         return "user", mass / mass.sum()
 
+    def compute_temperature(self, has_errors: NDArray[np.bool_], level: Float) -> Float:
+        """Return what divides the logits, shape (n,).
+
+        Parameters
+        ----------
+        has_errors : ndarray of bool, shape (n,)
+        level : ndarray, shape (n,), e-/s
+            Mean flux, positive.
+        """
+        reach = np.clip(np.log(level / self.typical_level), -_REACH, _REACH)
+        slope = np.where(has_errors, *self.temperature_slope)
+        return np.asarray(np.where(has_errors, *self.temperature) * np.exp(slope * reach))
+
     def compute_probability(
-        self, logits: NDArray[np.floating], has_errors: NDArray[np.bool_], prior: Float
+        self,
+        logits: NDArray[np.floating],
+        has_errors: NDArray[np.bool_],
+        level: Float,
+        prior: Float,
     ) -> Float:
-        """Probability of each bin, shape (n, m), from a network's logits, shape (n, m)."""
-        temperature = np.where(has_errors, *self.temperature)
+        """Probability of each bin, shape (n, m).
+
+        Parameters
+        ----------
+        logits : ndarray, shape (n, m)
+            The network's outputs.
+        has_errors, level
+            As for `compute_temperature`.
+        prior : ndarray, shape (m,)
+            Probability of each bin.
+        """
+        temperature = self.compute_temperature(has_errors, level)
         with np.errstate(divide="ignore"):
             ratio = np.log(prior) - np.log(self.density)
         scaled = logits / temperature[:, None] + ratio
@@ -127,6 +165,8 @@ class RedshiftBins:
             "priors": {name: values.tolist() for name, values in self.priors.items()},
             "default_prior": self.default_prior,
             "temperature": list(self.temperature),
+            "temperature_slope": list(self.temperature_slope),
+            "typical_level": self.typical_level,
             "low_signal": self.low_signal,
         }
         return json.dumps(content, indent=1).encode()
@@ -150,13 +190,16 @@ def parse_bins(data: bytes, name: str) -> RedshiftBins:
                 for key, values in content["priors"].items()
             },
             default_prior=str(content["default_prior"]),
-            temperature=(float(content["temperature"][0]), float(content["temperature"][1])),
+            temperature=_take_pair(content["temperature"]),
+            temperature_slope=_take_pair(content["temperature_slope"]),
+            typical_level=float(content["typical_level"]),
             low_signal=float(content["low_signal"]),
         )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise ModelError(f"{name}: not a file of redshift bins") from None
     m = bins.density.size
-    arrays = [bins.edges, bins.density, *bins.priors.values(), np.asarray(bins.temperature)]
+    numbers = np.array([*bins.temperature, *bins.temperature_slope, bins.typical_level])
+    arrays = [bins.edges, bins.density, *bins.priors.values(), numbers]
     if (
         not all(np.all(np.isfinite(array)) for array in arrays)
         or bins.edges.shape != (m + 1,)
@@ -164,7 +207,7 @@ def parse_bins(data: bytes, name: str) -> RedshiftBins:
         or np.any(np.diff(bins.edges) <= 0)
         or np.any(bins.density <= 0)
         or any(values.shape != (m,) or np.any(values < 0) for values in bins.priors.values())
-        or min(bins.temperature) <= 0
+        or min(*bins.temperature, bins.typical_level) <= 0
     ):
         raise ModelError(f"{name}: unusable redshift bins")
     try:
@@ -174,16 +217,26 @@ def parse_bins(data: bytes, name: str) -> RedshiftBins:
     return bins
 
 
+def _take_pair(values: Any) -> tuple[float, float]:
+    return float(values[0]), float(values[1])
+
+
 def smooth_density(redshift: Float, edges: Float) -> Float:
     """Probability of each bin of a sample's redshifts, shape (m,), smoothed over a bin or two.
 
-    No bin is empty: a thousandth of the sample is spread evenly.
+    Of a small sample over more: half of Silverman's (1986) width. No bin is
+    empty: a thousandth of the sample is spread evenly.
     """
     from scipy.ndimage import gaussian_filter1d
 
     counts = np.histogram(redshift, edges)[0].astype(float)
-    smooth = gaussian_filter1d(counts, 1.0, mode="nearest")
     widths = np.diff(edges)
+    spread = 1.0
+    if 1 < len(redshift) < _SMALL:
+        quartiles = np.diff(np.quantile(redshift, [0.25, 0.75]))[0] / 1.34
+        silverman = 0.9 * min(float(np.std(redshift)), float(quartiles)) * len(redshift) ** -0.2
+        spread = max(spread, 0.5 * silverman / float(widths.mean()))
+    smooth = gaussian_filter1d(counts, spread, mode="nearest")
     smooth = 0.999 * smooth / smooth.sum() + 0.001 * widths / widths.sum()
     return smooth / smooth.sum()
 

@@ -21,7 +21,7 @@ from gaia_redshift.model.engine import ENGINES, Engine
 from gaia_redshift.model.manifest import MANIFEST_NAME, read_files, read_manifest
 from gaia_redshift.model.novelty import parse_novelty
 from gaia_redshift.model.postprocess import Prediction, flag_distributions, flag_redshifts
-from gaia_redshift.model.scaler import parse_scaler
+from gaia_redshift.model.scaler import measure_level, parse_scaler
 
 __all__ = ["DEFAULT_MODEL", "RedshiftModel", "available_models", "load_model"]
 
@@ -260,7 +260,7 @@ class _Answer:
         known = np.zeros(len(rows), dtype=bool)
         if flux_error is not None:
             known = (np.isfinite(flux_error) & (flux_error > 0)).all(axis=1)
-        probability = bins.compute_probability(output, known, self._prior)
+        probability = bins.compute_probability(output, known, measure_level(flux), self._prior)
         lower, median, upper = compute_quantiles(probability, bins.edges, (0.16, 0.5, 0.84))
         self._values["lower"][rows], self._values["upper"][rows] = lower, upper
         if "std" in self._values:

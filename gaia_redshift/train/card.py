@@ -27,10 +27,10 @@ network for Keras, the reference and the start of further training.
 ## Training
 {optimizer}, learning rate {learning_rate:g} ({schedule}); {loss}; batches of
 {batch_size}; {epochs} epochs, {weights}; seed {seed}. {date}, gaia_redshift
-{package_version}, Keras {keras}, TensorFlow {tensorflow}.{moved}
+{package_version}, Keras {keras}, TensorFlow {tensorflow}.{moved}{parent}
 {command}
-## Metrics on the test part ({n_test:,} galaxies, not used in training{same})
-dz = (z_predicted - z_true) / (1 + z_true).
+## Metrics on the test part ({n_measured:,} galaxies, not used in training{same})
+{prior}dz = (z_predicted - z_true) / (1 + z_true).
 
 | metric | value |
 |---|---|
@@ -41,7 +41,7 @@ dz = (z_predicted - z_true) / (1 + z_true).
 {bins}
 
 Error is z_predicted - z_true, scatter its standard deviation.
-
+{honesty}
 ## Intended use
 Redshifts of unresolved galaxies with Gaia XP spectra on the grid above, z = {low:g} to {high:g}.
 Not for stars or quasars: the network returns a redshift for whatever it is given.{unlike}
@@ -65,6 +65,7 @@ _METRICS = {
     "sigma_nmad": "sigma_NMAD, 1.4826 median of abs(dz - median dz)",
     "outliers_05": "fraction with abs(dz) > 0.05",
     "outliers_15": "fraction with abs(dz) > 0.15",
+    "crps": "mean CRPS",
     "coverage_68": "true redshifts between the 16th and 84th percentile",
     "coverage_95": "true redshifts between the 2.5th and 97.5th percentile",
 }
@@ -98,6 +99,7 @@ def write_card(manifest: dict[str, Any], n_parameters: int) -> str:
             f"{data['n_unusable']:,} of {data['n_given']:,} spectra could not be sampled and were"
             " left out."
         ),
+        parent=_describe_parent(training.get("parent"), config, data),
         description=f"\n- {config['description']}" if config["description"] else "",
         same=", simulated in the same way" if simulated else "",
         **{f"n_{part}": n for part, n in training["n_galaxies"].items()},
@@ -116,6 +118,9 @@ def write_card(manifest: dict[str, Any], n_parameters: int) -> str:
             f" | {row['scatter']:.4f} |"
             for row in metrics["test_bins"]
         ),
+        n_measured=metrics["test"].get("n", training["n_galaxies"]["test"]),
+        prior=_describe_prior(metrics, training["n_galaxies"]["test"]),
+        honesty=_tabulate_honesty(metrics["test"]),
         real_limit=_REAL_LIMIT[simulated],
         retrain=(f"```\n{command}\n```\n" if command else "")
         + "`gaia_redshift.train.train_model` with the configuration in `manifest.json`; with real"
@@ -171,13 +176,66 @@ def _describe_method(config: dict[str, Any], distribution: bool) -> dict[str, st
         ),
         "interval": (
             "The distributions hold for galaxies of the prior's redshifts. The prior is chosen at"
-            "\n  prediction; the metrics above hold for the redshifts of the training galaxies."
+            "\n  prediction."
         ),
         "unlike": (
             "\n`UNLIKE_TRAINING` marks what differs from the training galaxies; 1 % of held-out"
             " galaxies are\nmarked as well."
         ),
     }
+
+
+def _describe_prior(metrics: dict[str, Any], n_test: int) -> str:
+    name = metrics.get("prior")
+    if name is None or name == "training":
+        return ""
+    return (
+        f"With the prior `{name}`, for those of the {n_test:,} that were drawn to follow its"
+        " redshifts.\n"
+    )
+
+
+def _describe_parent(
+    parent: dict[str, str] | None, config: dict[str, Any], data: dict[str, Any]
+) -> str:
+    text = ""
+    if parent is not None:
+        kept = ", ".join(config.get("freeze", ())) or "none"
+        text = (
+            f"\nStarted from {parent['name']} {parent['version']} (sha256 of its weights"
+            f" {parent['sha256'][:12]}...), whose scaler and bins were kept; frozen layers: {kept}."
+        )
+    if "mixed_with" in data:
+        text += (
+            f"\nThe training part holds {data['mixed_with']['n']:,} simulated galaxies beside the"
+            f" given ones, each of which an epoch shows {config['repeat']} times."
+        )
+    return text
+
+
+def _tabulate_honesty(test: dict[str, Any]) -> str:
+    """Write coverage by predicted redshift and by brightness, and the PIT."""
+    if "by_prediction" not in test:
+        return ""
+    parts = []
+    for key, words, form in (
+        ("by_prediction", "predicted redshift", "{:.2f}-{:.2f}"),
+        ("by_brightness", "mean flux (e-/s)", "{:.3g} to {:.3g}"),
+    ):
+        parts.append(
+            f"\n| {words} | galaxies | mean error | MAE | within 68 % | within 95 % |\n"
+            "|---|---|---|---|---|---|"
+        )
+        parts += [
+            f"| {form.format(row['low'], row['high'])} | {row['n']:,} | {row['mean_error']:+.4f}"
+            f" | {row['mae']:.4f} | {row['coverage_68']:.3f} | {row['coverage_95']:.3f} |"
+            for row in test[key]
+        ]
+    tenths = ", ".join(f"{value:.2f}" for value in test["pit"])
+    parts.append(
+        f"\nThe probability integral transform's histogram in tenths, 1 where flat: {tenths}.\n"
+    )
+    return "\n".join(parts)
 
 
 def _describe_data(data: dict[str, Any]) -> str:

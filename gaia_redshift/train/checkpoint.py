@@ -30,6 +30,7 @@ class Checkpoint:
     optimizer: list[NDArray[Any]]
     config: dict[str, Any]
     history: list[dict[str, float]]
+    best: list[NDArray[Any]] | None = None
 
     def restore(self, network: Any, optimizer: Any) -> None:
         """Put the state into a network and optimiser of the same configuration.
@@ -55,13 +56,19 @@ def write_checkpoint(
     optimizer: Any,
     config: TrainingConfig,
     history: list[dict[str, float]],
+    *,
+    best: list[NDArray[Any]] | None = None,
 ) -> None:
-    """Write the state and ``history.csv``; an interruption leaves the older state intact."""
+    """Write the state and ``history.csv``; an interruption leaves the older state intact.
+
+    ``best`` are the network's weights after the epoch with the smallest validation loss.
+    """
     arrays: dict[str, Any] = {
         "state": np.array(json.dumps({"config": config.to_dict(), "history": history}))
     }
     arrays |= {f"network_{i:03d}": np.asarray(v) for i, v in enumerate(network.variables)}
     arrays |= {f"optimizer_{i:03d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+    arrays |= {f"best_{i:03d}": value for i, value in enumerate(best or [])}
     temporary = folder / (_NAME + ".part")
     with temporary.open("wb") as stream:
         np.savez(stream, **arrays)
@@ -90,10 +97,15 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             state = json.loads(str(content["state"]))
             groups = {
                 group: [content[key] for key in sorted(content.files) if key.startswith(group)]
-                for group in ("network_", "optimizer_")
+                for group in ("network_", "optimizer_", "best_")
             }
         return Checkpoint(
-            path, groups["network_"], groups["optimizer_"], state["config"], state["history"]
+            path,
+            groups["network_"],
+            groups["optimizer_"],
+            state["config"],
+            state["history"],
+            groups["best_"] or None,
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         raise InputError(f"{path}: the checkpoint is damaged; delete the run folder") from None

@@ -6,14 +6,26 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from gaia_redshift.datasets.file import is_dataset
 from gaia_redshift.errors import InputError
 from gaia_redshift.train.config import TrainingConfig, get_recipe, read_config
+from gaia_redshift.train.fine_tuning import make_fine_tuning_config
 from gaia_redshift.train.fit import train_model
 from gaia_redshift.train.sources import SimulatedGalaxies
 
 __all__ = ["run_training"]
 
-_OPTIONS = ("network", "epochs", "batch_size", "learning_rate", "seed", "grid_jitter")
+_OPTIONS = (
+    "network",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "grid_jitter",
+    "patience",
+    "freeze",
+    "mix",
+)
 """Options of a training that have one of the command."""
 
 
@@ -37,18 +49,42 @@ def run_training(arguments: Any, *, progress: bool = True) -> str:
         raise InputError("give either a file of spectra with true redshifts or --simulate N")
     config = _make_config(arguments)
     source: Any = arguments.data
+    start = getattr(arguments, "start", None)
     if arguments.simulate is not None:
         source = SimulatedGalaxies(arguments.simulate, arguments.survey, config.seed)
+    if getattr(arguments, "search", None) is not None:
+        return _search(source, arguments, config, progress)
     folder = train_model(
         source,
         output=arguments.output,
         config=config,
+        start=start,
         run_dir=getattr(arguments, "run_dir", None),
         resume=arguments.resume,
         progress=progress,
         command=_write_command(arguments, config),
     )
     return _summarise(folder)
+
+
+def _search(source: Any, arguments: Any, config: TrainingConfig, progress: bool) -> str:
+    from gaia_redshift.train.search import search_networks
+
+    if getattr(arguments, "start", None) is not None:
+        raise InputError("--search tries networks from the beginning: it does not go with --from")
+    folder = Path(arguments.output)
+    search_networks(
+        source,
+        output=folder,
+        trials=arguments.search,
+        config=config,
+        resume=arguments.resume,
+        progress=progress,
+    )
+    return (
+        f"{(folder / 'trials.md').read_text()}\nbest configuration: {folder / 'best.json'}"
+        " (gaia-redshift train --config)"
+    )
 
 
 def _make_config(arguments: Any) -> TrainingConfig:
@@ -60,9 +96,15 @@ def _make_config(arguments: Any) -> TrainingConfig:
         for key in _OPTIONS
         if getattr(arguments, key, None) is not None
     }
-    network = given.get("network", stored.get("network", "kiraleos2023"))
     name = arguments.name or Path(arguments.output).name
-    return TrainingConfig.from_dict(get_recipe(network) | stored | given | {"name": name})
+    start = getattr(arguments, "start", None)
+    if start is not None:
+        return make_fine_tuning_config(start, **(stored | given | {"name": name}))
+    network = given.get("network", stored.get("network", "kiraleos2023"))
+    recipe = get_recipe(network)
+    if is_dataset(arguments.data):
+        recipe["grid_jitter"] = 0.0  # vectors cannot be sampled again
+    return TrainingConfig.from_dict(recipe | stored | given | {"name": name})
 
 
 def _write_command(arguments: Any, config: TrainingConfig) -> str:
@@ -79,6 +121,14 @@ def _write_command(arguments: Any, config: TrainingConfig) -> str:
     if getattr(arguments, "learning_rate", None) is not None:
         words += ["--learning-rate", f"{config.learning_rate:g}"]
     words += ["--grid-jitter", f"{config.grid_jitter:g}"]
+    if getattr(arguments, "start", None) is not None:
+        start = Path(arguments.start)
+        words += ["--from", start.name if start.is_dir() else str(arguments.start)]
+        words += ["--mix", str(config.mix)]
+    if config.freeze:
+        words += ["--freeze", *config.freeze]
+    if config.patience:
+        words += ["--patience", str(config.patience)]
     words += ["--name", config.name, "-o", Path(arguments.output).name]
     return shlex.join(words)
 
@@ -86,7 +136,7 @@ def _write_command(arguments: Any, config: TrainingConfig) -> str:
 def _summarise(folder: Path) -> str:
     from gaia_redshift.model.registry import load_model
 
-    model = load_model(folder)
+    model = load_model(folder.resolve())  # never the bundled model of that name
     test = model.manifest["metrics"]["test"]
     coverage = (
         f", {100 * test['coverage_68']:.0f} % within their 68 % interval"

@@ -13,7 +13,7 @@ from typing import Any
 
 from gaia_redshift.errors import InputError
 
-__all__ = ["RECIPES", "TrainingConfig", "get_recipe", "read_config"]
+__all__ = ["FINE_TUNING", "RECIPES", "TrainingConfig", "get_recipe", "read_config"]
 
 
 OPTIMIZERS = ("adamax", "adamw")
@@ -32,6 +32,9 @@ class TrainingConfig:
         Of the model.
     network : str
         A name in `gaia_redshift.train.networks.NETWORKS`.
+    network_options : dict
+        Layout of the network where it differs from the usual one, see
+        `gaia_redshift.train.networks.build_residual`.
     epochs : int
         Passes through the training part; the weights after the last one are kept.
     batch_size : int
@@ -44,8 +47,9 @@ class TrainingConfig:
     weight_decay : float
         Of "adamw".
     weight_average : float
-        The model's weights are averages over the training's steps that forget with this factor;
-        0 takes the last step's.
+        The model's weights are averages over the training's steps that forget with this factor
+        (a smaller one where they would reach over more than a tenth of the steps); 0 takes the
+        last step's.
     huber_delta : float
         Where the Huber loss turns from quadratic to linear, in redshift; of networks that return a
         redshift.
@@ -68,6 +72,17 @@ class TrainingConfig:
         Share of the training part's galaxies whose spectra are sampled on moved grids
         (``gaia_redshift.grid.draw_grid``), so that vectors sampled by others work too. Validation
         and test part stay on the model's grid.
+    patience : int
+        Stop after so many epochs without a smaller validation loss, and keep the weights of the
+        best one; 0 runs all epochs and keeps the last weights.
+    freeze : tuple of str
+        Layers of a model that a training starts from that stay as they are: names, or beginnings of
+        names.
+    mix : int
+        Simulated galaxies that are put into the training part beside the given ones.
+    repeat : int
+        How often each given galaxy of the training part is shown in an epoch, beside simulated ones
+        that are mixed in.
     seed : int
         Of split, moved grids, initial weights and order of the spectra.
     description : str
@@ -82,6 +97,7 @@ class TrainingConfig:
     name: str = "kiraleos2023"
     version: str = "1.0"
     network: str = "kiraleos2023"
+    network_options: dict[str, float] = dataclasses.field(default_factory=dict)
     epochs: int = 20
     batch_size: int = 16
     optimizer: str = "adamax"
@@ -97,13 +113,20 @@ class TrainingConfig:
     redshift_range: tuple[float, float] = (0.0, 0.6)
     flux_tolerance: float = 0.1
     grid_jitter: float = 0.0
+    patience: int = 0
+    freeze: tuple[str, ...] = ()
+    mix: int = 0
+    repeat: int = 1
     seed: int = 1
     description: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("split", "redshift_range"):
-            object.__setattr__(self, field, tuple(float(v) for v in getattr(self, field)))
+        for name in ("split", "redshift_range"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        object.__setattr__(self, "network_options", dict(self.network_options))
         object.__setattr__(self, "grid_jitter", float(self.grid_jitter))
+        freeze = (self.freeze,) if isinstance(self.freeze, str) else self.freeze
+        object.__setattr__(self, "freeze", tuple(str(name) for name in freeze))
         self._check_numbers()
         for field, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, field) not in known:
@@ -122,7 +145,8 @@ class TrainingConfig:
             raise InputError("a model needs a name and a version")
 
     def _check_numbers(self) -> None:
-        for field, low in (("epochs", 1), ("batch_size", 1), ("bins", 2), ("seed", 0)):
+        lowest = {"epochs": 1, "batch_size": 1, "bins": 2, "seed": 0, "patience": 0, "mix": 0}
+        for field, low in (lowest | {"repeat": 1}).items():
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise InputError(f"{field} must be a whole number from {low}, not {value!r}")
@@ -174,10 +198,23 @@ RECIPES: dict[str, dict[str, Any]] = {
         "weight_decay": 1e-4,
         "weight_average": 0.999,
         "split": (0.9, 0.05, 0.05),
-        "grid_jitter": 0.5,
+        "grid_jitter": 0.15,
+        "bins": 300,
     },
 }
 """What each network's training differs in from the defaults of `TrainingConfig`."""
+
+FINE_TUNING: dict[str, Any] = {
+    "epochs": 20,
+    "learning_rate": 3e-4,
+    "grid_jitter": 0.0,
+    "patience": 4,
+    "mix": 10_000,
+    "repeat": 4,
+    "weight_average": 0.99,
+    "split": (0.7, 0.2, 0.1),
+}
+"""What a training that starts from a model differs in from that model's own."""
 
 
 def get_recipe(network: str) -> dict[str, Any]:

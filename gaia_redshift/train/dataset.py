@@ -14,7 +14,15 @@ from gaia_redshift.model.scaler import Inputs, MinMaxScaler, NoiseScaler, Scaler
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.sources import LabelledVectors
 
-__all__ = ["MINIMUM_GALAXIES", "PARTS", "TrainingSet", "check_parts", "prepare_dataset"]
+__all__ = [
+    "MINIMUM_GALAXIES",
+    "PARTS",
+    "TrainingSet",
+    "check_parts",
+    "check_redshifts",
+    "prepare_dataset",
+    "split_rows",
+]
 
 MINIMUM_GALAXIES = 100
 """Fewer galaxies than this are refused: nothing could be learnt or measured with them."""
@@ -63,6 +71,15 @@ class TrainingSet:
             flux_error *= np.repeat(factor, (N_BP, N_FLUX - N_BP), axis=1)
         return self.scaler.transform(flux, flux_error)
 
+    def repeat_rows(self, times: int) -> NDArray[np.intp]:
+        """Rows of the training part as an epoch shows them: the given ones so many times.
+
+        Those that were mixed in come once.
+        """
+        rows = self.rows["train"]
+        given = rows[rows < self.vectors.n_given]
+        return np.concatenate([np.tile(given, times), rows[rows >= self.vectors.n_given]])
+
     def get_redshifts(self, part: str) -> NDArray[np.float64]:
         """True redshifts of a part, shape (n,)."""
         return self.vectors.redshift[self.rows[part]]
@@ -72,10 +89,9 @@ def prepare_dataset(
     vectors: LabelledVectors,
     config: TrainingConfig,
     scaler_type: type[MinMaxScaler] | type[NoiseScaler] = MinMaxScaler,
+    scaler: Scaler | None = None,
 ) -> TrainingSet:
     """Check, split and scale.
-
-    The split is drawn over sources, not rows: observations of one source stay together.
 
     Parameters
     ----------
@@ -84,6 +100,8 @@ def prepare_dataset(
         Its ``split``, ``seed``, ``redshift_range`` and ``grid_jitter`` are used.
     scaler_type : type
         What to fit on the training part.
+    scaler : Scaler, optional
+        Taken as it is instead: of the model that a training starts from.
 
     Returns
     -------
@@ -94,20 +112,13 @@ def prepare_dataset(
     InputError
         For missing redshifts, redshifts outside the range, or too few galaxies.
     """
-    _check_redshifts(vectors.redshift, config.redshift_range)
+    check_redshifts(vectors, config)
     if len(vectors) < MINIMUM_GALAXIES:
         raise InputError(
             f"a training needs at least {MINIMUM_GALAXIES} galaxies with usable spectra,"
             f" these are {len(vectors)}"
         )
-    unique, group = np.unique(vectors.source_id, return_inverse=True)
-    order = np.random.default_rng([config.seed, 0]).permutation(len(unique))
-    first = round(config.split[0] * len(unique))
-    second = round((config.split[0] + config.split[1]) * len(unique))
-    part_of_group = np.full(len(unique), 2)
-    part_of_group[order[:second]] = 1
-    part_of_group[order[:first]] = 0
-    rows = {part: np.flatnonzero(part_of_group[group] == i) for i, part in enumerate(PARTS)}
+    rows = split_rows(vectors, config)
     check_parts({part: vectors.source_id[rows[part]] for part in PARTS})
     moved = np.random.default_rng([config.seed, 3]).uniform(size=len(vectors)) < config.grid_jitter
     flux = _take_flux(vectors, moved, rows["train"])
@@ -117,7 +128,24 @@ def prepare_dataset(
             f"the network {config.network!r} learns from flux errors, and no spectrum has any:"
             " give spectra with coefficient errors and correlations, or choose another network"
         )
-    return TrainingSet(vectors, rows, scaler_type.fit(flux, errors), moved)
+    return TrainingSet(vectors, rows, scaler or scaler_type.fit(flux, errors), moved)
+
+
+def split_rows(vectors: LabelledVectors, config: TrainingConfig) -> dict[str, NDArray[np.intp]]:
+    """Return the rows of each part: as the source splits them, or drawn.
+
+    A split is drawn over sources, not rows: observations of one source stay together.
+    """
+    if vectors.split is not None:
+        return {part: np.flatnonzero(vectors.split == part) for part in PARTS}
+    unique, group = np.unique(vectors.source_id, return_inverse=True)
+    order = np.random.default_rng([config.seed, 0]).permutation(len(unique))
+    first = round(config.split[0] * len(unique))
+    second = round((config.split[0] + config.split[1]) * len(unique))
+    part_of_group = np.full(len(unique), 2)
+    part_of_group[order[:second]] = 1
+    part_of_group[order[:first]] = 0
+    return {part: np.flatnonzero(part_of_group[group] == i) for i, part in enumerate(PARTS)}
 
 
 def _take_flux(
@@ -157,7 +185,14 @@ def check_parts(parts: Mapping[str, NDArray[np.int64]]) -> None:
                 )
 
 
-def _check_redshifts(redshift: NDArray[np.float64], limits: tuple[float, float]) -> None:
+def check_redshifts(vectors: LabelledVectors, config: TrainingConfig) -> None:
+    """Refuse redshifts that are missing or outside the range.
+
+    Raises
+    ------
+    InputError
+    """
+    redshift, limits = vectors.redshift, config.redshift_range
     bad = int((~np.isfinite(redshift)).sum())
     if bad:
         raise InputError(

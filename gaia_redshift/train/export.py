@@ -43,7 +43,7 @@ from gaia_redshift.train.finish import TrainingResult
 from gaia_redshift.train.graph import build_graph
 from gaia_redshift.train.networks import get_network
 
-__all__ = ["add_graph", "measure_bins", "write_frozen_vectors", "write_graph", "write_model"]
+__all__ = ["add_graph", "write_frozen_vectors", "write_graph", "write_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,6 @@ _PACKAGES = ("numpy", "keras", "tensorflow", "onnx", "gaiaxpy")
 _TOLERANCE = 1e-5
 """How far a graph's outputs may lie from Keras's, in float32."""
 _N_FROZEN = 32
-_BIN_WIDTH = 0.05
 
 
 def write_model(
@@ -70,6 +69,7 @@ def write_model(
     result: TrainingResult,
     history: list[dict[str, float]],
     command: str = "",
+    parent: dict[str, str] | None = None,
 ) -> None:
     """Write the model's folder, check it by loading it, and move it into place.
 
@@ -82,12 +82,13 @@ def write_model(
     config : TrainingConfig
     grid : SamplingGrid
         Of the vectors.
-    predicted : ndarray, shape (n_test,)
-        The network's redshifts of the test part.
+    result : TrainingResult
     history : list of dict
         One record per epoch.
     command : str
         The command line that did it.
+    parent : dict, optional
+        Name, version and sha256 of the model that the training started from.
 
     Raises
     ------
@@ -111,6 +112,8 @@ def write_model(
             (folder / roles["novelty"]).write_bytes(result.novelty.to_bytes())
         manifest = _describe(dataset, config, grid, result, history)
         manifest["training"]["command"] = command
+        if parent is not None:
+            manifest["training"]["parent"] = parent
         (folder / _FILES["card"]).write_text(
             write_card(manifest, network.count_params()), encoding="utf-8"
         )
@@ -235,32 +238,6 @@ def write_frozen_vectors(folder: Path, dataset: TrainingSet, result: TrainingRes
     return path
 
 
-def measure_bins(
-    predicted: NDArray[np.float64], true: NDArray[np.float64], limits: tuple[float, float]
-) -> list[dict[str, Any]]:
-    """Mean and standard deviation of predicted - true, in bins of 0.05 of true redshift.
-
-    The last bin includes its upper end; bins without galaxies are left out.
-    """
-    n_bins = max(1, round((limits[1] - limits[0]) / _BIN_WIDTH))
-    edges = np.linspace(limits[0], limits[1], n_bins + 1)
-    index = np.clip(np.searchsorted(edges, true, side="right") - 1, 0, n_bins - 1)
-    bins = []
-    for i in range(n_bins):
-        error = (predicted - true)[index == i]
-        if len(error):
-            bins.append(
-                {
-                    "low": round(float(edges[i]), 6),
-                    "high": round(float(edges[i + 1]), 6),
-                    "n": len(error),
-                    "mean_error": float(error.mean()),
-                    "scatter": float(error.std()),
-                }
-            )
-    return bins
-
-
 def _describe(
     dataset: TrainingSet,
     config: TrainingConfig,
@@ -268,7 +245,6 @@ def _describe(
     result: TrainingResult,
     history: list[dict[str, float]],
 ) -> dict[str, Any]:
-    true = dataset.get_redshifts("test")
     simulated = dataset.vectors.description["simulated"]
     packages = {"gaia_redshift": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
@@ -300,10 +276,7 @@ def _describe(
             "packages": packages,
             "history": history,
         },
-        "metrics": {
-            "test": result.metrics,
-            "test_bins": measure_bins(result.predicted, true, config.redshift_range),
-        },
+        "metrics": result.metrics,
     }
 
 

@@ -13,17 +13,19 @@ from gaia_redshift.evaluate.metrics import compute_metrics
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
 from gaia_redshift.model.engine import compile_network
 from gaia_redshift.model.novelty import Novelty
-from gaia_redshift.model.scaler import Inputs
+from gaia_redshift.model.scaler import Inputs, measure_level
 from gaia_redshift.train.calibrate import calibrate_bins
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
 from gaia_redshift.train.novelty import fit_novelty
 from gaia_redshift.train.objectives import DistributionObjective, Objective
+from gaia_redshift.train.performance import draw_rows, measure_bins, measure_distributions
 
 __all__ = ["TrainingResult", "finish_training", "run_network"]
 
 _BATCH = 1024
-_LEVELS = {"coverage_68": (0.16, 0.84), "coverage_95": (0.025, 0.975)}
+_NOVELTY_TRAIN, _NOVELTY_HELD_OUT = 2000, 300
+"""Fewer galaxies do not tell what is usual better than the parent's many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,9 @@ class TrainingResult:
         Redshifts of the test part. Medians, under the training part's redshift distribution, of
         networks that return distributions.
     metrics : dict
-        Of these.
+        ``test``, of all, and ``test_bins``, by true redshift. Of networks that return
+        distributions they hold for ``prior``, the default one, and for those galaxies of the test
+        part that were drawn so that they follow it.
     bins : RedshiftBins or None
     novelty : Novelty or None
     """
@@ -61,7 +65,11 @@ def run_network(
 
 
 def finish_training(
-    network: Any, dataset: TrainingSet, config: TrainingConfig, objective: Objective
+    network: Any,
+    dataset: TrainingSet,
+    config: TrainingConfig,
+    objective: Objective,
+    novelty: Novelty | None = None,
 ) -> TrainingResult:
     """Calibrate a network on the validation part, and predict the test part.
 
@@ -71,38 +79,61 @@ def finish_training(
     dataset : TrainingSet
     config : TrainingConfig
     objective : Objective
+    novelty : Novelty, optional
+        Of the model that the training started from; kept where there are too few galaxies to fit
+        another.
     """
     call = compile_network(network)
     true = dataset.get_redshifts("test")
     output = run_network(call, dataset.get_inputs("test"))
+    limits = config.redshift_range
     if not isinstance(objective, DistributionObjective):
         predicted = objective.predict(output)
-        return TrainingResult(predicted, dict(compute_metrics(predicted, true)))
+        metrics = dict(compute_metrics(predicted, true))
+        return TrainingResult(
+            predicted, {"test": metrics, "test_bins": measure_bins(predicted, true, limits)}
+        )
     validation = dataset.rows["validation"]
+    train = dataset.rows["train"]
+    shown = dataset.repeat_rows(config.repeat)
+    redshift = dataset.vectors.redshift
     bins = calibrate_bins(
-        dataset.get_redshifts("train"),
+        redshift[shown],
         objective.edges,
         (
             run_network(call, dataset.get_inputs("validation")),
             run_network(call, dataset.get_inputs("validation", errors=False)),
         ),
         objective.find_bins(dataset.get_redshifts("validation")),
+        measure_level(dataset.vectors.flux[validation]),
+        given=redshift[train[train < dataset.vectors.n_given]] if config.mix else None,
         simulated=dataset.vectors.description["simulated"],
     )
     errors = dataset.vectors.flux_error
-    novelty = fit_novelty(
-        dataset.vectors.flux[dataset.rows["train"]],
-        dataset.vectors.flux[validation],
-        None if errors is None else errors[validation],
-        seed=config.seed,
-    )
+    if novelty is None or (len(train) >= _NOVELTY_TRAIN and len(validation) >= _NOVELTY_HELD_OUT):
+        novelty = fit_novelty(
+            dataset.vectors.flux[train],
+            dataset.vectors.flux[validation],
+            None if errors is None else errors[validation],
+            seed=config.seed,
+        )
     known = np.zeros(len(true), dtype=bool)
     if errors is not None:
         known |= np.isfinite(errors[dataset.rows["test"]]).all(axis=1)
-    probability = bins.compute_probability(output, known, bins.density)
+    level = measure_level(dataset.vectors.flux[dataset.rows["test"]])
+    probability = bins.compute_probability(output, known, level, bins.density)
     predicted = compute_quantiles(probability, bins.edges, 0.5)[0]
-    metrics = dict(compute_metrics(predicted, true))
-    for name, levels in _LEVELS.items():
-        low, high = compute_quantiles(probability, bins.edges, levels)
-        metrics[name] = float(((true >= low) & (true <= high)).mean())
+    name, prior = bins.resolve_prior()
+    # Galaxies simulated for a training have other redshifts than the sky's: some are left out here.
+    rows = draw_rows(true, bins, prior, np.random.default_rng([config.seed, 4]))
+    if not rows.any():  # of a very small test part
+        rows[:] = True
+    probability = bins.compute_probability(output[rows], known[rows], level[rows], prior)
+    redshift = compute_quantiles(probability, bins.edges, 0.5)[0]
+    metrics = {
+        "prior": name,
+        "test": dict(compute_metrics(redshift, true[rows]))
+        | measure_distributions(probability, bins, true[rows], level[rows]),
+        "test_bins": measure_bins(redshift, true[rows], limits),
+    }
     return TrainingResult(predicted, metrics, bins, novelty)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,46 @@ from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.engine import compile_network, import_keras
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
-from gaia_redshift.train.dataset import TrainingSet, prepare_dataset
+from gaia_redshift.train.dataset import (
+    PARTS,
+    TrainingSet,
+    check_redshifts,
+    prepare_dataset,
+    split_rows,
+)
 from gaia_redshift.train.export import write_frozen_vectors, write_model
+from gaia_redshift.train.fine_tuning import (
+    ParentModel,
+    freeze_layers,
+    make_fine_tuning_config,
+    read_parent,
+)
 from gaia_redshift.train.finish import finish_training, run_network
 from gaia_redshift.train.graph import import_onnx
 from gaia_redshift.train.networks import Network, get_network
 from gaia_redshift.train.objectives import Objective, make_objective
-from gaia_redshift.train.sources import collect_vectors
+from gaia_redshift.train.sources import (
+    LabelledVectors,
+    SimulatedGalaxies,
+    collect_vectors,
+    mix_vectors,
+    open_source,
+)
+from gaia_redshift.train.steps import (
+    average_weights,
+    compile_steps,
+    make_optimizer,
+    open_bar,
+    run_epoch,
+    set_weights,
+)
 
-__all__ = ["train_model"]
+__all__ = ["find_grid", "fit_network", "train_model"]
 
 logger = logging.getLogger(__name__)
 
-_STEPS_PER_CALL = 64
-"""Steps inside one compiled call: enough to hide Python's cost, few enough to show progress."""
-_SPECTRA_PER_CALL = 8192
-"""Their inputs are made at once."""
+_MIX_SEED = 5000
+"""Added to a training's seed: galaxies mixed in are others than those of trainings and tests."""
 
 
 @preserve_settings()
@@ -46,6 +69,7 @@ def train_model(
     config: TrainingConfig | None = None,
     truth: str = "redshift_true",
     grid: SamplingGrid = DEFAULT_GRID,
+    start: str | os.PathLike[str] | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -58,17 +82,22 @@ def train_model(
 
     Parameters
     ----------
-    source : path, table, XPSpectra, list of these, SimulatedGalaxies, or (FluxVectors, redshifts)
-        Spectra in any form that `gaia_redshift.read_spectra` reads, with a column of true
+    source : path, table, XPSpectra, list of these, SimulatedGalaxies, GalaxyDataset, or \
+            (FluxVectors, redshifts)
+        A training set of `gaia_redshift.datasets`, or the path of its file, with its own split;
+        spectra in any form that `gaia_redshift.read_spectra` reads, with a column of true
         redshifts; galaxies to simulate; or vectors with their redshifts, shape (n,).
     output : path
         The model's folder; must not exist yet.
     config : TrainingConfig, optional
-        The recipe of Kiraleos (2023) by default.
+        By default the recipe of Kiraleos (2023), or with ``start`` that of
+        `gaia_redshift.train.make_fine_tuning_config`.
     truth : str
         Name of the column of true redshifts.
     grid : SamplingGrid
-        Where to sample; vectors keep their own grid.
+        Where to sample; vectors keep their own grid, and a parent's grid comes first.
+    start : str or path, optional
+        Model to start from, by name or folder: its weights, scaler and bins (fine-tuning).
     run_dir : path, optional
         Folder for sampled vectors, checkpoint and ``history.csv``; ``<output>.run`` by default.
         It stays after the run and may then be deleted.
@@ -91,13 +120,28 @@ def train_model(
     ModelError
         If the training diverges, or if what it needs (the extra ``train``) is not installed.
     """
-    config = config or TrainingConfig()
+    if config is None:
+        config = TrainingConfig() if start is None else make_fine_tuning_config(start)
     target = Path(output)
     if target.exists():
         raise InputError(f"{target} exists already; choose another folder for the model")
     kind = get_network(config.network)
+    kind.check_options(config.network_options)
     import_keras()  # so that what is missing is known before hours of simulation and training
     import_onnx()
+    parent = None if start is None else read_parent(start)
+    if parent is not None:
+        parent.check(config)
+        grid = parent.grid
+    source = open_source(source, config.redshift_range)
+    own_grid = find_grid(source)
+    if own_grid is not None:
+        if parent is not None and own_grid != grid:
+            raise InputError(
+                f"the vectors are on another grid than those of {parent.manifest['name']}: sample"
+                " the spectra on its grid"
+            )
+        grid = own_grid
     folder = Path(run_dir) if run_dir is not None else target.with_name(target.name + ".run")
     found = read_checkpoint(folder)
     if found is not None and not resume:
@@ -109,8 +153,6 @@ def train_model(
         _check_same_config(found, config, folder)
     folder.mkdir(parents=True, exist_ok=True)
 
-    if isinstance(source, tuple) and hasattr(source[0], "grid"):
-        grid = source[0].grid
     vectors = collect_vectors(
         source,
         folder,
@@ -120,12 +162,32 @@ def train_model(
         errors=kind.uses_errors,
         progress=progress,
     )
-    dataset = prepare_dataset(vectors, config, kind.scaler)
-    objective = make_objective(config, kind.distribution)
-    network, history = _fit(
-        dataset, config, kind, objective, folder=folder, found=found, progress=progress
+    if config.mix:
+        vectors = _add_simulated(
+            vectors,
+            config,
+            errors=kind.uses_errors,
+            folder=folder,
+            grid=grid,
+            progress=progress,
+        )
+    dataset = prepare_dataset(
+        vectors, config, kind.scaler, None if parent is None else parent.scaler
     )
-    result = finish_training(network, dataset, config, objective)
+    objective = make_objective(config, kind.distribution)
+    network, history = fit_network(
+        dataset,
+        config,
+        kind,
+        objective,
+        parent=parent,
+        folder=folder,
+        found=found,
+        progress=progress,
+    )
+    result = finish_training(
+        network, dataset, config, objective, None if parent is None else parent.novelty
+    )
     write_frozen_vectors(folder, dataset, result)
     write_model(
         target,
@@ -136,8 +198,48 @@ def train_model(
         result=result,
         history=history,
         command=command,
+        parent=None if parent is None else parent.describe(),
     )
     return target
+
+
+def find_grid(source: Any) -> SamplingGrid | None:
+    """Return the grid of vectors, which cannot be sampled again."""
+    if isinstance(source, tuple) and hasattr(source[0], "grid"):
+        source = source[0]
+    elif hasattr(source, "vectors"):
+        source = source.vectors
+    grid = getattr(source, "grid", None)
+    return grid if isinstance(grid, SamplingGrid) else None
+
+
+def _add_simulated(
+    given: LabelledVectors,
+    config: TrainingConfig,
+    *,
+    errors: bool,
+    folder: Path,
+    grid: SamplingGrid,
+    progress: bool,
+) -> LabelledVectors:
+    """Put simulated galaxies into the training part."""
+    check_redshifts(given, config)
+    rows = split_rows(given, config)
+    split = np.empty(len(given), dtype="U10")
+    for part in PARTS:
+        split[rows[part]] = part
+    given = dataclasses.replace(given, split=split, flux_moved=None)
+    room = folder / "mix"
+    room.mkdir(exist_ok=True)
+    simulated = collect_vectors(
+        SimulatedGalaxies(config.mix, "mixed", _MIX_SEED + config.seed),
+        room,
+        truth="redshift_true",
+        grid=grid,
+        errors=errors,
+        progress=progress,
+    )
+    return mix_vectors(given, simulated)
 
 
 def _check_same_config(found: Checkpoint, config: TrainingConfig, folder: Path) -> None:
@@ -161,62 +263,81 @@ def _check_same_config(found: Checkpoint, config: TrainingConfig, folder: Path) 
             )
 
 
-def _fit(
+def _build_network(config: TrainingConfig, kind: Network, parent: ParentModel | None) -> Any:
+    if parent is None:
+        network = kind.build(config.seed, config.bins, **config.network_options)
+    else:
+        network = parent.build()
+    freeze_layers(network, config.freeze)
+    return network
+
+
+def fit_network(
     dataset: TrainingSet,
     config: TrainingConfig,
     kind: Network,
     objective: Objective,
     *,
+    parent: ParentModel | None = None,
     folder: Path,
     found: Checkpoint | None,
     progress: bool,
 ) -> tuple[Any, list[dict[str, float]]]:
-    """Run the epochs that are still to do; return the network and the history."""
+    """Run the epochs that are still to do; return the network and the history.
+
+    Parameters
+    ----------
+    dataset : TrainingSet
+    config : TrainingConfig
+    kind : Network
+        The network of that name.
+    objective : Objective
+    parent : ParentModel, optional
+        What to start from.
+    folder : Path
+        Of the checkpoint.
+    found : Checkpoint or None
+        Of a run to go on with.
+    progress : bool
+        Show progress bars.
+    """
     keras = import_keras()
     if keras.backend.backend() != "tensorflow":
         raise ModelError("training needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
 
-    network = kind.build(config.seed, config.bins)
-    rows = dataset.rows["train"]
+    network = _build_network(config, kind, parent)
+    rows = dataset.repeat_rows(config.repeat)
     steps = math.ceil(len(rows) / config.batch_size)
-    optimizer = _make_optimizer(config, steps * config.epochs)
+    optimizer = make_optimizer(config, steps * config.epochs)
     optimizer.build(network.trainable_variables)
     history: list[dict[str, float]] = []
+    best: list[NDArray[Any]] | None = None
     if found is not None:
         found.restore(network, optimizer)
-        history = found.history
+        history, best = found.history, found.best
         logger.info("resumed after epoch %d from %s", len(history), folder)
 
-    truth = dataset.vectors.redshift.astype(np.float32)
-    run_steps = _compile_steps(network, optimizer, objective)
+    run_steps = compile_steps(network, optimizer, objective)
     validation = dataset.get_inputs("validation"), dataset.get_redshifts("validation")
     call = compile_network(network)
     for epoch in range(len(history) + 1, config.epochs + 1):
+        if _is_over(history, config.patience):
+            break
         start = time.perf_counter()
         rng = np.random.default_rng([config.seed, epoch])
         order = rng.permutation(rows)
-        bar = _open_bar(epoch, config.epochs, len(order), progress)
+        bar = open_bar(epoch, config.epochs, len(order), progress)
         with bar:
-            total, done = 0.0, 0
-            for batches in _cut(order, config.batch_size):
-                drawn = dataset.draw_inputs(batches.ravel(), rng, config)
-                inputs = {
-                    name: values.reshape(*batches.shape, *values.shape[1:])
-                    for name, values in drawn.items()
-                }
-                total += float(run_steps(inputs, truth[batches]))
-                done += batches.size
-                bar.set_postfix_str(f"loss {total / done:.6f}", refresh=False)
-                bar.update(batches.size)
-            loss = total / len(order)
+            loss = run_epoch(run_steps, dataset, order, rng, config, bar=bar)
             trained = time.perf_counter() - start
             if not math.isfinite(loss):
                 raise ModelError(
                     f"the training diverged in epoch {epoch} (the loss is no number); lower the"
                     " learning rate"
                 )
-            with _averaged_weights(network, optimizer, config):
+            with average_weights(network, optimizer, config):
                 output = run_network(call, validation[0])
+                weights = [np.array(variable) for variable in network.variables]
             error = objective.predict(output) - validation[1]
             seconds = time.perf_counter() - start
             record = {
@@ -228,7 +349,9 @@ def _fit(
                 "seconds": seconds,
             }
             history.append(record)
-            write_checkpoint(folder, network, optimizer, config, history)
+            if config.patience and _find_best(history) == epoch - 1:
+                best = weights
+            write_checkpoint(folder, network, optimizer, config, history, best=best)
             left = (config.epochs - epoch) * seconds / 60
             message = (
                 f"loss {loss:.6f}, validation loss {record['validation_loss']:.6f},"
@@ -237,99 +360,19 @@ def _fit(
             )
             bar.set_postfix_str(message)
         logger.info("epoch %d/%d: %s", epoch, config.epochs, message)
-    if config.weight_average:
+    if config.patience and best is not None:
+        logger.info("the weights of epoch %d are kept", _find_best(history) + 1)
+        set_weights(network, best)
+    elif config.weight_average:
         optimizer.finalize_variable_values(network.trainable_variables)
     return network, history
 
 
-def _make_optimizer(config: TrainingConfig, steps: int) -> Any:
-    keras = import_keras()
-    rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        warm_up = max(1, min(500, steps // 10))
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            max(1, steps - warm_up),
-            alpha=0.01,
-            warmup_target=config.learning_rate,
-            warmup_steps=warm_up,
-        )
-    options: dict[str, Any] = {}
-    if config.weight_average:
-        options = {"use_ema": True, "ema_momentum": config.weight_average}
-    if config.optimizer == "adamw":
-        return keras.optimizers.AdamW(
-            rate, weight_decay=config.weight_decay, global_clipnorm=1.0, **options
-        )
-    return keras.optimizers.Adamax(rate, **options)
+def _find_best(history: list[dict[str, float]]) -> int:
+    """Return the number, from 0, of the first epoch with the smallest validation loss."""
+    return int(np.argmin([record["validation_loss"] for record in history]))
 
 
-@contextmanager
-def _averaged_weights(network: Any, optimizer: Any, config: TrainingConfig) -> Iterator[None]:
-    """Put the average of the weights in their place for a while."""
-    if not config.weight_average:
-        yield
-        return
-    variables = network.trainable_variables
-    latest = [np.array(variable) for variable in variables]
-    optimizer.finalize_variable_values(variables)
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, latest, strict=True):
-            variable.assign(value)
-
-
-def _open_bar(epoch: int, epochs: int, total: int, progress: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(
-        total=total,
-        desc=f"epoch {epoch}/{epochs}",
-        unit="spectra",
-        unit_scale=True,
-        mininterval=1.0,
-        disable=not progress,
-        bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {elapsed} {postfix}",
-    )
-
-
-def _cut(order: NDArray[np.intp], batch_size: int) -> list[NDArray[np.intp]]:
-    """Cut the order into calls of whole batches, and one of the rest."""
-    whole = len(order) // batch_size
-    batches = order[: whole * batch_size].reshape(whole, batch_size)
-    steps = max(1, min(_STEPS_PER_CALL, _SPECTRA_PER_CALL // batch_size))
-    calls = [batches[i : i + steps] for i in range(0, whole, steps)]
-    if whole * batch_size < len(order):
-        calls.append(order[None, whole * batch_size :])
-    return calls
-
-
-def _compile_steps(network: Any, optimizer: Any, objective: Objective) -> Any:
-    """Return a compiled function: inputs and truth (steps, batch) -> sum of the loss.
-
-    One call runs many steps. Compared on two cores at batch 16: this loop is as fast as or faster
-    than Keras's ``fit`` with ``steps_per_execution``; XLA takes more than twice as long.
-    """
-    import tensorflow as tf
-
-    measure_loss = objective.make_loss()
-    variables = network.trainable_variables
-    shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
-
-    @tf.function(reduce_retracing=True)
-    def run_steps(inputs: Any, truth: Any) -> Any:
-        total = tf.zeros(())
-        for i in tf.range(tf.shape(truth)[0]):
-            size = tf.shape(truth)[1]
-            values = [tf.reshape(inputs[name][i], (size, *shape)) for name, shape in shapes.items()]
-            with tf.GradientTape() as tape:
-                output = network(values if len(values) > 1 else values[0], training=True)
-                loss = measure_loss(truth[i], output)
-            optimizer.apply(tape.gradient(loss, variables), variables)
-            total += loss * tf.cast(size, tf.float32)
-        return total
-
-    return lambda inputs, truth: run_steps(
-        {name: tf.constant(inputs[name]) for name in shapes}, tf.constant(truth)
-    )
+def _is_over(history: list[dict[str, float]], patience: int) -> bool:
+    """Tell whether the validation loss has not fallen for so many epochs."""
+    return bool(patience and history) and len(history) - 1 - _find_best(history) >= patience

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from gaia_redshift.errors import InputError
@@ -63,7 +64,17 @@ def build_kiraleos2023(seed: int | None = None) -> Any:
     return keras.Sequential(stack, name="kiraleos2023")
 
 
-def build_residual(seed: int | None = None, bins: int = 150) -> Any:
+def build_residual(
+    seed: int | None = None,
+    bins: int = 150,
+    *,
+    filters: int = 16,
+    kernel: int = 9,
+    stride: int = 3,
+    units: int = 384,
+    blocks: int = 3,
+    dropout: float = 0.0,
+) -> Any:
     """Build the residual network of the default model, about a million parameters.
 
     A convolution (16 filters, kernel of 9, every third sample), a residual pair of convolutions
@@ -77,6 +88,16 @@ def build_residual(seed: int | None = None, bins: int = 150) -> Any:
         Of the initial weights (Glorot uniform); random without.
     bins : int
         Of redshift.
+    filters : int
+        Of the convolutions.
+    kernel, stride : int
+        Of the first convolution, in samples.
+    units : int
+        Of the dense layers; the first of each pair has two thirds of them.
+    blocks : int
+        Residual pairs of dense layers.
+    dropout : float
+        Share of the inputs of the last layer of each dense pair that is hidden in training.
 
     Returns
     -------
@@ -86,7 +107,7 @@ def build_residual(seed: int | None = None, bins: int = 150) -> Any:
     """
     keras = import_keras()
     layers = keras.layers
-    counter = iter(range(100))
+    counter = iter(range(1000))
 
     def options(name: str) -> dict[str, Any]:
         step = next(counter)
@@ -98,17 +119,25 @@ def build_residual(seed: int | None = None, bins: int = 150) -> Any:
 
     flux = keras.Input((N_FLUX, 2), name="flux")
     context = keras.Input((4,), name="context")
-    x = layers.Conv1D(16, 9, strides=3, padding="same", **options("convolution"))(flux)
+    x = layers.Conv1D(filters, kernel, strides=stride, padding="same", **options("convolution"))(
+        flux
+    )
     y = x
     for i in "ab":
         y = activate(y, f"convolution_{i}")
-        y = layers.Conv1D(16, 5, padding="same", **options(f"convolution_{i}"))(y)
+        y = layers.Conv1D(filters, 5, padding="same", **options(f"convolution_{i}"))(y)
     x = activate(layers.Add(name="sum_convolution")([x, y]), "convolution")
     x = layers.Concatenate(name="join")([context, layers.Flatten(name="flatten")(x)])
-    x = layers.Dense(384, **options("dense"))(x)
-    for number in (1, 2, 3):
-        y = layers.Dense(256, **options(f"dense_{number}a"))(activate(x, f"dense_{number}a"))
-        y = layers.Dense(384, **options(f"dense_{number}b"))(activate(y, f"dense_{number}b"))
+    x = layers.Dense(units, **options("dense"))(x)
+    for number in range(1, blocks + 1):
+        y = layers.Dense(max(1, 2 * units // 3), **options(f"dense_{number}a"))(
+            activate(x, f"dense_{number}a")
+        )
+        y = activate(y, f"dense_{number}b")
+        if dropout:
+            hide = None if seed is None else 1000 * seed + 900 + number
+            y = layers.Dropout(dropout, seed=hide, name=f"dropout_{number}")(y)
+        y = layers.Dense(units, **options(f"dense_{number}b"))(y)
         x = layers.Add(name=f"sum_{number}")([x, y])
     x = layers.Dense(bins, **options("logits"))(activate(x, "last"))
     return keras.Model([flux, context], x, name="residual")
@@ -121,26 +150,63 @@ class Network:
     Parameters
     ----------
     build : callable
-        From the seed of the initial weights and the number of bins to a Keras model.
+        From the seed of the initial weights, the number of bins and options by name to a Keras
+        model.
     scaler : type
         What prepares its inputs.
     distribution : bool
         Whether it returns the logits of a redshift distribution, or else a redshift.
+    options : mapping of str to tuple of float
+        What of its layout may be chosen, with the least and the largest value.
     """
 
-    build: Callable[[int | None, int], Any]
+    build: Callable[..., Any]
     scaler: type[MinMaxScaler] | type[NoiseScaler]
     distribution: bool
+    options: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def uses_errors(self) -> bool:
         """Whether flux errors change its predictions."""
         return self.scaler is NoiseScaler
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The usual layout."""
+        parameters = inspect.signature(self.build).parameters
+        return {name: parameters[name].default for name in self.options}
+
+    def check_options(self, options: Mapping[str, float]) -> None:
+        """Refuse options that the network does not have, or values outside their range.
+
+        Raises
+        ------
+        InputError
+        """
+        for name, value in options.items():
+            if name not in self.options:
+                known = ", ".join(self.options) or "it has none"
+                raise InputError(f"unknown option {name!r} of the network; known: {known}")
+            low, high = self.options[name]
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not low <= value <= high:
+                raise InputError(f"{name} must be from {low:g} to {high:g}, not {value!r}")
+            if isinstance(low, int) and not isinstance(value, int):
+                raise InputError(f"{name} must be a whole number, not {value!r}")
+
+
+_RESIDUAL_OPTIONS = {
+    "filters": (1, 512),
+    "kernel": (1, 99),
+    "stride": (1, 31),
+    "units": (2, 8192),
+    "blocks": (0, 50),
+    "dropout": (0.0, 0.9),
+}
 
 NETWORKS = {
     "kiraleos2023": Network(lambda seed, _: build_kiraleos2023(seed), MinMaxScaler, False),
-    "residual": Network(build_residual, NoiseScaler, True),
+    "residual": Network(build_residual, NoiseScaler, True, _RESIDUAL_OPTIONS),
 }
 """Networks by the name that a configuration gives."""
 

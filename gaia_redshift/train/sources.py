@@ -14,12 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift.datasets.checks import check_dataset
+from gaia_redshift.datasets.file import GalaxyDataset, is_dataset, read_dataset
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid, draw_grid
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
-__all__ = ["LabelledVectors", "SimulatedGalaxies", "collect_vectors", "describe_source"]
+__all__ = [
+    "LabelledVectors",
+    "SimulatedGalaxies",
+    "collect_vectors",
+    "describe_source",
+    "mix_vectors",
+    "open_source",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +72,8 @@ class LabelledVectors:
         The same spectra sampled on moved grids.
     flux_error : ndarray, shape (n, 186), float32, e-/s, or None
         Standard errors of ``flux``; NaN in rows without.
+    split : ndarray, shape (n,), str, or None
+        "train", "validation" or "test", where the source is split already.
     """
 
     source_id: NDArray[np.int64]
@@ -71,9 +82,16 @@ class LabelledVectors:
     description: dict[str, Any]
     flux_moved: NDArray[np.float32] | None = None
     flux_error: NDArray[np.float32] | None = None
+    split: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
+
+    @property
+    def n_given(self) -> int:
+        """Number of rows before those that were mixed in."""
+        mixed = self.description.get("mixed_with")
+        return len(self) - (mixed["n_given"] - mixed["n_unusable"] if mixed else 0)
 
 
 def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str, Any]:
@@ -90,6 +108,8 @@ def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str,
         vectors, redshift = source
         digest = _hash_arrays(vectors.source_id, vectors.flux, np.asarray(redshift))
         return {"kind": "vectors", "sha256": digest, "grid": vectors.grid.to_dict()}
+    if isinstance(source, GalaxyDataset):
+        return describe_dataset(source)
     from gaia_redshift.readers.sources import iter_sources
 
     parts: list[Any] = []
@@ -99,6 +119,35 @@ def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str,
         else:
             parts.append({"table": type(part).__name__, "rows": len(part)})
     return {"kind": "spectra", "parts": parts, "truth": truth, "grid": grid.to_dict()}
+
+
+def open_source(source: Any, redshift_range: tuple[float, float]) -> Any:
+    """Read ``source`` if it is a training set's file; check it if it is a training set.
+
+    Raises
+    ------
+    InputError
+        If it should not be trained on (`gaia_redshift.datasets.check_dataset`).
+    """
+    if is_dataset(source):
+        return read_dataset(source, redshift_range=redshift_range)
+    if isinstance(source, GalaxyDataset):
+        return check_dataset(source, redshift_range=redshift_range)
+    return source
+
+
+def describe_dataset(dataset: GalaxyDataset) -> dict[str, Any]:
+    """Say in JSON what a training set is."""
+    vectors = dataset.vectors
+    arrays = [vectors.source_id, vectors.flux, dataset.redshift]
+    arrays += [] if vectors.flux_error is None else [vectors.flux_error]
+    return {
+        "kind": "dataset",
+        "parts": [{"file": Path(dataset.label).name, "rows": len(dataset)}],
+        "release": str(dataset.manifest.get("release") or "DR3"),
+        "sha256": _hash_arrays(*arrays, np.asarray(dataset.split, dtype="S10")),
+        "grid": vectors.grid.to_dict(),
+    }
 
 
 def collect_vectors(
@@ -126,8 +175,10 @@ def collect_vectors(
         source = list(source)
     request = describe_source(source, truth=truth, grid=grid)
     if jitter_seed is not None:
-        if _is_vectors(source):
-            raise InputError("grid_jitter needs spectra: vectors cannot be sampled again")
+        if _is_vectors(source) or isinstance(source, GalaxyDataset):
+            raise InputError(
+                "grid_jitter needs spectra: vectors cannot be sampled again; set it to 0"
+            )
         request["jitter_seed"] = jitter_seed
     if errors:
         request["errors"] = True
@@ -141,9 +192,14 @@ def collect_vectors(
     )
     moved = [block[4] for block in blocks if block[4] is not None]
     flux_error = [block[5] for block in blocks if block[5] is not None]
+    simulated = _are_simulated(source_id)
+    split = None
+    if isinstance(source, GalaxyDataset):
+        split = np.asarray(source.split)[usable]
+        simulated |= source.simulated
     description = {
         **{key: value for key, value in request.items() if key != "grid"},
-        "simulated": _are_simulated(source_id),
+        "simulated": simulated,
         "n_given": len(usable),
         "n_unusable": int((~usable).sum()),
         "sha256": _hash_arrays(source_id, flux, redshift),
@@ -155,6 +211,7 @@ def collect_vectors(
         description,
         np.concatenate(moved)[usable] if moved else None,
         np.concatenate(flux_error)[usable] if flux_error else None,
+        split,
     )
     for name in _name_arrays(request):
         np.save(folder / f"{name}.npy", getattr(vectors, name), allow_pickle=False)
@@ -165,9 +222,45 @@ def collect_vectors(
     return vectors
 
 
+def mix_vectors(given: LabelledVectors, simulated: LabelledVectors) -> LabelledVectors:
+    """Put simulated galaxies behind the given ones, whose split must be known.
+
+    They belong to the training part alone: what is validated and tested stays what was given.
+
+    Raises
+    ------
+    InputError
+        If the two share sources.
+    """
+    assert given.split is not None
+    shared = np.intersect1d(given.source_id, simulated.source_id)
+    if len(shared):
+        raise InputError(
+            f"{len(shared)} of the given galaxies (source_id {shared[0]}, ...) are among those"
+            " that are simulated to be mixed in; choose another seed"
+        )
+
+    def join(a: Any, b: Any) -> Any:
+        if a is None and b is None:
+            return None
+        empty = np.full(given.flux.shape, np.nan, np.float32)
+        return np.concatenate([empty if a is None else a, b])
+
+    return LabelledVectors(
+        join(given.source_id, simulated.source_id),
+        join(given.flux, simulated.flux),
+        join(given.redshift, simulated.redshift),
+        given.description | {"mixed_with": simulated.description},
+        None,
+        join(given.flux_error, simulated.flux_error),
+        join(given.split, np.full(len(simulated), "train", dtype=given.split.dtype)),
+    )
+
+
 def _name_arrays(request: dict[str, Any]) -> tuple[str, ...]:
     optional = {"jitter_seed": "flux_moved", "errors": "flux_error"}
-    return (*_ARRAYS, *(name for key, name in optional.items() if key in request))
+    kept = ("split",) if request["kind"] == "dataset" else ()
+    return (*_ARRAYS, *kept, *(name for key, name in optional.items() if key in request))
 
 
 def _read_vectors(folder: Path, marker: Path, request: dict[str, Any]) -> LabelledVectors:
@@ -215,6 +308,9 @@ def _iter_blocks(
     if _is_vectors(source):
         vectors, redshift = source
         yield _make_block(vectors, _as_redshifts(redshift, "redshift"), None, errors)
+        return
+    if isinstance(source, GalaxyDataset):
+        yield _make_block(source.vectors, source.redshift, None, errors)
         return
     from gaia_redshift.sampling import sample_spectra
 

@@ -123,7 +123,9 @@ def predict_median(folder: Path, flux: np.ndarray, error: np.ndarray) -> np.ndar
     content = json.loads((folder / "redshift_bins.json").read_text())
     edges, density = np.array(content["edges"]), np.array(content["density"])
     prior = np.array(content["priors"].get(content["default_prior"], density))
-    mass = np.exp((logits - logits.max(axis=1, keepdims=True)) / content["temperature"][0])
+    reach = np.log(level / content["typical_level"]).clip(-2, 2)
+    temperature = content["temperature"][0] * np.exp(content["temperature_slope"][0] * reach)
+    mass = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     mass *= prior / density
     below = np.concatenate([np.zeros_like(level), np.cumsum(mass, axis=1)], axis=1)
     return np.array([np.interp(0.5 * total[-1], total, edges) for total in below])

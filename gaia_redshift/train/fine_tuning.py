@@ -1,0 +1,178 @@
+"""Start a training from a model: its network, scaler and bins, and which layers may change.
+
+The scaler and the bins of redshift stay the parent's: what the network learnt holds for inputs so
+prepared. Density, temperatures and the measure of what is unlike the training set are fitted anew.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.grid import N_FLUX, SamplingGrid
+from gaia_redshift.model.distribution import RedshiftBins, parse_bins
+from gaia_redshift.model.engine import import_keras
+from gaia_redshift.model.novelty import Novelty, parse_novelty
+from gaia_redshift.model.registry import load_model
+from gaia_redshift.model.scaler import Scaler, parse_scaler
+from gaia_redshift.train.config import FINE_TUNING, TrainingConfig, get_recipe
+from gaia_redshift.train.networks import get_network
+
+__all__ = ["ParentModel", "freeze_layers", "make_fine_tuning_config", "read_parent"]
+
+
+@dataclass(frozen=True, eq=False)
+class ParentModel:
+    """A model that a training starts from.
+
+    Parameters
+    ----------
+    manifest : dict
+    scaler : Scaler
+    bins : RedshiftBins or None
+    novelty : Novelty or None
+    weights : bytes
+        The Keras file.
+    """
+
+    manifest: dict[str, Any]
+    scaler: Scaler
+    bins: RedshiftBins | None
+    novelty: Novelty | None
+    weights: bytes = field(repr=False)
+
+    @property
+    def grid(self) -> SamplingGrid:
+        """The grid of its vectors."""
+        return SamplingGrid(**{k: tuple(v) for k, v in self.manifest["grid"].items()})
+
+    def describe(self) -> dict[str, str]:
+        """Return name, version and sha256 of the weights, for the manifest of its child."""
+        return {
+            "name": self.manifest["name"],
+            "version": self.manifest["version"],
+            "sha256": self.manifest["files"]["weights"]["sha256"],
+        }
+
+    def build(self) -> Any:
+        """Return its network in Keras, all layers free to change."""
+        keras = import_keras()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "weights.keras"
+            path.write_bytes(self.weights)
+            network = keras.saving.load_model(path, compile=False, safe_mode=True)
+        for layer in network.layers:
+            layer.trainable = True
+        return network
+
+    def check(self, config: TrainingConfig) -> None:
+        """Refuse a configuration that asks for another network than the parent's.
+
+        Raises
+        ------
+        InputError
+        """
+        wanted = _inherit(self.manifest)
+        for key, value in wanted.items():
+            given = getattr(config, key)
+            if (list(given) if isinstance(given, tuple) else given) != value:
+                raise InputError(
+                    f"a training from {self.manifest['name']} keeps its {key}, {value!r}, and"
+                    f" cannot have {given!r}"
+                )
+
+
+def read_parent(model: str | os.PathLike[str]) -> ParentModel:
+    """Read a model to start from, by name or folder.
+
+    Raises
+    ------
+    InputError, ModelError
+        If there is no such model, or if it is damaged.
+    """
+    from gaia_redshift.model.manifest import read_files
+
+    loaded = load_model(model)
+    manifest, files = loaded.manifest, loaded.manifest["files"]
+    get_network(manifest["network"])
+    contents = read_files(loaded.folder, manifest)
+
+    def parse(role: str, parser: Any, *size: int) -> Any:
+        if role not in files:
+            return None
+        return parser(contents[role], *size, str(loaded.folder / files[role]["name"]))
+
+    return ParentModel(
+        manifest=manifest,
+        scaler=parse("scaler", parse_scaler, N_FLUX),
+        bins=parse("bins", parse_bins),
+        novelty=parse("novelty", parse_novelty, N_FLUX),
+        weights=contents["weights"],
+    )
+
+
+def make_fine_tuning_config(model: str | os.PathLike[str], **options: Any) -> TrainingConfig:
+    """Return the configuration with which a model is usually trained further.
+
+    Parameters
+    ----------
+    model : str or path
+        Name or folder.
+    **options
+        Fields of `TrainingConfig` that are to be otherwise.
+
+    Raises
+    ------
+    InputError
+        If an option is unknown or cannot be used.
+    """
+    manifest = load_model(model).manifest
+    recipe = get_recipe(manifest["network"]) | FINE_TUNING | _inherit(manifest)
+    if not get_network(manifest["network"]).distribution:
+        recipe["weight_average"] = 0.0
+    name = {"name": f"{manifest['name']}-tuned"}
+    return TrainingConfig.from_dict(recipe | name | options)
+
+
+def _inherit(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Options that a child shares with its parent."""
+    config = manifest["training"]["config"]
+    return {
+        "network": manifest["network"],
+        "bins": int(config.get("bins", TrainingConfig().bins)),
+        "redshift_range": [float(v) for v in manifest["redshift_range"]],
+    }
+
+
+def freeze_layers(network: Any, names: Sequence[str]) -> list[str]:
+    """Keep layers as they are in a training; return their names.
+
+    Parameters
+    ----------
+    network : keras.Model
+    names : sequence of str
+        Names of layers with weights, or beginnings of names: ``"dense"`` freezes all dense layers.
+
+    Raises
+    ------
+    InputError
+        If a name fits no layer, or if nothing would be left to train.
+    """
+    layers = [layer for layer in network.layers if layer.weights]
+    known = ", ".join(layer.name for layer in layers)
+    frozen = []
+    for name in names:
+        found = [layer for layer in layers if layer.name.startswith(name)]
+        if not found:
+            raise InputError(f"no layer's name begins with {name!r}; layers: {known}")
+        for layer in found:
+            layer.trainable = False
+            frozen.append(layer.name)
+    if not network.trainable_variables:
+        raise InputError(f"all layers are frozen, nothing is left to train; layers: {known}")
+    return frozen
