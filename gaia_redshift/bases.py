@@ -3,7 +3,8 @@
 The bases are GaiaXPy's own (De Angeli et al. 2023, A&A 674, A2; Carrasco et al. 2021). A set is
 looked up by the basis ids of the row where it has any, else by its numbers of coefficients. Known
 here are DR3's Hermite set and a cycle-4 B-spline set; a newer GaiaXPy that ships more is used as
-it is, and `register_basis_set` adds a file or a function of the user's own.
+it is, and `register_basis_set` adds a file or a function of the user's own. DR3's on the default
+grid are tabulated (`gaia_redshift.tabulated_bases`): GaiaXPy is then not imported at all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import preserve_settings, quiet_gaiaxpy
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_SAMPLES, TRIM, SamplingGrid
+from gaia_redshift.tabulated_bases import read_table
 
 __all__ = [
     "BasisSet",
@@ -226,7 +228,10 @@ def sample_wavelengths(grid: SamplingGrid = DEFAULT_GRID) -> NDArray[np.float64]
 
 
 def compute_design_matrices(
-    grid: SamplingGrid = DEFAULT_GRID, basis_set: BasisSet | str = "dr3-hermite"
+    grid: SamplingGrid = DEFAULT_GRID,
+    basis_set: BasisSet | str = "dr3-hermite",
+    *,
+    tabulated: bool = True,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the bases at the kept samples: ``coefficients @ matrix`` are fluxes in e-/s.
 
@@ -235,6 +240,9 @@ def compute_design_matrices(
     grid : SamplingGrid
     basis_set : BasisSet or str
         A set or its name.
+    tabulated : bool
+        Take DR3's bases on the default grid from the table that comes with the package; False asks
+        GaiaXPy.
 
     Returns
     -------
@@ -253,14 +261,16 @@ def compute_design_matrices(
                 " others"
             )
         basis_set = _SETS[basis_set]
-    return _cached_design_matrices(grid, basis_set)
+    return _cached_design_matrices(grid, basis_set, tabulated)
 
 
 @lru_cache(maxsize=16)
 def _cached_design_matrices(
-    grid: SamplingGrid, basis_set: BasisSet
+    grid: SamplingGrid, basis_set: BasisSet, tabulated: bool
 ) -> dict[str, NDArray[np.float64]]:
-    matrices = _evaluate(basis_set.source, sample_pseudo_wavelengths(grid))
+    matrices = read_table(grid, basis_set.name, basis_set.source) if tabulated else None
+    if matrices is None:
+        matrices = _evaluate(basis_set.source, sample_pseudo_wavelengths(grid))
     for matrix in matrices.values():
         matrix.flags.writeable = False
     return matrices

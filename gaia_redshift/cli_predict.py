@@ -160,7 +160,7 @@ def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Comp
         failed, lost = 0, 0
     else:
         with defer_interrupt():  # needed later; half imported, it would crash the process then
-            importlib.import_module("pandas")
+            importlib.import_module("pyarrow")
         run = _write if arguments.output else _show
         failed, lost = run(inputs, job, arguments, progress, complain)
     failed += missing

@@ -76,7 +76,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--mix",
         type=int,
         metavar="N",
-        help="simulated galaxies to put into the training part (10000 with --from, else 0)",
+        help="simulated galaxies to put into the training part beside the given ones (none)",
     )
     parser.add_argument(
         "--patience",

@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 import gaia_redshift
+from gaia_redshift import simulate_spectra, write_spectra
 
 HEAVY = ("tensorflow", "keras", "gaiaxpy", "astroquery", "pandas", "pyarrow", "matplotlib", "h5py")
 
@@ -43,6 +44,22 @@ def run_python(*arguments, folder=None):
 def test_import_loads_nothing_heavy_and_opens_no_socket():
     done = run_python("-c", PROBE)
     assert done.returncode == 0, done.stderr
+
+
+def test_common_predictions_load_neither_gaiaxpy_nor_pandas(tmp_path):
+    """Their imports take longer than everything else that the first result needs."""
+    for name in ("two.csv", "two.fits", "two.parquet"):
+        write_spectra(simulate_spectra(2, seed=3), tmp_path / name)
+    for name in ("two.csv", "two.fits", "two.parquet"):
+        done = run_python(
+            "-c",
+            "import sys; from gaia_redshift import predict_table\n"
+            f"table = predict_table({name!r}); assert len(table) == 2\n"
+            "assert 'gaiaxpy' not in sys.modules and 'scipy' not in sys.modules\n"
+            f"assert {name != 'two.csv'} or 'pandas' not in sys.modules\n",
+            folder=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_public_names_are_listed_and_there():

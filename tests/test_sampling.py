@@ -456,3 +456,32 @@ def test_one_row_can_be_taken_by_its_number():
     assert [len(one) for one in spectra] == [1, 1, 1]
     with pytest.raises(InputError, match="floats lose digits"):
         FluxVectors(vectors.source_id.astype(float), vectors.flux)
+
+
+# --- the table of DR3's bases ----------------------------------------------------------------
+
+
+def test_the_table_of_bases_holds_what_gaiaxpy_says(tmp_path):
+    from gaia_redshift.tabulated_bases import read_table, write_table
+
+    known = compute_design_matrices(tabulated=False)
+    table = read_table(DEFAULT_GRID, "dr3-hermite", "gaiaxpy:hermite_bases_file")
+    assert table is not None
+    for band, k in (("bp", 80), ("rp", 106)):
+        assert table[band].shape == (55, k)
+        np.testing.assert_allclose(table[band], known[band], rtol=0, atol=1e-14)
+    write_table(tmp_path / "again.npz")
+    with np.load(tmp_path / "again.npz") as again:
+        np.testing.assert_array_equal(again["bp"], known["bp"])
+
+
+def test_other_grids_and_bases_are_not_in_the_table():
+    from gaia_redshift.tabulated_bases import read_table
+
+    moved = SamplingGrid(bp=(321.0, 678.0))
+    assert read_table(moved, "dr3-hermite", "gaiaxpy:hermite_bases_file") is None
+    assert read_table(DEFAULT_GRID, "cycle4-bspline", "gaiaxpy:spline_bases_file") is None
+    assert read_table(DEFAULT_GRID, "dr3-hermite", "my_bases.xml") is None
+    assert not np.allclose(
+        compute_design_matrices(moved)["bp"], compute_design_matrices()["bp"], atol=1e-6
+    )

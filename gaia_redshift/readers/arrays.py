@@ -113,7 +113,21 @@ def parse_numbers(text: bytes, expected: int) -> NDArray[np.float64] | None:
         )
     except pa.ArrowInvalid:
         return None
-    return table["v"].to_numpy() if table.num_rows == expected else None
+    return _take_floats(table["v"]) if table.num_rows == expected else None
+
+
+def _take_floats(column: Any) -> NDArray[np.float64]:
+    """Copy an arrow column of float64, NaN where null; arrow's own way imports pandas first."""
+    parts = [np.empty(0)]
+    for chunk in column.chunks:
+        valid, data = chunk.buffers()
+        rows = slice(chunk.offset, chunk.offset + len(chunk))
+        values = np.frombuffer(data, np.float64)[rows].copy()
+        if chunk.null_count:
+            bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+            values[bits[rows] == 0] = np.nan
+        parts.append(values)
+    return np.concatenate(parts)
 
 
 def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:

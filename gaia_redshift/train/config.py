@@ -209,9 +209,7 @@ FINE_TUNING: dict[str, Any] = {
     "learning_rate": 3e-4,
     "grid_jitter": 0.0,
     "patience": 4,
-    "mix": 10_000,
-    "repeat": 4,
-    "weight_average": 0.99,
+    "weight_average": 0.95,
     "split": (0.7, 0.2, 0.1),
 }
 """What a training that starts from a model differs in from that model's own."""

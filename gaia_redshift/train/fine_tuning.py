@@ -144,6 +144,7 @@ def _inherit(manifest: dict[str, Any]) -> dict[str, Any]:
     config = manifest["training"]["config"]
     return {
         "network": manifest["network"],
+        "network_options": dict(config.get("network_options", {})),
         "bins": int(config.get("bins", TrainingConfig().bins)),
         "redshift_range": [float(v) for v in manifest["redshift_range"]],
     }

@@ -282,10 +282,11 @@ def _write_tables(
         writer.writerows(records)
     kind = "simulated galaxies" if dataset.vectors.description["simulated"] else "galaxies"
     sizes = {part: len(rows) for part, rows in dataset.rows.items()}
+    several = "s" * (len(records) > 1)
     lines = [
-        f"{len(records)} configurations of the network `{config.network}`, {config.epochs} epochs"
-        f" each, trained on {sizes['train']:,} and judged on {sizes['validation']:,} {kind}; the"
-        " smallest validation loss first.",
+        f"{len(records)} configuration{several} of the network `{config.network}`, {config.epochs}"
+        f" epochs each, trained on {sizes['train']:,} and judged on {sizes['validation']:,} {kind};"
+        " the smallest validation loss first.",
         "",
         "| " + " | ".join(name.replace("_", " ") for name in names) + " |",
         "|" + "---|" * len(names),
