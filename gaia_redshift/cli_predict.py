@@ -96,6 +96,13 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not read flux errors: several times faster, intervals a little wider",
     )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="where the network runs; gpu needs Keras with TensorFlow or JAX, and is worth it for"
+        " large catalogues (default: cpu)",
+    )
     parser.add_argument("--plot", metavar="PNG", help="draw the redshifts (against the true ones)")
     parser.add_argument(
         "--truth",
@@ -186,7 +193,12 @@ def _make_job(arguments: argparse.Namespace) -> Job:
         optional=() if arguments.truth else (TRUTH,),
         archive=make_archive_options(arguments),
         flux_errors=False if arguments.no_errors else None,
-        options={"grid": arguments.grid, "any_release": arguments.any_release, **asked},
+        options={
+            "grid": arguments.grid,
+            "any_release": arguments.any_release,
+            "device": arguments.device,
+            **asked,
+        },
     )
 
 

@@ -29,6 +29,7 @@ from gaia_redshift.vectors import check_vectors, make_vectors
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from gaia_redshift.model.device import Device
     from gaia_redshift.model.distribution import Prior
 
 __all__ = ["join_predictions", "load_for_prediction", "predict_redshift", "predict_table"]
@@ -92,6 +93,7 @@ def predict_table(
     progress: bool = False,
     archive: Mapping[str, Any] | None = None,
     any_release: bool = False,
+    device: Device = "auto",
 ) -> Table:
     """Predict the redshifts of galaxies from their BP/RP spectra, in any form.
 
@@ -129,6 +131,8 @@ def predict_table(
         ``cache``, ``offline``, ``radius``, ``settings``, ``login``.
     any_release : bool
         Predict spectra of another data release than that of the model's training.
+    device : {"auto", "cpu", "gpu"}
+        Where the network runs, as for `gaia_redshift.load_model`; a loaded model has its own.
 
     Returns
     -------
@@ -167,7 +171,7 @@ def predict_table(
 
     if block_size < 1:
         raise InputError(f"block_size must be positive, not {block_size}")
-    loaded = load_for_prediction(model)
+    loaded = load_for_prediction(model, device)
     chosen = _choose_grid(grid, loaded)
     errors = loaded.uses_errors if flux_errors is None else flux_errors
     wanted_options = _choose_options(prior, std, pdf)
@@ -220,6 +224,7 @@ def predict_redshift(
     std: bool = False,
     pdf: bool = False,
     progress: bool = False,
+    device: Device = "auto",
 ) -> Table:
     """Predict redshifts from vectors of 186 fluxes.
 
@@ -240,6 +245,8 @@ def predict_redshift(
         As for `predict_table`.
     progress : bool
         Show a progress bar.
+    device : {"auto", "cpu", "gpu"}
+        As for `predict_table`.
 
     Returns
     -------
@@ -255,7 +262,7 @@ def predict_redshift(
     """
     from gaia_redshift.readers import parse_keep
 
-    loaded = load_for_prediction(model)
+    loaded = load_for_prediction(model, device)
     if isinstance(vectors, FluxVectors):
         if flux_error is not None or source_id is not None:
             raise InputError("flux_error and source_id go with arrays: FluxVectors hold their own")
@@ -302,7 +309,7 @@ def join_predictions(tables: Sequence[Table]) -> Table:
     return joined
 
 
-def load_for_prediction(model: Any) -> Model:
+def load_for_prediction(model: Any, device: Device = "auto") -> Model:
     """Return the model itself, or load the one of this name or path.
 
     Raises
@@ -315,7 +322,7 @@ def load_for_prediction(model: Any) -> Model:
     if isinstance(model, (str, os.PathLike)):
         from gaia_redshift.model.registry import load_model
 
-        return load_model(model)
+        return load_model(model, device=device)
     if not hasattr(model, "predict") or not hasattr(model, "grid"):
         raise InputError(
             f"model must be a name, a path or a loaded model, not {type(model).__name__}"

@@ -36,7 +36,7 @@ class FakeModel:
 
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch):
-    def load(name="default"):
+    def load(name="default", device="auto"):
         if name not in ("default", "fake"):
             raise ModelError(f"no model named '{name}'; available: fake")
         return FakeModel()

@@ -200,7 +200,9 @@ def test_galaxies_of_the_training_are_refused(galaxies):
 
 
 def test_command_predicts_spectra_and_compares_baselines(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(registry, "load_model", lambda name="default": Model(seed=11))
+    monkeypatch.setattr(
+        registry, "load_model", lambda name="default", device="auto": Model(seed=11)
+    )
     monkeypatch.setattr(registry, "available_models", lambda: ["fake"])
     spectra = str(tmp_path / "s.parquet")
     assert main(["simulate", "-n", "60", "--seed", "11", "-o", spectra, "-q"]) == 0

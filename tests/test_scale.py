@@ -345,7 +345,7 @@ class Slow:
         zero = np.zeros(len(flux), dtype=np.int32)
         return SimpleNamespace(redshift=z, flags=zero, lower=None, upper=None)
 
-registry.load_model = lambda name="default": Slow()
+registry.load_model = lambda name="default", device="auto": Slow()
 journal.PART_ROWS, files.BLOCK_SIZE = 64, 16
 for each in basis_sets():
     compute_design_matrices(DEFAULT_GRID, each)  # imports what takes long, once for all children
@@ -400,7 +400,9 @@ def test_killed_at_any_moment_and_resumed_equals_undisturbed(tmp_path):
 
 @pytest.fixture
 def fake_default(monkeypatch, tmp_path):
-    monkeypatch.setattr("gaia_redshift.model.registry.load_model", lambda name="default": MODELS[0])
+    monkeypatch.setattr(
+        "gaia_redshift.model.registry.load_model", lambda name="default", device="auto": MODELS[0]
+    )
     monkeypatch.chdir(tmp_path)
 
 

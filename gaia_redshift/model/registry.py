@@ -16,6 +16,7 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
+from gaia_redshift.model.device import SMALLEST_LARGE_JOB, Device, GpuEngine, choose_device
 from gaia_redshift.model.distribution import Prior, compute_quantiles, parse_bins
 from gaia_redshift.model.engine import ENGINES, Engine
 from gaia_redshift.model.manifest import MANIFEST_NAME, read_files, read_manifest
@@ -36,7 +37,7 @@ _BLOCK = 8192
 """Rows scaled at once, so that memory does not grow with the table."""
 
 _lock = threading.RLock()
-_loaded: dict[Path, tuple[Any, RedshiftModel]] = {}
+_loaded: dict[tuple[Path, str], tuple[Any, RedshiftModel]] = {}
 
 
 class RedshiftModel:
@@ -63,10 +64,19 @@ class RedshiftModel:
     bins : RedshiftBins or None
         Bins and priors of the redshift distributions, of models that give such.
     sha256 : str
-        Of the file that predictions run: the graph, or Keras's weights where there is none.
+        Of the file that predictions run: the graph, or Keras's weights where there is none, and on
+        a GPU.
+    device : str
+        ``"cpu"``, ``"gpu"``, or ``"auto"`` (a GPU, for large jobs).
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], contents: dict[str, bytes]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: dict[str, Any],
+        contents: dict[str, bytes],
+        device: str = "cpu",
+    ) -> None:
         if manifest["engine"] not in ENGINES:
             raise ModelError(
                 f"{folder / MANIFEST_NAME}: unknown engine {manifest['engine']!r}; the model may"
@@ -92,7 +102,14 @@ class RedshiftModel:
         low, high = manifest["redshift_range"]
         self.redshift_range = (float(low), float(high))
         self.uses_errors: bool = manifest["uses_errors"]
-        self.sha256: str = files[engine_type.role]["sha256"]
+        if device != "cpu" and GpuEngine.role not in files:
+            if device == "gpu":
+                raise ModelError(
+                    f"{folder}: has no Keras weights, which a GPU needs; use device='cpu'"
+                )
+            device = "cpu"
+        self.device = device
+        self.sha256: str = files[(GpuEngine if device == "gpu" else engine_type).role]["sha256"]
         self._scaler = parse_scaler(
             contents["scaler"], N_FLUX, str(folder / files["scaler"]["name"])
         )
@@ -110,6 +127,8 @@ class RedshiftModel:
         self._network_path = str(folder / files[engine_type.role]["name"])
         self._network: bytes | None = contents[engine_type.role]
         self._engine: Engine | None = None
+        self._weights: bytes | None = None if device == "cpu" else contents[GpuEngine.role]
+        self._gpu_engine: Engine | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -178,7 +197,7 @@ class RedshiftModel:
             return answer.finish()
         from tqdm import tqdm
 
-        engine = self._build_engine()
+        engine = self._build_engine(len(rows))
         with tqdm(total=len(rows), desc=self.name, unit="spectra", disable=not progress) as bar:
             for start in range(0, len(rows), _BLOCK):
                 block = rows[start : start + _BLOCK]
@@ -190,8 +209,17 @@ class RedshiftModel:
                 bar.update(len(block))
         return answer.finish()
 
-    def _build_engine(self) -> Engine:
+    def _build_engine(self, n_rows: int = 0) -> Engine:
+        """Return what runs so many spectra, built when it is first needed."""
         with self._lock:
+            if self.device == "gpu" or (self.device == "auto" and n_rows >= SMALLEST_LARGE_JOB):
+                if self._gpu_engine is None:
+                    assert self._weights is not None
+                    path = str(self.folder / self.manifest["files"][GpuEngine.role]["name"])
+                    logger.debug("building the network of %s on the GPU", self.name)
+                    self._gpu_engine = GpuEngine(self._weights, path, self._scaler.shapes)
+                    self._weights = None
+                return self._gpu_engine
             if self._engine is None:
                 assert self._network is not None
                 logger.debug("building the network of %s", self.name)
@@ -306,6 +334,8 @@ def available_models() -> list[str]:
 @preserve_settings()
 def load_model(
     name_or_path: str | os.PathLike[str] | RedshiftModel = "default",
+    *,
+    device: Device = "auto",
 ) -> RedshiftModel:
     """Load a model, bundled or from a folder that `train_model` made.
 
@@ -317,6 +347,11 @@ def load_model(
     ----------
     name_or_path : str, path or RedshiftModel
         ``"default"``, one of `available_models`, or a model folder. A model is returned as it is.
+    device : {"auto", "cpu", "gpu"}
+        Where the network runs. ``"cpu"``: ONNX Runtime on the processor. ``"gpu"``: Keras on the
+        GPU that its backend (TensorFlow, or JAX with ``KERAS_BACKEND=jax``) sees; redshifts differ
+        by 1e-4 at most. ``"auto"``: the processor, but calls of thousands of spectra go to a GPU
+        where the process has imported Keras already, and Keras sees one.
 
     Returns
     -------
@@ -325,7 +360,8 @@ def load_model(
     Raises
     ------
     ModelError
-        If there is no such model, or if its folder is not a usable one.
+        If there is no such model, if its folder is not a usable one, or if a GPU is asked for and
+        there is none.
     ModelIntegrityError
         If a file is not the one that the manifest records.
 
@@ -338,14 +374,16 @@ def load_model(
     """
     if isinstance(name_or_path, RedshiftModel):
         return name_or_path
+    device = choose_device(device)  # type: ignore[assignment]
     folder = _find_folder(name_or_path).resolve()
+    key = (folder, str(device))
     with _lock:
         manifest, sha256 = read_manifest(folder)
         signature = (sha256, _stat_files(folder, manifest))
-        if folder in _loaded and _loaded[folder][0] == signature:
-            return _loaded[folder][1]
-        model = RedshiftModel(folder, manifest, read_files(folder, manifest))
-        _loaded[folder] = (signature, model)
+        if key in _loaded and _loaded[key][0] == signature:
+            return _loaded[key][1]
+        model = RedshiftModel(folder, manifest, read_files(folder, manifest), device)
+        _loaded[key] = (signature, model)
     logger.debug("loaded model %s %s from %s", model.name, model.version, folder)
     return model
 

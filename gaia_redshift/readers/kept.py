@@ -120,8 +120,6 @@ def _parse_text_column(
     cells: Sequence[bytes | None], name: str, kinds: TextKinds, dtype: str | None
 ) -> Any:
     """Find the narrowest type that holds every value, never narrower than in earlier blocks."""
-    import pyarrow as pa
-
     texts = [(cell or b"").strip() for cell in cells]
     absent = np.array([not t or t.lower() in (b"null", b"--") for t in texts], dtype=bool)
     present = [t for t, hidden in zip(texts, absent, strict=True) if not hidden]
@@ -129,7 +127,7 @@ def _parse_text_column(
         return None
     kind = kinds.get(name, "str" if dtype == "string" else "null")
     values: Any = None
-    strings = pa.array(present, type=pa.binary()).cast(pa.string(), safe=False) if present else None
+    strings = _to_arrow(present) if present else None
     for candidate in _ORDER[_ORDER.index(kind) :]:
         values = _try_kind(candidate, present, strings)
         if values is not None:
@@ -145,6 +143,16 @@ def _parse_text_column(
     if out.dtype.kind != "f" and absent.any():
         return np.ma.MaskedArray(out, mask=absent)
     return out
+
+
+def _to_arrow(texts: list[bytes]) -> Any:
+    """Return texts as an arrow column; `pyarrow.array` would import pandas, if it is there."""
+    import pyarrow as pa
+
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
 _EMPTY = {"null": "f8", "bool": "?", "int": "i8", "float": "f8", "str": "U1"}
@@ -166,7 +174,8 @@ def _try_kind(kind: str, present: list[bytes], strings: Any) -> Any:
     elif kind != "null" and (kind == "int" or not any(_is_long_id(t) for t in present)):
         with suppress(pa.ArrowInvalid):
             target = pa.int64() if kind == "int" else pa.float64()
-            values = strings.cast(target).to_numpy(zero_copy_only=False)
+            numbers = np.dtype("i8" if kind == "int" else "f8")
+            values = np.frombuffer(strings.cast(target).buffers()[1], numbers)[: len(present)]
     return values
 
 

@@ -192,13 +192,13 @@ def make_job(
     from gaia_redshift.pipeline import load_for_prediction
     from gaia_redshift.readers import parse_keep
 
-    loaded = load_for_prediction(model)
+    options = dict(options)
+    loaded = load_for_prediction(model, options.pop("device", "auto"))
     errors = loaded.uses_errors if flux_errors is None else flux_errors
     if block_size is None:
         block_size = BLOCK_SIZE_WITH_ERRORS if errors else BLOCK_SIZE
     if block_size < 1:
         raise InputError(f"block_size must be positive, not {block_size}")
-    options = dict(options)
     if isinstance(options.get("grid"), str | os.PathLike):
         options["grid"] = read_grid(options["grid"])
     return Job(

@@ -65,7 +65,7 @@ def predict_partition(
     """
     from gaia_redshift.pipeline import load_for_prediction, predict_table
 
-    loaded = load_for_prediction(model)
+    loaded = load_for_prediction(model, options.pop("device", "auto"))
     names, kept = choose_columns(frame, loaded, keep, options.get("flux_errors"))
     if not len(frame):
         return make_meta(frame, model=loaded, keep=keep, **options)
@@ -100,7 +100,7 @@ def make_meta(
     from gaia_redshift.grid import N_FLUX
     from gaia_redshift.pipeline import load_for_prediction, predict_redshift
 
-    loaded = load_for_prediction(model)
+    loaded = load_for_prediction(model, options.pop("device", "auto"))
     _, kept = choose_columns(frame, loaded, keep, options.get("flux_errors"))
     # One vector shows which columns there are.
     more = {key: value for key, value in options.items() if key in _SHAPING}
