@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "numpydoc",
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "sphinx_copybutton",
     "archive_tables",
@@ -70,6 +71,12 @@ numpydoc_class_members_toctree = False
 
 myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
+
+plot_working_directory = str(HERE.parent)
+plot_basedir = str(HERE)
+plot_formats = [("png", 90)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
 
 # Docstring examples are run by pytest; here only what the pages mark as a test.
 doctest_test_doctest_blocks = ""

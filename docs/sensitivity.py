@@ -5,13 +5,20 @@ away again; prints and draws by how much the redshift moves. Simulated galaxies 
 catalogue; a minute or less on two cores.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from gaia_redshift import load_model, predict_redshift, read_spectra, sample_spectra
+from gaia_redshift import (
+    load_model,
+    predict_redshift,
+    read_spectra,
+    sample_spectra,
+    sample_wavelengths,
+)
 from gaia_redshift.grid import N_BP
 
 DEMO = Path(__file__).parents[1] / "catalogs" / "demo_galaxies.parquet"
@@ -52,7 +59,7 @@ def draw_sensitivity(wavelength, change, std, redshift):
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
     relative = change / std[:, None]
-    for number, (low, high) in enumerate(zip(EDGES[:-1], EDGES[1:], strict=True)):
+    for number, (low, high) in enumerate(itertools.pairwise(EDGES)):
         rows = (redshift >= low) & (redshift < high)
         for band in (slice(0, N_BP), slice(N_BP, None)):
             label = f"z = {low:g} to {high:g} ({rows.sum()})" if band.start == 0 else None
@@ -74,14 +81,13 @@ def draw_sensitivity(wavelength, change, std, redshift):
 
 def main(output):
     """Measure, print and draw."""
-    spectra = read_spectra(DEMO)
+    spectra = read_spectra(DEMO, keep="redshift_true")
     vectors = sample_spectra(spectra)
     redshift = np.asarray(spectra.columns["redshift_true"], dtype=float)
-    model = load_model("default")
-    wavelength = np.asarray(model.grid.wavelengths, dtype=float)
+    wavelength = sample_wavelengths(load_model("default").grid)
     change, std = measure_sensitivity(vectors)
     relative = np.abs(change) / std[:, None]
-    for low, high in zip(EDGES[:-1], EDGES[1:], strict=True):
+    for low, high in itertools.pairwise(EDGES):
         rows = (redshift >= low) & (redshift < high)
         size = np.nanmedian(relative[rows], axis=0)
         share = np.nansum(size[:N_BP] ** 2) / np.nansum(size**2)

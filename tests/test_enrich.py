@@ -8,6 +8,7 @@ import sys
 import textwrap
 from types import SimpleNamespace
 
+import astropy
 import numpy as np
 import pytest
 from archive_samples import FIRST_ID, make_settings, make_sources, make_spectra
@@ -228,6 +229,8 @@ def test_a_table_of_our_own_keeps_what_write_table_noted(tmp_path, spectra, trut
 @pytest.mark.parametrize("packed", ["", ".gz"])
 def test_votable(tmp_path, spectra, truth, catalogue, form, packed):
     """Also: cells of different lengths before and after the id, a second table."""
+    if form == "binary2" and tuple(map(int, astropy.__version__.split(".")[:2])) < (7, 2):
+        pytest.skip("astropy cannot write this form before 7.2")
     catalogue["listed"] = np.arange(2 * len(catalogue)).reshape(-1, 2)
     catalogue["bits"] = catalogue["good"]
     if form == "binary":  # which has no null integers without a value for them

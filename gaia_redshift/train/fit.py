@@ -84,7 +84,7 @@ def train_model(
     ----------
     source : path, table, XPSpectra, list of these, SimulatedGalaxies, GalaxyDataset, or \
             (FluxVectors, redshifts)
-        A training set of `gaia_redshift.datasets`, or the path of its file, with its own split;
+        A training set of `gaia_redshift.read_dataset`, or the path of its file, with its own split;
         spectra in any form that `gaia_redshift.read_spectra` reads, with a column of true
         redshifts; galaxies to simulate; or vectors with their redshifts, shape (n,).
     output : path

@@ -103,7 +103,7 @@ def build_residual(
     -------
     keras.Model
         From ``flux`` (n, 186, 2) and ``context`` (n, 4), as
-        `gaia_redshift.model.scaler.NoiseScaler` makes them, to logits (n, bins).
+        ``gaia_redshift.model.scaler.NoiseScaler`` makes them, to logits (n, bins).
     """
     keras = import_keras()
     layers = keras.layers
