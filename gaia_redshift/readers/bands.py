@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,8 @@ LONGEST = 128
 """A row with more coefficients than this is cut and flagged (real sets of bases have 44 to 55)."""
 CORRELATION_LIMIT = 1.0001
 """The archive stores correlations with 32 bits: they may exceed 1 by rounding only."""
+_MANY = 100
+"""Sources from which a second thread pays."""
 DR3_BASIS_IDS = {"bp": 56, "rp": 57}
 
 
@@ -80,9 +83,23 @@ def build_spectra(block: Block, options: ReadOptions, kinds: TextKinds) -> XPSpe
     layout = block.layout
     source_id = to_source_ids(block.columns[layout.source_id], block.label, block.first_row)
     n = len(source_id)
-    flags = np.zeros(n, dtype=np.int32)
-    bp = _build_band(block, layout.bp, options, flags, missing=QualityFlag.MISSING_BP)
-    rp = _build_band(block, layout.rp, options, flags, missing=QualityFlag.MISSING_RP)
+    flags, others = np.zeros((2, n), dtype=np.int32)
+
+    def build_bp() -> BandSpectra:
+        return _build_band(block, layout.bp, options, flags, missing=QualityFlag.MISSING_BP)
+
+    def build_rp() -> BandSpectra:
+        return _build_band(block, layout.rp, options, others, missing=QualityFlag.MISSING_RP)
+
+    if options.correlations and n >= _MANY:
+        # Thousands of numbers a source: where they are text, two threads parse them side by side.
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(build_bp)
+            rp = build_rp()
+            bp = waiting.result()
+    else:
+        bp, rp = build_bp(), build_rp()
+    flags |= others
     return XPSpectra(
         source_id=source_id,
         bp=bp,
