@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from gaia_redshift.scale.stream import Job
+    from gaia_redshift.table import PredictedRows
 
 __all__ = ["PREDICT_EPILOG", "TRUTH", "add_predict", "parse_keep_option", "run_predict"]
 
@@ -244,7 +245,7 @@ def _write(
             overwrite=arguments.overwrite,
             progress=progress,
             complain=name,
-            note=None if arguments.quiet else _print_account,
+            note=None if arguments.quiet else print,
             collect=wanted.collect,
         )
     except InputError:
@@ -268,43 +269,48 @@ def _show(
     complain: Complain,
 ) -> tuple[int, int]:
     """Print the first rows; return how many inputs and fetched sources failed."""
-    from gaia_redshift.pipeline import join_predictions
     from gaia_redshift.scale.progress import Progress
     from gaia_redshift.scale.stream import iter_steps
-    from gaia_redshift.terminal import format_table, summarise_table
+    from gaia_redshift.terminal import format_columns, summarise_columns
 
-    tables: dict[int, list[Table]] = {}
+    found: dict[int, list[PredictedRows]] = {}
     failed = 0
     bar = Progress(inputs, shown=progress)
     try:
         for step in iter_steps(inputs, job, progress=bar):
-            if step.table is not None:
-                tables.setdefault(step.index, []).append(step.table)
-                bar.update(len(step.table))
-                if "archive_account" in step.table.meta and not arguments.quiet:
-                    _print_account(step.table)
+            if step.rows is not None:
+                found.setdefault(step.index, []).append(step.rows)
+                bar.update(len(step.rows))
+                if "archive_account" in step.rows.meta and not arguments.quiet:
+                    print(step.rows.meta["archive_account"])
             elif step.failure is not None:
                 failed += 1
-                tables.pop(step.index, None)
+                found.pop(step.index, None)
                 path = inputs[step.index]
                 here = getattr(path, "name", "") in step.failure
                 complain(step.failure if here else f"{path}: {step.failure}")
     finally:
         bar.close()
-    if not tables:
+    if not found:
         return failed, 0
-    table = join_predictions([part for parts in tables.values() for part in parts])
     wanted = _Wanted(arguments)
-    wanted.collect(table)
-    print(format_table(table))
-    lines = [summarise_table(table), *wanted.sum_up(), *wanted.plot()]
+    columns = _join([rows for several in found.values() for rows in several], wanted)
+    print(format_columns(columns))
+    lines = [summarise_columns(columns), *wanted.sum_up(), *wanted.plot()]
     if not arguments.quiet:
         print("\n".join(lines))
-    return failed, count_failed(table["flags_cnn"])
+    return failed, count_failed(columns["flags_cnn"])
 
 
-def _print_account(table: Table) -> None:
-    print(table.meta["archive_account"])
+def _join(parts: Sequence[PredictedRows], wanted: _Wanted) -> Mapping[str, Any]:
+    """Return the columns of all; as a table only where its import, half a second, is needed."""
+    if len(parts) == 1 and parts[0].columns is None and not wanted.arguments.plot:
+        return parts[0].to_columns()
+    from gaia_redshift.pipeline import join_predictions
+
+    table = join_predictions([rows.to_table() for rows in parts])
+    wanted.collect(table)
+    return dict(zip(table.colnames, table.itercols(), strict=True))
 
 
 class _Wanted:

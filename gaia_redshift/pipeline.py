@@ -19,7 +19,7 @@ from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 from gaia_redshift.table import (
-    build_table,
+    PredictedRows,
     describe_provenance,
     select_columns,
     stack_tables,
@@ -32,7 +32,13 @@ if TYPE_CHECKING:
     from gaia_redshift.model.device import Device
     from gaia_redshift.model.distribution import Prior
 
-__all__ = ["join_predictions", "load_for_prediction", "predict_redshift", "predict_table"]
+__all__ = [
+    "join_predictions",
+    "load_for_prediction",
+    "predict_redshift",
+    "predict_rows",
+    "predict_table",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +171,44 @@ def predict_table(
     >>> table["source_id", "redshift_cnn", "flags_cnn"]  # doctest: +SKIP
     >>> predict_table([5937083312263887616])  # doctest: +SKIP
     """
+    return predict_rows(
+        sources,
+        model=model,
+        grid=grid,
+        keep=keep,
+        flux_errors=flux_errors,
+        prior=prior,
+        std=std,
+        pdf=pdf,
+        block_size=block_size,
+        progress=progress,
+        archive=archive,
+        any_release=any_release,
+        device=device,
+    ).to_table()
+
+
+def predict_rows(
+    sources: Any,
+    *,
+    model: str | os.PathLike[str] | Model = "default",
+    grid: SamplingGrid | str | os.PathLike[str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    flux_errors: bool | None = None,
+    prior: Prior | None = None,
+    std: bool = False,
+    pdf: bool = False,
+    block_size: int = BLOCK_SIZE,
+    progress: bool = False,
+    archive: Mapping[str, Any] | None = None,
+    any_release: bool = False,
+    device: Device = "auto",
+) -> PredictedRows:
+    """Do the work of `predict_table`, whose arguments these are, and return plain arrays.
+
+    Importing astropy's tables takes longer than everything else that a first prediction needs:
+    who only prints redshifts need not wait for it.
+    """
     from gaia_redshift.archive.wanted import is_for_archive
     from gaia_redshift.readers import iter_spectra, parse_keep
     from gaia_redshift.sampling import sample_block, warn_of_unknown_sets
@@ -205,11 +249,11 @@ def predict_table(
         _predict(vectors, loaded, results, wanted_options)
     if not sum(map(len, results.source_id)):
         raise InputError("the input holds no spectra")
-    warn_of_unknown_sets(unknown, stacklevel=4)
-    table = _assemble(results, loaded, chosen)
+    warn_of_unknown_sets(unknown, stacklevel=5)
+    rows = _assemble(results, loaded, chosen)
     if account is not None:
-        table.meta["archive_account"] = account.summary()
-    return table
+        rows.meta["archive_account"] = account.summary()
+    return rows
 
 
 @preserve_settings()
@@ -280,7 +324,7 @@ def predict_redshift(
     if progress:
         options["progress"] = True
     _predict(checked, loaded, results, options)
-    return _assemble(results, loaded, checked.grid)
+    return _assemble(results, loaded, checked.grid).to_table()
 
 
 def join_predictions(tables: Sequence[Table]) -> Table:
@@ -422,7 +466,7 @@ def _take_errors(
     return errors
 
 
-def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> Table:
+def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> PredictedRows:
     source_id = np.concatenate(results.source_id)
     flags = np.concatenate(results.flags) | _duplicate_bits(source_id)
     columns = stack_tables(results.columns) if results.columns else None
@@ -436,10 +480,10 @@ def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> Table:
         inputs=list(results.inputs),
         prior=results.prior,
     )
-    return build_table(
-        source_id,
-        np.concatenate(results.redshift),
-        flags,
+    return PredictedRows(
+        source_id=source_id,
+        redshift=np.concatenate(results.redshift),
+        flags=flags,
         lower=np.concatenate(results.lower) if results.has_interval else None,
         upper=np.concatenate(results.upper) if results.has_interval else None,
         std=np.concatenate(results.std) if results.std else None,

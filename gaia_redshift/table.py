@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "PredictedRows",
     "build_table",
     "check_output",
     "describe_provenance",
@@ -63,6 +65,73 @@ COLUMNS: dict[str, dict[str, str]] = {
 """UCD and description of each column that this package makes; none of them has a unit."""
 
 
+@dataclass(frozen=True)
+class PredictedRows:
+    """Rows of the output as plain arrays, for which astropy's tables need not be imported.
+
+    Parameters
+    ----------
+    source_id, redshift, flags, lower, upper, std, pdf, redshift_grid, columns, meta
+        As for `build_table`, of the types of the output.
+    """
+
+    source_id: NDArray[np.int64]
+    redshift: NDArray[np.floating]
+    flags: NDArray[np.int32]
+    lower: NDArray[np.floating] | None = None
+    upper: NDArray[np.floating] | None = None
+    std: NDArray[np.floating] | None = None
+    pdf: NDArray[np.floating] | None = None
+    redshift_grid: NDArray[np.floating] | None = None
+    columns: Table | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+    def to_columns(self) -> dict[str, NDArray[Any]]:
+        """Return this package's own columns by name; redshifts are masked where there are none."""
+        numbers = {
+            "redshift_cnn": self.redshift,
+            "redshift_cnn_lower": self.lower,
+            "redshift_cnn_upper": self.upper,
+            "redshift_cnn_std": self.std,
+            "redshift_cnn_pdf": self.pdf,
+        }
+        masked = {
+            name: np.ma.MaskedArray(values, ~np.isfinite(values), fill_value=np.nan)
+            for name, values in numbers.items()
+            if values is not None
+        }
+        return {"source_id": self.source_id, **masked, "flags_cnn": self.flags}
+
+    def to_table(self) -> Table:
+        """Return the output table."""
+        from astropy import units
+        from astropy.table import MaskedColumn, Table
+
+        table = Table(masked=False)
+        for name, values in self.to_columns().items():
+            if isinstance(values, np.ma.MaskedArray):
+                unit = units.dimensionless_unscaled
+                table[name] = MaskedColumn(values, fill_value=values.fill_value, unit=unit)
+            else:
+                table[name] = values
+            table[name].info.description = COLUMNS[name]["description"]
+            table[name].info.meta = {"ucd": COLUMNS[name]["ucd"]}
+        if self.pdf is not None and self.redshift_grid is not None:
+            grid = [float(value) for value in self.redshift_grid]
+            table["redshift_cnn_pdf"].info.meta["redshift_grid"] = grid
+        if self.columns is not None:
+            for name in self.columns.colnames:
+                target = name
+                while target in table.colnames:
+                    target += "_in"
+                table[target] = self.columns[name]
+        table.meta.update(self.meta)
+        return table
+
+
 def build_table(
     source_id: ArrayLike,
     redshift: ArrayLike,
@@ -103,41 +172,22 @@ def build_table(
         percentiles, standard deviations and densities where given, ``flags_cnn`` (int32), then the
         input's columns.
     """
-    from astropy import units
-    from astropy.table import MaskedColumn, Table
 
-    table = Table(masked=False)
-    table["source_id"] = np.asarray(source_id, dtype=np.int64)
-    for name, values in (
-        ("redshift_cnn", redshift),
-        ("redshift_cnn_lower", lower),
-        ("redshift_cnn_upper", upper),
-        ("redshift_cnn_std", std),
-        ("redshift_cnn_pdf", pdf),
-    ):
-        if values is not None:
-            numbers = np.asarray(values, dtype=np.float32)
-            table[name] = MaskedColumn(
-                numbers,
-                mask=~np.isfinite(numbers),
-                fill_value=np.float32(np.nan),
-                unit=units.dimensionless_unscaled,
-            )
-    table["flags_cnn"] = np.asarray(flags, dtype=np.int32)
-    for name in table.colnames:
-        table[name].info.description = COLUMNS[name]["description"]
-        table[name].info.meta = {"ucd": COLUMNS[name]["ucd"]}
-    if pdf is not None and redshift_grid is not None:
-        grid = [float(value) for value in np.asarray(redshift_grid)]
-        table["redshift_cnn_pdf"].info.meta["redshift_grid"] = grid
-    if columns is not None:
-        for name in columns.colnames:
-            target = name
-            while target in table.colnames:
-                target += "_in"
-            table[target] = columns[name]
-    table.meta.update(meta or {})
-    return table
+    def to_floats(values: ArrayLike | None) -> NDArray[np.float32] | None:
+        return None if values is None else np.asarray(values, dtype=np.float32)
+
+    return PredictedRows(
+        source_id=np.asarray(source_id, dtype=np.int64),
+        redshift=np.asarray(redshift, dtype=np.float32),
+        flags=np.asarray(flags, dtype=np.int32),
+        lower=to_floats(lower),
+        upper=to_floats(upper),
+        std=to_floats(std),
+        pdf=to_floats(pdf),
+        redshift_grid=None if redshift_grid is None else np.asarray(redshift_grid),
+        columns=columns,
+        meta=dict(meta or {}),
+    ).to_table()
 
 
 def describe_provenance(

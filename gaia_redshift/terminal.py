@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,17 +13,17 @@ from gaia_redshift.flags import QualityFlag, decode_flags
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["format_table", "summarise_counts", "summarise_metrics", "summarise_table"]
+__all__ = ["format_columns", "summarise_columns", "summarise_counts", "summarise_metrics"]
 
 SHOWN_ROWS = 20
 
 
-def summarise_table(table: Table) -> str:
+def summarise_columns(columns: Mapping[str, Any]) -> str:
     """Return how many sources got a redshift, and how many carry each flag."""
-    flags = np.asarray(table["flags_cnn"])
-    masked = int(np.ma.getmaskarray(np.ma.asarray(table["redshift_cnn"])).sum())
+    flags = np.asarray(columns["flags_cnn"])
+    masked = int(np.ma.getmaskarray(np.ma.asarray(columns["redshift_cnn"])).sum())
     counts = {str(f.name).lower(): int(((flags & f) != 0).sum()) for f in QualityFlag}
-    return summarise_counts(len(table), masked, counts)
+    return summarise_counts(len(flags), masked, counts)
 
 
 def summarise_counts(n: int, n_masked: int, flags: Mapping[str, int]) -> str:
@@ -46,12 +46,13 @@ def summarise_metrics(table: Table, truth: str) -> str:
     )
 
 
-def format_table(table: Table) -> str:
+def format_columns(columns: Mapping[str, Any]) -> str:
     """Return the first rows, aligned: redshifts with 4 decimals, flags in words."""
-    rows = table[:SHOWN_ROWS]
+    n = len(columns["flags_cnn"])
+    shown = min(n, SHOWN_ROWS)
     cells: dict[str, list[str]] = {}
-    for name in rows.colnames:
-        column = rows[name]
+    for name, values_of_all in columns.items():
+        column = values_of_all[:shown]
         if column.ndim > 1:  # distributions
             continue
         masked = np.ma.getmaskarray(np.ma.asarray(column))
@@ -66,9 +67,9 @@ def format_table(table: Table) -> str:
     names = [name for name in cells if name != "flags_cnn"] + ["flags_cnn"]  # words come last
     widths = {name: max(map(len, [name, *cells[name]])) for name in names}
     lines = ["  ".join(name.rjust(widths[name]) for name in names[:-1]) + "  flags_cnn"]
-    for i in range(len(rows)):
+    for i in range(shown):
         start = "  ".join(cells[name][i].rjust(widths[name]) for name in names[:-1])
         lines.append(f"{start}  {cells['flags_cnn'][i]}")
-    if len(table) > len(rows):
-        lines.append(f"... {len(table) - len(rows):,} more rows (--output FILE writes them all)")
+    if n > shown:
+        lines.append(f"... {n - shown:,} more rows (--output FILE writes them all)")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,21 @@ def run_python(*arguments, folder=None):
 def test_import_loads_nothing_heavy_and_opens_no_socket():
     done = run_python("-c", PROBE)
     assert done.returncode == 0, done.stderr
+
+
+def test_printed_redshifts_do_not_wait_for_astropy_tables(tmp_path):
+    """Their import takes half of the time to the first result."""
+    as_the_archive_has_them = replace(simulate_spectra(2, seed=3), columns=None)
+    write_spectra(as_the_archive_has_them, tmp_path / "two.csv")
+    done = run_python(
+        "-c",
+        "import sys; from gaia_redshift.cli import main\n"
+        "assert main(['predict', 'two.csv']) == 0\n"
+        "assert 'astropy.table' not in sys.modules\n",
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 sources, 2 with a redshift" in done.stdout
 
 
 def test_common_predictions_load_neither_gaiaxpy_nor_pandas(tmp_path):

@@ -36,6 +36,8 @@ def build_kept_columns(block: Block, kinds: TextKinds) -> Table | None:
     InputError
         If a column that was asked for by name holds arrays.
     """
+    if not block.layout.keep:
+        return None
     from astropy.table import Table
 
     table = Table()

@@ -221,7 +221,7 @@ def run_to_file(
     overwrite: bool,
     progress: bool,
     complain: Callable[[str], None],
-    note: Callable[[Table], None] | None = None,
+    note: Callable[[str], None] | None = None,
     collect: Callable[[Table], None] | None = None,
 ) -> FileSummary:
     """Do the work of `predict_to_file`.
@@ -236,7 +236,7 @@ def run_to_file(
     complain : callable
         Told in one line of each input that cannot be read.
     note : callable, optional
-        Given each table of what was fetched, as soon as it is there.
+        Given the account of what was fetched, as soon as it is there.
     collect : callable, optional
         Given each table as it goes into the output, duplicates flagged.
 
@@ -267,11 +267,11 @@ def run_to_file(
             closing(iter_steps(inputs, job, start=journal.position, progress=bar)) as steps,
         ):
             for step in steps:
-                if step.table is not None:
-                    journal.append(step.index, step.table)
-                    bar.update(len(step.table))
-                    if note is not None and "archive_account" in step.table.meta:
-                        note(step.table)
+                if step.rows is not None:
+                    journal.append(step.index, step.rows.to_table())
+                    bar.update(len(step.rows))
+                    if note is not None and "archive_account" in step.rows.meta:
+                        note(step.rows.meta["archive_account"])
                 if step.ended:
                     journal.end(step.index, step.failure)
                     if step.failure is not None:

@@ -19,11 +19,10 @@ from gaia_redshift.readers import iter_spectra
 from gaia_redshift.readers.content import ReadMeter
 
 if TYPE_CHECKING:
-    from astropy.table import Table
-
     from gaia_redshift.pipeline import Model
     from gaia_redshift.scale.progress import Progress
     from gaia_redshift.spectra import XPSpectra
+    from gaia_redshift.table import PredictedRows
 
 __all__ = ["Job", "Step", "iter_steps"]
 
@@ -71,7 +70,7 @@ class Step:
     ----------
     index : int
         Number of the input, from 0.
-    table : Table or None
+    rows : PredictedRows or None
         Predictions of the input's next rows.
     failure : str or None
         Why this input could not be read, in one line; its rows so far do not count.
@@ -80,7 +79,7 @@ class Step:
     """
 
     index: int
-    table: Table | None = None
+    rows: PredictedRows | None = None
     failure: str | None = None
     ended: bool = False
 
@@ -193,7 +192,7 @@ def iter_steps(
     Yields
     ------
     Step
-        Tables in order; after an input's last one, a step that ends it.
+        Predictions in order; after an input's last one, a step that ends it.
 
     Raises
     ------
@@ -207,7 +206,7 @@ def iter_steps(
     failed: set[int] = set()
     reader = _Reader(sources, job, start, progress)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gaia_redshift-predict")
-    waiting: deque[tuple[_Read, Future[Table] | None]] = deque()
+    waiting: deque[tuple[_Read, Future[PredictedRows] | None]] = deque()
 
     def settle() -> Iterator[Step]:
         item, future = waiting.popleft()
@@ -243,11 +242,11 @@ def iter_steps(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _predict(item: _Read, job: Job, progress: bool) -> Table:
-    from gaia_redshift.pipeline import predict_table
+def _predict(item: _Read, job: Job, progress: bool) -> PredictedRows:
+    from gaia_redshift.pipeline import predict_rows
 
     if item.fetch is not None:
-        return predict_table(
+        return predict_rows(
             item.fetch,
             model=job.model,
             keep=job.keep,
@@ -259,7 +258,7 @@ def _predict(item: _Read, job: Job, progress: bool) -> Table:
     # What was read of the other columns is what is wanted.
     keep = None if item.block.columns is None else "all"
     options = {**job.options, "flux_errors": job.errors}
-    return predict_table(
+    return predict_rows(
         item.block, model=job.model, keep=keep, block_size=len(item.block), **options
     )
 
