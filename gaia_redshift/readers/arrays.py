@@ -116,6 +116,32 @@ def parse_numbers(text: bytes, expected: int) -> NDArray[np.float64] | None:
     return _take_floats(table["v"]) if table.num_rows == expected else None
 
 
+def _split_numbers(
+    texts: Sequence[bytes],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+    """Parse arrays in brackets, of numbers alone, written alike: (all numbers, each one's length).
+
+    None if that is not what the texts hold. Twice as fast as `parse_numbers`: nothing is rewritten.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not texts:
+        return np.empty(0), np.empty(0, dtype=np.int64)
+    inner = [text[1:-1] for text in texts]
+    offsets = np.zeros(len(inner) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, inner), np.int64, len(inner)), out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(inner))]
+    strings = pa.Array.from_buffers(pa.large_string(), len(inner), buffers)
+    lists = pc.split_pattern(strings, ", " if b", " in inner[0] else ",")
+    try:
+        numbers = lists.values.cast(pa.float64())
+    except pa.ArrowInvalid:  # blanks, null, or no number
+        return None
+    ends = np.frombuffer(lists.buffers()[1], np.int32)[: len(inner) + 1]
+    return _take_floats(pa.chunked_array([numbers])), np.diff(ends).astype(np.int64)
+
+
 def _take_floats(column: Any) -> NDArray[np.float64]:
     """Copy an arrow column of float64, NaN where null; arrow's own way imports pandas first."""
     parts = [np.empty(0)]
@@ -146,13 +172,11 @@ def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:
     rows: list[int] = []
     texts: list[bytes] = []
     odd: dict[int, bytes] = {}
-    lengths: list[int] = []
     for row, raw in enumerate(cells):
         cell = raw.encode() if isinstance(raw, str) else raw
         if cell and cell[:1] in _OPENING and cell[-1:] in _CLOSING and b"," in cell:
             rows.append(row)
             texts.append(cell)
-            lengths.append(cell.count(b",") + 1)
             continue
         if cell is None:
             continue
@@ -163,16 +187,17 @@ def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:
             continue
         odd[row] = cell
     n = len(cells)
-    values = parse_numbers(b"".join(texts).translate(_ONE_PER_LINE), sum(lengths))
-    if values is None:
+    found = _split_numbers(texts) or _parse_lines(texts)
+    if found is None:
         odd.update(zip(rows, texts, strict=True))
-        rows, lengths, values = [], [], np.empty(0)
+        rows, found = [], (np.empty(0), np.empty(0, dtype=np.int64))
+    values, lengths = found
     if not odd:
         counts = np.zeros(n, dtype=np.int64)
         counts[rows] = lengths
         return Ragged(values, counts, np.zeros(n, dtype=bool), text=True)
     parsed: list[tuple[NDArray[np.float64], bool]] = [(np.empty(0), False)] * n
-    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
     for i, row in enumerate(rows):
         parsed[row] = (values[starts[i] : starts[i + 1]], False)
     for row, cell in odd.items():
@@ -183,6 +208,15 @@ def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:
         np.array([p[1] for p in parsed], dtype=bool),
         text=True,
     )
+
+
+def _parse_lines(
+    texts: Sequence[bytes],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+    """Parse arrays in brackets in which numbers may be absent, or have blanks around them."""
+    lengths = np.array([text.count(b",") + 1 for text in texts], dtype=np.int64)
+    values = parse_numbers(b"".join(texts).translate(_ONE_PER_LINE), int(lengths.sum()))
+    return None if values is None else (values, lengths)
 
 
 def _parse_cell(cell: bytes) -> tuple[NDArray[np.float64], bool]:
