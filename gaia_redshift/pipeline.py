@@ -21,6 +21,7 @@ from gaia_redshift.spectra import FluxVectors, XPSpectra
 from gaia_redshift.table import (
     PredictedRows,
     describe_provenance,
+    join_meta,
     select_columns,
     stack_tables,
 )
@@ -343,12 +344,7 @@ def join_predictions(tables: Sequence[Table]) -> Table:
         return tables[0]
     joined = stack_tables(tables)
     joined.meta.clear()
-    joined.meta.update(tables[0].meta)
-    inputs = [name for table in tables for name in table.meta.get("inputs", [])]
-    if inputs:
-        joined.meta["inputs"] = inputs
-    releases = sorted({str(table.meta.get("data_release", "unknown")) for table in tables})
-    joined.meta["data_release"] = ", ".join(releases)
+    joined.meta.update(join_meta([table.meta for table in tables]))
     joined["flags_cnn"] |= _duplicate_bits(np.asarray(joined["source_id"]))
     return joined
 

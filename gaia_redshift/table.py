@@ -25,8 +25,10 @@ __all__ = [
     "build_table",
     "check_output",
     "describe_provenance",
+    "join_meta",
     "read_table",
     "select_columns",
+    "stack_rows",
     "stack_tables",
     "write_table",
 ]
@@ -254,6 +256,39 @@ def select_columns(columns: Table | None, keep: str | Sequence[str] | None) -> T
             raise InputError(f"no column '{name}' to keep; there are: {', '.join(have) or 'none'}")
     names = [name for name in names if name != "source_id"]  # the output has it always
     return columns[names] if names and columns is not None else None
+
+
+def stack_rows(parts: Sequence[PredictedRows]) -> PredictedRows:
+    """Join rows that the same model predicted, with the same options."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("source_id", "redshift", "flags", "lower", "upper", "std", "pdf")
+        if getattr(first, name) is not None
+    }
+    columns = [part.columns for part in parts if part.columns is not None]
+    return PredictedRows(
+        **arrays,
+        redshift_grid=first.redshift_grid,
+        columns=stack_tables(columns) if columns else None,
+        meta=join_meta([part.meta for part in parts]),
+    )
+
+
+def join_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the first provenance, with the inputs and releases of all."""
+    meta = dict(metas[0])
+    inputs = dict.fromkeys(name for each in metas for name in each.get("inputs", []))
+    if inputs:
+        meta["inputs"] = list(inputs)
+    releases = {name for each in metas for name in _list_releases(each)}
+    return {**meta, "data_release": ", ".join(sorted(releases))}
+
+
+def _list_releases(meta: Mapping[str, Any]) -> list[str]:
+    return str(meta.get("data_release", "unknown")).split(", ")
 
 
 def stack_tables(tables: Sequence[Table]) -> Table:

@@ -235,10 +235,12 @@ def _write_parquet(table: Table, path: Path) -> None:
     parquet.write_table(make_arrow_table(table), path)
 
 
-def make_arrow_table(table: Table) -> Any:
-    """Return a table of plain columns as a pyarrow Table, with its description in the schema."""
+def make_arrow_table(table: Table, *, for_astropy: bool = True) -> Any:
+    """Return a table of plain columns as a pyarrow Table, with its description in the schema.
+
+    ``for_astropy`` adds what astropy's own reader wants, some milliseconds' work.
+    """
     import pyarrow as pa
-    from astropy.table.meta import get_yaml_from_table
 
     arrays, fields = [], []
     for name in table.colnames:
@@ -256,13 +258,14 @@ def make_arrow_table(table: Table) -> Any:
             array = pa.array(values.tolist())
         arrays.append(array)
         fields.append(pa.field(name, array.type, metadata=_describe_column(table[name])))
-    metadata = {
-        META_KEY: _describe(table),
-        "table_meta_yaml": "\n".join(get_yaml_from_table(table)),  # for astropy's own reader
-    }
-    for name in table.colnames:
-        if table[name].dtype.kind == "U":  # astropy's reader warns without
-            metadata[f"table::len::{name}"] = str(max(table[name].dtype.itemsize // 4, 1))
+    metadata = {META_KEY: _describe(table)}
+    if for_astropy:
+        from astropy.table.meta import get_yaml_from_table
+
+        metadata["table_meta_yaml"] = "\n".join(get_yaml_from_table(table))
+        for name in table.colnames:
+            if table[name].dtype.kind == "U":  # astropy's reader warns without
+                metadata[f"table::len::{name}"] = str(max(table[name].dtype.itemsize // 4, 1))
     return pa.table(arrays, schema=pa.schema(fields, metadata=metadata))
 
 

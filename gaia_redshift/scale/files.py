@@ -31,7 +31,7 @@ __all__ = ["FileSummary", "make_job", "predict_to_file", "run_to_file"]
 
 logger = logging.getLogger(__name__)
 
-BLOCK_SIZE = 8192
+BLOCK_SIZE = 4096
 BLOCK_SIZE_WITH_ERRORS = 2048
 """Correlations make a source thirty times as large."""
 
@@ -109,7 +109,7 @@ def predict_to_file(
     overwrite : bool
         Replace an existing output, and discard an unfinished run.
     block_size : int, optional
-        Sources in memory at a time; by default 8192, or 2048 where errors are read.
+        Sources in memory at a time; by default 4096, or 2048 where errors are read.
     progress : bool
         Show a progress bar with rate and remaining time.
     **options
@@ -268,7 +268,7 @@ def run_to_file(
         ):
             for step in steps:
                 if step.rows is not None:
-                    journal.append(step.index, step.rows.to_table())
+                    journal.append(step.index, step.rows)
                     bar.update(len(step.rows))
                     if note is not None and "archive_account" in step.rows.meta:
                         note(step.rows.meta["archive_account"])

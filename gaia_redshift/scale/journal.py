@@ -22,11 +22,13 @@ import numpy as np
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.scale.inputs import compare_plans, to_json
-from gaia_redshift.table import stack_tables
-from gaia_redshift.table_formats import READERS, WRITERS, take_plain_columns
+from gaia_redshift.table import stack_rows
+from gaia_redshift.table_formats import READERS, make_arrow_table, take_plain_columns
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from gaia_redshift.table import PredictedRows
 
 __all__ = ["Journal", "name_folder"]
 
@@ -70,7 +72,7 @@ class Journal:
         self.parts: list[dict[str, Any]] = []
         self.failed: dict[int, str] = {}
         self.position = (0, 0)
-        self._tables: list[Table] = []
+        self._rows: list[PredictedRows] = []
         self._segments: list[list[int]] = []
         self._noted: Any = None
         self._since = time.monotonic()
@@ -105,14 +107,14 @@ class Journal:
         """Rows in the parts, those of failed inputs included."""
         return sum(n for part in self.parts for _, n in part["segments"])
 
-    def append(self, index: int, table: Table) -> None:
+    def append(self, index: int, rows: PredictedRows) -> None:
         """Add the next rows of an input."""
-        if self._tables and _list_types(table) != _list_types(self._tables[-1]):
+        if self._rows and _list_types(rows.columns) != _list_types(self._rows[-1].columns):
             self.flush()  # types are joined at the end, by those of all inputs
-        self._tables.append(table)
-        self._segments.append([index, len(table)])
+        self._rows.append(rows)
+        self._segments.append([index, len(rows)])
         row = self.position[1] if index == self.position[0] else 0
-        self.position = (index, row + len(table))
+        self.position = (index, row + len(rows))
         waiting = sum(n for _, n in self._segments)
         if waiting >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
             self.flush()
@@ -132,20 +134,21 @@ class Journal:
         InputError
             If it cannot be written.
         """
-        if not self._tables and self._noted == (self.position, len(self.failed)):
+        if not self._rows and self._noted == (self.position, len(self.failed)):
             return
+        from pyarrow import parquet
+
         line: dict[str, Any] = {
             "next": list(self.position),
             "failed": {str(index): why for index, why in self.failed.items()},
             "segments": self._segments,
         }
         try:
-            if self._tables:
-                table = take_plain_columns(stack_tables(self._tables))
-                table.meta.update(_join_meta(self._tables))
+            if self._rows:
+                table = take_plain_columns(stack_rows(self._rows).to_table())
                 name = f"part-{len(self.parts):06d}.parquet"
                 temporary = self.folder / f"{name}.new"
-                WRITERS["parquet"](table, temporary)
+                parquet.write_table(make_arrow_table(table, for_astropy=False), temporary)
                 _sync(temporary)
                 os.replace(temporary, self.folder / name)
                 line |= {
@@ -161,10 +164,10 @@ class Journal:
             os.fsync(self._lines.fileno())
         except OSError as error:
             raise InputError(f"cannot write in {self.folder}: {error.strerror}") from error
-        if self._tables:
+        if self._rows:
             self.parts.append(line)
         self._noted = (self.position, len(self.failed))
-        self._tables, self._segments = [], []
+        self._rows, self._segments = [], []
         self._since = time.monotonic()
 
     def read_parts(self) -> Iterator[Table]:
@@ -262,19 +265,11 @@ class Journal:
         _write(self.folder / "plan.json", to_json(plan))
 
 
-def _join_meta(tables: list[Table]) -> dict[str, Any]:
-    """Take the first table's provenance, and the inputs and releases of all."""
-    meta = dict(tables[0].meta)
-    inputs = dict.fromkeys(name for table in tables for name in table.meta.get("inputs", []))
-    releases = {str(table.meta.get("data_release", "unknown")) for table in tables}
-    if inputs:
-        meta["inputs"] = list(inputs)
-    return {**meta, "data_release": ", ".join(sorted(releases))}
-
-
-def _list_types(table: Table) -> list[tuple[str, Any]]:
-    """Return what tables in one part have in common; text may be of any width."""
-    kinds = [(name, table[name].dtype) for name in table.colnames]
+def _list_types(columns: Table | None) -> list[tuple[str, Any]]:
+    """Return what the kept columns in one part have in common; text may be of any width."""
+    if columns is None:
+        return []
+    kinds = [(name, columns[name].dtype) for name in columns.colnames]
     return [(name, "text" if kind.kind in "OSU" else kind.str) for name, kind in kinds]
 
 

@@ -212,7 +212,7 @@ def _write_parquet(
     schema = make_arrow_table(take_plain_columns(pattern)).schema
     with parquet.ParquetWriter(file, schema) as writer:
         for table in tables:
-            rows = make_arrow_table(take_plain_columns(table))
+            rows = make_arrow_table(take_plain_columns(table), for_astropy=False)
             writer.write_table(rows.replace_schema_metadata(None).cast(schema))
 
 
