@@ -5,7 +5,7 @@
 
 1. `--sizes`: Parquet files of so many sources through `predict_to_file`, each in a process of its
    own: sources per second, as a share of what the engine alone does on ready inputs in the same
-   process, and the peak memory.
+   process; and the peak memory of a process that does nothing else.
 2. `--stages`: the steps one by one: reading each format (coefficients alone, then with errors and
    correlations), sampling, flux errors, the model.
 3. `--against`: today's route, `gaiaxpy.convert` from csv and then Keras's `predict_on_batch` of the
@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def measure_file(path: str, model_name: str, errors: str) -> dict[str, float]:
     from gaia_redshift.readers import iter_spectra
 
     model = load_model(model_name)
-    block = next(iter_spectra(path, block_size=8192, errors=False))
+    with closing(iter_spectra(path, block_size=8192, errors=False)) as blocks:
+        block = next(blocks)
     flux = sample_spectra(block, errors=False).flux
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"model": model, "flux_errors": bool(errors)}
@@ -115,9 +117,18 @@ def measure_file(path: str, model_name: str, errors: str) -> dict[str, float]:
         start = time.perf_counter()
         summary = predict_to_file(path, Path(folder) / "z.parquet", **options)
         seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     engine = (before + time_engine(model, flux)) / 2
-    return {"rate": summary.n_rows / seconds, "engine": engine, "peak": peak}
+    return {"rate": summary.n_rows / seconds, "engine": engine}
+
+
+def measure_peak(path: str, model_name: str, errors: str) -> dict[str, float]:
+    """Predict a file and do nothing else; return the process's peak memory."""
+    from gaia_redshift import predict_to_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "z.parquet"
+        predict_to_file(path, output, model=model_name, flux_errors=bool(errors))
+    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def measure_stages(path: str, model_name: str, errors: str) -> dict[str, float]:
@@ -212,7 +223,8 @@ def compare_vectors(path: str, model_name: str, errors: str) -> dict[str, float]
 
 
 TASKS = {
-    task.__name__: task for task in (measure_file, measure_stages, measure_today, compare_vectors)
+    task.__name__: task
+    for task in (measure_file, measure_peak, measure_stages, measure_today, compare_vectors)
 }
 
 
@@ -243,7 +255,7 @@ def report_sizes(folder: Path, sizes: list[int], model: str) -> None:
     print("|---:|---:|---:|---:|---:|")
     for n in sizes:
         path = write_copies(source, folder / f"{n}.parquet", n, correlations=False)
-        found = run_task("measure_file", path, model)
+        found = run_task("measure_file", path, model) | run_task("measure_peak", path, model)
         share = found["rate"] / found["engine"]
         print(
             f"| {n:,} | {found['rate']:,.0f} | {found['engine']:,.0f} | {share:.2f}"

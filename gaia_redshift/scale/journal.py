@@ -34,7 +34,7 @@ __all__ = ["Journal", "name_folder"]
 
 logger = logging.getLogger(__name__)
 
-PART_ROWS = 65_536
+PART_ROWS = 32_768
 PART_SECONDS = 20.0
 """After so many rows or seconds what has been predicted is written: that is what a kill loses."""
 
