@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import sys
 import threading
-import weakref
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from gaia_redshift.model.onnx_format import Graph, GraphError, read_graph
 __all__ = ["OnnxEngine", "import_onnxruntime"]
 
 _MAX_THREADS = 8
-"""More do not help batches of this size."""
+"""Batches that are run at once at most; more are untried."""
 
 _import_lock = threading.Lock()
 
@@ -71,11 +71,9 @@ class OnnxEngine:
     def __init__(self, data: bytes, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._shapes = _check(data, name).inputs
         check_shapes(self._shapes, shapes, name)
-        self._data = data
         self._name = name
-        self._lock = threading.Lock()
-        self._session: Any = self._open()
-        _engines.add(self)
+        self._places = deque(range(_count_threads()))
+        self._session = self._open(data)
 
     @classmethod
     def check(cls, data: bytes, name: str) -> None:
@@ -90,56 +88,65 @@ class OnnxEngine:
 
     def run(self, inputs: Inputs, batch_size: int | None = None) -> NDArray[np.float32]:
         """Map inputs, shape (n, ...) each, to outputs, shape (n, m)."""
-        with self._lock:
-            if self._session is None:
-                self._session = self._open()
-            session = self._session
         batches = list(iterate_batches(inputs, self._shapes, batch_size or self.batch_size))
-        try:
-            return np.concatenate([session.run(None, batch)[0] for batch in batches])
-        except Exception as error:
-            raise ModelError(f"{self._name}: {_shorten(error)}") from None
+        outputs: list[Any] = [None] * len(batches)
+        waiting = iter(range(len(batches)))  # next() on it is atomic
+        failures: list[Exception] = []
 
-    def _open(self) -> Any:
+        def work() -> None:
+            try:
+                for number in waiting:
+                    if failures:
+                        return
+                    outputs[number] = self._session.run(None, batches[number])[0]
+            except Exception as error:
+                failures.append(error)
+
+        # One thread a batch: two threads in one operation mostly wait for each other.
+        places = self._take_places(len(batches))
+        helpers = [threading.Thread(target=work, daemon=True) for _ in places[1:]]
+        try:
+            for helper in helpers:
+                helper.start()
+            work()
+        except BaseException as error:  # Ctrl-C: the helpers end, too
+            failures.append(ModelError(str(error)))
+            raise
+        finally:
+            for helper in helpers:
+                if helper.ident is not None:
+                    helper.join()
+            self._places.extend(places)
+        if failures:
+            raise ModelError(f"{self._name}: {_shorten(failures[0])}") from None
+        return np.concatenate(outputs)
+
+    def _take_places(self, n: int) -> list[int]:
+        """Return up to n of the places that no other call has; a call may go on without any.
+
+        No lock, which a forked process might find taken.
+        """
+        places: list[int] = []
+        with suppress(IndexError):
+            while len(places) < n:
+                places.append(self._places.pop())
+        return places
+
+    def _open(self, data: bytes) -> Any:
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = _count_threads()
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        # Waiting threads sleep: spinning slows whatever else the machine does.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Memory goes back to the system between calls.
         options.enable_cpu_mem_arena = False
         options.use_deterministic_compute = True
         options.log_severity_level = 3
         try:
-            return runtime.InferenceSession(self._data, options, providers=["CPUExecutionProvider"])
+            return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(
                 f"{self._name}: ONNX Runtime cannot open it: {_shorten(error)}"
             ) from None
-
-    def _leave_session(self) -> None:
-        """In a forked process: open another session for the next run, and never end this one.
-
-        Its threads stayed in the parent. Whoever ends the session, at the latest when the process
-        exits, waits for them for ever: one reference is therefore never given back.
-        """
-        if self._session is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-        self._session = None
-        self._lock = threading.Lock()  # a thread of the parent may have held it
-
-
-_engines: weakref.WeakSet[OnnxEngine] = weakref.WeakSet()
-
-
-def _leave_sessions() -> None:
-    for engine in list(_engines):
-        engine._leave_session()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_sessions)
 
 
 def _check(data: bytes, name: str) -> Graph:
@@ -152,7 +159,7 @@ def _check(data: bytes, name: str) -> Graph:
 
 
 def _count_threads() -> int:
-    """Threads for one operation: the processors that this process may use, or as the user says."""
+    """Batches run at once: the processors that this process may use, or as the user says."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
