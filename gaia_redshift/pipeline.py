@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._rows import as_slice
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import SamplingGrid
@@ -414,7 +415,7 @@ def _predict(
     """Predict the rows that have fluxes and add all rows to the results."""
     n = len(vectors)
     flags = vectors.quality.astype(np.int32)
-    rows = np.flatnonzero((flags & FATAL) == 0)
+    rows = as_slice(np.flatnonzero((flags & FATAL) == 0))
     redshift, lower, upper, std = (np.full(n, np.nan, dtype=np.float32) for _ in range(4))
     # Without rows the model is asked all the same: it says what columns there are.
     if n:
@@ -450,7 +451,7 @@ def _predict(
 
 
 def _take_errors(
-    vectors: FluxVectors, rows: NDArray[np.intp], model: Model
+    vectors: FluxVectors, rows: slice | NDArray[np.intp], model: Model
 ) -> NDArray[np.floating] | None:
     """Flux errors for a model that uses them; none that leave the correlations out."""
     if not model.uses_errors or vectors.flux_error is None:

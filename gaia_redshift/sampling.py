@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._rows import as_slice
 from gaia_redshift.bases import (
     BasisSet,
     compute_design_matrices,
@@ -41,6 +42,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_PRODUCT_ROWS = 40
+"""Rows of one product of coefficients and design matrix."""
 ERROR_BLOCK = 256
 """Sources whose covariances are worked on at once: they then fit in a processor's cache."""
 NO_ERROR = int(QualityFlag.NO_FLUX_ERROR)
@@ -130,10 +133,12 @@ def sample_block(
     for basis_set, members in groups:
         rows = members[_finite_coefficients(spectra, members, basis_set, quality)]
         matrices = compute_design_matrices(grid, basis_set)
-        chosen = _as_slice(rows)
+        chosen = as_slice(rows)
         with np.errstate(over="ignore", invalid="ignore"):  # found by the sum below
-            flux[chosen, :N_BP] = spectra.bp.coefficients[chosen, : basis_set.n_bp] @ matrices["bp"]
-            flux[chosen, N_BP:] = spectra.rp.coefficients[chosen, : basis_set.n_rp] @ matrices["rp"]
+            bp = spectra.bp.coefficients[chosen, : basis_set.n_bp]
+            rp = spectra.rp.coefficients[chosen, : basis_set.n_rp]
+            flux[chosen, :N_BP] = _multiply(bp, matrices["bp"])
+            flux[chosen, N_BP:] = _multiply(rp, matrices["rp"])
         if flux_error is not None:
             tables = _product_tables(grid, basis_set)
             for chosen in _split(rows, progress):
@@ -220,22 +225,29 @@ def _group_by_basis_set(
     return known, unknown
 
 
+def _multiply(rows: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``rows @ matrix``, by products so small that BLAS stays in this thread.
+
+    Its other threads would go on spinning for milliseconds, which the network's need.
+    """
+    n, k = rows.shape
+    whole = n - n % _PRODUCT_ROWS
+    out = np.empty((n, matrix.shape[1]))
+    stacked = rows[:whole].reshape(-1, _PRODUCT_ROWS, k)
+    np.matmul(stacked, matrix, out=out[:whole].reshape(len(stacked), _PRODUCT_ROWS, -1))
+    np.matmul(rows[whole:], matrix, out=out[whole:])
+    return out
+
+
 def _finite_coefficients(
     spectra: XPSpectra, rows: NDArray[np.intp], basis_set: BasisSet, quality: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     finite = np.ones(len(rows), dtype=bool)
-    chosen = _as_slice(rows)
+    chosen = as_slice(rows)
     for band, k in ((spectra.bp, basis_set.n_bp), (spectra.rp, basis_set.n_rp)):
         finite &= np.isfinite(band.coefficients[chosen, :k]).all(axis=1)
     quality[rows[~finite]] |= QualityFlag.NON_FINITE_FLUX
     return finite
-
-
-def _as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return consecutive rows as a slice, which costs no copy."""
-    if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows
 
 
 def _split(rows: NDArray[np.intp], progress: bool) -> Iterator[slice | NDArray[np.intp]]:
@@ -246,7 +258,7 @@ def _split(rows: NDArray[np.intp], progress: bool) -> Iterator[slice | NDArray[n
 
         starts = tqdm(starts, desc="flux errors", unit="block", leave=False)
     for start in starts:
-        yield _as_slice(rows[start : start + ERROR_BLOCK])
+        yield as_slice(rows[start : start + ERROR_BLOCK])
 
 
 def _sample_flux_errors(

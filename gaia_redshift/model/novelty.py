@@ -99,8 +99,9 @@ class Novelty:
         self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None
     ) -> tuple[Float, Float | float, Float]:
         level = measure_level(flux)[:, None]
-        shape = (np.asarray(flux / level, np.float64) - self.center) / self.width
-        place = shape @ self.components.T
+        relative = np.asarray(flux / level, np.float64)
+        turn, origin = self._scale_components
+        place = relative @ turn - origin
         log_level = np.log(level[:, 0])
         g, d = self.means.shape
         point = np.column_stack([place[:, : d - 1], log_level])
@@ -113,11 +114,17 @@ class Novelty:
         if flux_error is None:
             return density, np.nan, log_level
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            left = (shape - place @ self.components) * self.width
+            left = relative - self.center - place @ (self.components * self.width)
             variance = (flux_error / level) ** 2 + _FLOOR**2
             residual = np.log(np.mean(left**2 / variance, axis=1))
         residual[~np.isfinite(residual)] = np.nan
         return density, residual, log_level
+
+    @cached_property
+    def _scale_components(self) -> tuple[Float, Float]:
+        """What maps flux / mean flux to the components, (186, k), and the center's place, (k,)."""
+        turn = (self.components / self.width).T
+        return turn, self.center @ turn
 
     @cached_property
     def _stack_roots(self) -> tuple[Float, Float]:

@@ -93,7 +93,7 @@ def flag_redshifts(
 
 
 def flag_distributions(
-    probability: Float, edges: Float, lower: Float, median: Float, upper: Float
+    probability: NDArray[np.floating], edges: Float, lower: Float, median: Float, upper: Float
 ) -> NDArray[np.int32]:
     """Mark distributions that touch an end, are wide, or have several peaks.
 
@@ -114,15 +114,18 @@ def flag_distributions(
     at_edge = (mode == 0) | (mode == probability.shape[1] - 1)
     flags[at_edge | (lower < edges[1]) | (upper > edges[-2])] |= QualityFlag.REDSHIFT_AT_EDGE
     flags[upper - lower > 2 * _WIDE * (1 + median)] |= QualityFlag.WIDE_DISTRIBUTION
-    high = probability > _PEAK * probability.max(axis=1, keepdims=True)
-    # Runs of high bins are numbered; the run of the highest bin holds most of what is high.
-    starts = high & ~np.pad(high, ((0, 0), (1, 0)))[:, :-1]
-    several = np.flatnonzero(starts.sum(axis=1) > 1)
+    highest = probability[np.arange(len(probability)), mode][:, None]
+    high = probability > (_PEAK * highest).astype(probability.dtype)
+    # Each run of high bins has two ends, inside or at the borders.
+    ends = (high[:, 1:] != high[:, :-1]).view(np.uint8).sum(axis=1, dtype=np.int32)
+    several = np.flatnonzero(ends + high[:, 0] + high[:, -1] > 2)
     if len(several):
-        run = np.cumsum(starts[several], axis=1)
-        rows = np.arange(len(several))
-        part = np.where(high[several], probability[several], 0.0)
-        main = run[rows, probability[several].argmax(axis=1)]
+        # Runs are numbered; the run of the highest bin holds most of what is high.
+        high = high[several]
+        starts = high & ~np.pad(high, ((0, 0), (1, 0)))[:, :-1]
+        run = np.cumsum(starts, axis=1)
+        part = np.where(high, probability[several], 0.0)
+        main = run[np.arange(len(several)), mode[several]]
         inside = np.where(run == main[:, None], part, 0.0).sum(axis=1)
         other = 1.0 - inside / part.sum(axis=1)
         flags[several[other > _SECOND]] |= QualityFlag.MULTIPLE_PEAKS

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._rows import as_slice
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
@@ -200,13 +201,13 @@ class RedshiftModel:
         engine = self._build_engine(len(rows))
         with tqdm(total=len(rows), desc=self.name, unit="spectra", disable=not progress) as bar:
             for start in range(0, len(rows), _BLOCK):
-                block = rows[start : start + _BLOCK]
+                block = as_slice(rows[start : start + _BLOCK])
                 flux_here = fluxes[block]
                 errors_here = None if errors is None else errors[block]
                 inputs = self._scaler.transform(flux_here, errors_here)
                 output = engine.run(inputs, batch_size)
                 answer.add(block, output, flux_here, errors_here)
-                bar.update(len(block))
+                bar.update(len(flux_here))
         return answer.finish()
 
     def _build_engine(self, n_rows: int = 0) -> Engine:
@@ -252,13 +253,13 @@ class _Answer:
 
     def add(
         self,
-        rows: NDArray[np.intp],
+        rows: slice | NDArray[np.intp],
         output: NDArray[np.float32],
         flux: NDArray[np.floating],
         flux_error: NDArray[np.floating] | None,
     ) -> None:
         model, values = self._model, self._values
-        flags = np.zeros(len(rows), dtype=np.int32)
+        flags = np.zeros(len(output), dtype=np.int32)
         if model.bins is None:
             redshift = output[:, 0].astype(np.float64)
         else:
@@ -278,14 +279,14 @@ class _Answer:
 
     def _add_distributions(
         self,
-        rows: NDArray[np.intp],
+        rows: slice | NDArray[np.intp],
         output: NDArray[np.float32],
         flux: NDArray[np.floating],
         flux_error: NDArray[np.floating] | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         bins = self._model.bins
         assert bins is not None
-        known = np.zeros(len(rows), dtype=bool)
+        known = np.zeros(len(output), dtype=bool)
         if flux_error is not None:
             known = (np.isfinite(flux_error) & (flux_error > 0)).all(axis=1)
         probability = bins.compute_probability(output, known, measure_level(flux), self._prior)
@@ -293,8 +294,9 @@ class _Answer:
         self._values["lower"][rows], self._values["upper"][rows] = lower, upper
         if "std" in self._values:
             # Each bin adds the variance of an even distribution within it.
-            mean = probability @ bins.centers
-            square = probability @ (bins.centers**2 + np.diff(bins.edges) ** 2 / 12)
+            exact = probability.astype(np.float64)
+            mean = exact @ bins.centers
+            square = exact @ (bins.centers**2 + np.diff(bins.edges) ** 2 / 12)
             self._values["std"][rows] = np.sqrt(np.maximum(square - mean**2, 0.0))
         if self._pdf is not None:
             self._pdf[rows] = probability / np.diff(bins.edges)

@@ -47,7 +47,7 @@ def draw_rows(
 
 
 def measure_distributions(
-    probability: Float, bins: RedshiftBins, true: Float, level: Float
+    probability: NDArray[np.floating], bins: RedshiftBins, true: Float, level: Float
 ) -> dict[str, Any]:
     """Measure how honest distributions are.
 
