@@ -231,10 +231,12 @@ def _multiply(rows: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray
     Its other threads would go on spinning for milliseconds, which the network's need.
     """
     n, k = rows.shape
-    whole = n - n % _PRODUCT_ROWS
-    out = np.empty((n, matrix.shape[1]))
-    stacked = rows[:whole].reshape(-1, _PRODUCT_ROWS, k)
-    np.matmul(stacked, matrix, out=out[:whole].reshape(len(stacked), _PRODUCT_ROWS, -1))
+    m = matrix.shape[1]
+    many = n // _PRODUCT_ROWS
+    whole = many * _PRODUCT_ROWS
+    out = np.empty((n, m))
+    stacked = rows[:whole].reshape(many, _PRODUCT_ROWS, k)
+    np.matmul(stacked, matrix, out=out[:whole].reshape(many, _PRODUCT_ROWS, m))
     np.matmul(rows[whole:], matrix, out=out[whole:])
     return out
 

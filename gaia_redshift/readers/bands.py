@@ -137,16 +137,18 @@ def _build_band(
     if layout.n_parameters is not None:
         said = to_numbers(columns[layout.n_parameters])
     lengths = _trim_padding(coefficients, lengths, said)
-    inside = np.arange(coefficients.shape[1]) < lengths[:, None]
-    nan = np.isnan(coefficients)
-
-    absent = (nan | ~inside).all(axis=1) & ~ragged.damaged
-    lengths[absent] = 0
+    finite = np.isfinite(coefficients)
+    absent = infinite = np.zeros(n, dtype=bool)
+    width = coefficients.shape[1]
+    if not (width and finite.all() and (lengths == width).all()):
+        inside = np.arange(width) < lengths[:, None]
+        absent = (np.isnan(coefficients) | ~inside).all(axis=1) & ~ragged.damaged
+        infinite = (inside & ~finite).any(axis=1)
+        lengths[absent] = 0
+        flags[absent] |= missing
     wrong = ragged.damaged | (ragged.lengths > LONGEST)
     wrong |= ~absent & np.isfinite(said) & (said != lengths)
-    flags[absent] |= missing
     flags[wrong] |= QualityFlag.BAD_COEFFICIENT_COUNT
-    infinite = (inside & ~np.isfinite(coefficients)).any(axis=1)
     flags[infinite & ~absent] |= QualityFlag.NON_FINITE_FLUX
 
     k = int(lengths.max(initial=0))
