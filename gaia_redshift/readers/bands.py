@@ -138,7 +138,8 @@ def _build_band(
         said = to_numbers(columns[layout.n_parameters])
     lengths = _trim_padding(coefficients, lengths, said)
     finite = np.isfinite(coefficients)
-    absent = infinite = np.zeros(n, dtype=bool)
+    absent: NDArray[np.bool_] = np.zeros(n, dtype=bool)
+    infinite = absent
     width = coefficients.shape[1]
     if not (width and finite.all() and (lengths == width).all()):
         inside = np.arange(width) < lengths[:, None]
