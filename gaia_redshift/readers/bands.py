@@ -139,7 +139,7 @@ def _build_band(
     lengths = _trim_padding(coefficients, lengths, said)
     finite = np.isfinite(coefficients)
     absent: NDArray[np.bool_] = np.zeros(n, dtype=bool)
-    infinite = absent
+    infinite: NDArray[np.bool_] = absent
     width = coefficients.shape[1]
     if not (width and finite.all() and (lengths == width).all()):
         inside = np.arange(width) < lengths[:, None]
