@@ -139,12 +139,12 @@ def _build_band(
     lengths = _trim_padding(coefficients, lengths, said)
     finite = np.isfinite(coefficients)
     absent: NDArray[np.bool_] = np.zeros(n, dtype=bool)
-    infinite: NDArray[np.bool_] = absent
+    infinite = absent
     width = coefficients.shape[1]
     if not (width and finite.all() and (lengths == width).all()):
         inside = np.arange(width) < lengths[:, None]
-        absent = (np.isnan(coefficients) | ~inside).all(axis=1) & ~ragged.damaged
-        infinite = (inside & ~finite).any(axis=1)
+        absent = np.asarray((np.isnan(coefficients) | ~inside).all(axis=1)) & ~ragged.damaged
+        infinite = np.asarray((inside & ~finite).any(axis=1))
         lengths[absent] = 0
         flags[absent] |= missing
     wrong = ragged.damaged | (ragged.lengths > LONGEST)
