@@ -19,9 +19,9 @@ examples:
 A configuration is a TOML or JSON table of options (network, epochs, batch_size, learning_rate,
 ...: see the documentation of TrainingConfig), or a model's manifest.json; options given here come
 first. A training set made by "gaia-redshift dataset" brings its own split. With --from a training
-starts from a model (fine-tuning): a few thousand real galaxies will do then, and simulated ones are
-mixed in. --search writes a table of the configurations that it tried and the best as a file for
---config. An interrupted training or search goes on with --resume."""
+starts from a model (fine-tuning): a few thousand real galaxies will do then. --search writes a
+table of the configurations that it tried and the best as a file for --config. An interrupted
+training or search goes on with --resume."""
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:

@@ -128,12 +128,12 @@ def _split_numbers(
 
     if not texts:
         return np.empty(0), np.empty(0, dtype=np.int64)
-    inner = [text[1:-1] for text in texts]
+    inner = [memoryview(text)[1:-1] for text in texts]
     offsets = np.zeros(len(inner) + 1, dtype=np.int64)
     np.cumsum(np.fromiter(map(len, inner), np.int64, len(inner)), out=offsets[1:])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(inner))]
     strings = pa.Array.from_buffers(pa.large_string(), len(inner), buffers)
-    lists = pc.split_pattern(strings, ", " if b", " in inner[0] else ",")
+    lists = pc.split_pattern(strings, ", " if b", " in texts[0] else ",")
     try:
         numbers = lists.values.cast(pa.float64())
     except pa.ArrowInvalid:  # blanks, null, or no number
@@ -143,17 +143,20 @@ def _split_numbers(
 
 
 def _take_floats(column: Any) -> NDArray[np.float64]:
-    """Copy an arrow column of float64, NaN where null; arrow's own way imports pandas first."""
-    parts = [np.empty(0)]
+    """Return an arrow column of float64, NaN where null; arrow's own way imports pandas first."""
+    parts = []
     for chunk in column.chunks:
         valid, data = chunk.buffers()
         rows = slice(chunk.offset, chunk.offset + len(chunk))
-        values = np.frombuffer(data, np.float64)[rows].copy()
+        values = np.frombuffer(data, np.float64)[rows]
         if chunk.null_count:
+            values = values.copy()
             bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
             values[bits[rows] == 0] = np.nan
         parts.append(values)
-    return np.concatenate(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([np.empty(0), *parts])
 
 
 def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:
@@ -324,7 +327,7 @@ def _from_objects(cells: Sequence[Any], mask: NDArray[np.bool_] | None) -> Ragge
     n = len(cells)
     if mask is not None and mask.ndim == 1 and mask.any():
         cells = [None if hidden else cell for cell, hidden in zip(cells, mask, strict=True)]
-    if all(cell is None or isinstance(cell, str | bytes) for cell in cells):
+    if set(map(type, cells)) <= {bytes, str, type(None)}:
         return parse_text_arrays(cells)
     parts: list[NDArray[np.floating]] = []
     damaged = np.zeros(n, dtype=bool)

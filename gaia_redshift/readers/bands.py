@@ -218,7 +218,9 @@ def _build_errors(
         with np.errstate(invalid="ignore", over="ignore"):
             if ragged.text:  # the archive's own precision, at half the memory
                 correlations = correlations.astype(np.float32)
-            beyond = (np.abs(correlations) > CORRELATION_LIMIT).any(axis=1)
+            highest = np.fmax.reduce(correlations, axis=1, initial=0)
+            beyond = np.maximum(highest, -np.fmin.reduce(correlations, axis=1, initial=0))
+            beyond = beyond > CORRELATION_LIMIT
         # One coefficient has no correlations; without any given, errors alone are used.
         bad |= mismatched | (given & beyond)
         if (given & ~bad).any():
@@ -242,15 +244,19 @@ def _fit(
     found = padded.shape[1]
     if found < width:
         padded = np.pad(padded, ((0, 0), (0, width - found)), constant_values=np.nan)
-    nan = np.isnan(padded)
-    given = ~nan.all(axis=1) if padded.shape[1] else np.zeros(len(padded), dtype=bool)
-    n_nan = nan.sum(axis=1)
-    # The right length and no NaN inside, if and only if just what lies beyond is NaN.
-    inside = np.arange(padded.shape[1]) < expected[:, None]
-    right = n_nan == padded.shape[1] - expected
-    if not right.all() or (expected != padded.shape[1]).any():
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = padded.sum()
+    if padded.shape[1] and not np.isnan(total) and (expected == padded.shape[1]).all():
+        given = np.ones(len(padded), dtype=bool)  # every row whole, as most files are
+        bad = ragged.damaged.copy()
+    else:
+        nan = np.isnan(padded)
+        given = ~nan.all(axis=1) if padded.shape[1] else np.zeros(len(padded), dtype=bool)
+        # The right length and no NaN inside, if and only if just what lies beyond is NaN.
+        inside = np.arange(padded.shape[1]) < expected[:, None]
+        right = nan.sum(axis=1) == padded.shape[1] - expected
         right &= ~(nan & inside).any(axis=1)
-    bad = ragged.damaged | (given & ~right)
+        bad = ragged.damaged | (given & ~right)
     values = padded[:, :width]
     if not values.flags.writeable or values.base is not None:
         values = values.copy()
