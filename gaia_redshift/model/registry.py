@@ -6,6 +6,8 @@ import difflib
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +198,8 @@ class RedshiftModel:
         rows = np.flatnonzero(np.isfinite(fluxes).all(axis=1))
         if not len(rows):
             return answer.finish()
-        from tqdm import tqdm
-
         engine = self._build_engine(len(rows))
-        with tqdm(total=len(rows), desc=self.name, unit="spectra", disable=not progress) as bar:
+        with _show_progress(self.name, len(rows), progress) as advance:
             for start in range(0, len(rows), _BLOCK):
                 block = as_slice(rows[start : start + _BLOCK])
                 flux_here = fluxes[block]
@@ -207,7 +207,7 @@ class RedshiftModel:
                 inputs = self._scaler.transform(flux_here, errors_here)
                 output = engine.run(inputs, batch_size)
                 answer.add(block, output, flux_here, errors_here)
-                bar.update(len(flux_here))
+                advance(len(flux_here))
         return answer.finish()
 
     def _build_engine(self, n_rows: int = 0) -> Engine:
@@ -229,6 +229,17 @@ class RedshiftModel:
                 )
                 self._network = None
             return self._engine
+
+
+@contextmanager
+def _show_progress(name: str, n: int, shown: bool) -> Iterator[Callable[[int], object]]:
+    if not shown:
+        yield lambda n_more: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=n, desc=name, unit="spectra") as bar:
+        yield bar.update
 
 
 class _Answer:

@@ -15,6 +15,7 @@ _NULLS = ["", "null", "NULL", "nan", "NaN", "NAN", "None", "none", "--", "masked
 _NULL_CELLS = frozenset(text.lower().encode() for text in _NULLS)
 _OPENING = (b"(", b"[")
 _CLOSING = (b")", b"]")
+_MANY = 100
 # Every number on a line of its own: the opening bracket becomes a blank, which the parser trims.
 _ONE_PER_LINE = bytes.maketrans(b",)](\x5b", b"\n\n\n  ")
 
@@ -126,8 +127,6 @@ def _split_numbers(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not texts:
-        return np.empty(0), np.empty(0, dtype=np.int64)
     inner = [memoryview(text)[1:-1] for text in texts]
     offsets = np.zeros(len(inner) + 1, dtype=np.int64)
     np.cumsum(np.fromiter(map(len, inner), np.int64, len(inner)), out=offsets[1:])
@@ -190,7 +189,8 @@ def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:
             continue
         odd[row] = cell
     n = len(cells)
-    found = _split_numbers(texts) or _parse_lines(texts)
+    # What the quicker way imports takes longer than a few rows.
+    found = (_split_numbers(texts) if len(texts) >= _MANY else None) or _parse_lines(texts)
     if found is None:
         odd.update(zip(rows, texts, strict=True))
         rows, found = [], (np.empty(0), np.empty(0, dtype=np.int64))
