@@ -25,6 +25,9 @@ __all__ = ["OnnxEngine", "import_onnxruntime"]
 _MAX_THREADS = 8
 """Batches that are run at once at most; more are untried."""
 
+_SMALLEST_SHARE = 16
+"""Fewer spectra are not worth a thread."""
+
 _import_lock = threading.Lock()
 
 
@@ -72,7 +75,8 @@ class OnnxEngine:
         self._shapes = _check(data, name).inputs
         check_shapes(self._shapes, shapes, name)
         self._name = name
-        self._places = deque(range(_count_threads()))
+        self._n_threads = _count_threads()
+        self._places = deque(range(self._n_threads))
         self._session = self._open(data)
 
     @classmethod
@@ -88,7 +92,11 @@ class OnnxEngine:
 
     def run(self, inputs: Inputs, batch_size: int | None = None) -> NDArray[np.float32]:
         """Map inputs, shape (n, ...) each, to outputs, shape (n, m)."""
-        batches = list(iterate_batches(inputs, self._shapes, batch_size or self.batch_size))
+        if batch_size is None:
+            arrays = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+            share = -(-len(next(iter(arrays))) // self._n_threads)
+            batch_size = min(self.batch_size, max(share, _SMALLEST_SHARE))
+        batches = list(iterate_batches(inputs, self._shapes, batch_size))
         outputs: list[Any] = [None] * len(batches)
         waiting = iter(range(len(batches)))  # next() on it is atomic
         failures: list[Exception] = []
