@@ -18,6 +18,8 @@ _BIN_WIDTH = 0.05
 _LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 _PARTS = 6
 """Parts of brightness with the same number of galaxies."""
+_LARGEST_RATIO = 3.0
+"""Of a prior to the training part's density, which in bins with few galaxies is mostly noise."""
 _FEWEST = 100
 """Bins with fewer galaxies say too little."""
 
@@ -27,7 +29,8 @@ def draw_rows(
 ) -> NDArray[np.bool_]:
     """Draw from galaxies with the training part's redshifts some with those of a prior.
 
-    Method: acceptance with probability prior / density, at most 1.
+    Method: acceptance with a probability that is proportional to prior / density, the latter
+    cut at 3.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ def draw_rows(
         Probability of each bin.
     rng : numpy.random.Generator
     """
-    ratio = prior / bins.density
+    ratio = np.minimum(prior / bins.density, _LARGEST_RATIO)
     last = len(prior) - 1
     cell = np.clip(np.searchsorted(bins.edges, true, side="right") - 1, 0, last)
     rows = rng.uniform(size=len(true)) * ratio.max() < ratio[cell]
