@@ -14,42 +14,46 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 import numpy as np
 
-__all__ = ["defer_interrupt", "preserve_settings", "quiet_gaiaxpy"]
+__all__ = ["defer_interrupt", "preserve_settings", "quiet_gaiaxpy", "silent_output"]
 
 
-class _FilterGuard:
-    """Restore the process's warning filters when the last of several threads has left.
+class _Shared:
+    """A change of the process, made by the first of several threads and undone by the last.
 
-    ``warnings.catch_warnings`` alone leaves another thread's filters behind where threads overlap:
-    a filter that silences everything could then stay for good.
+    ``warnings.catch_warnings`` and ``redirect_stdout`` alone put back what they found, and where
+    threads overlap that is another thread's change: a filter that silences everything, or an
+    output that goes nowhere, could then stay for good.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._filters: warnings.catch_warnings[Any] = warnings.catch_warnings()
+        self._make = make
+        self._change: AbstractContextManager[Any] = nullcontext()
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
+                self._change = self._make()
+                self._change.__enter__()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._filters.__exit__(None, None, None)
+                self._change.__exit__(None, None, None)
 
 
-_guard = _FilterGuard()
+_filters = _Shared(warnings.catch_warnings)
+silent_output = _Shared(lambda: redirect_stdout(io.StringIO()))
+"""``with silent_output:`` nothing that is printed is seen, for libraries that print."""
 _gaiaxpy_lock = threading.RLock()
 
 
@@ -61,7 +65,7 @@ def preserve_settings() -> Iterator[None]:
     a generator, whose body runs later).
     """
     options = np.get_printoptions()
-    with _guard, warnings.catch_warnings():
+    with _filters, warnings.catch_warnings():
         try:
             yield
         finally:
@@ -101,7 +105,7 @@ def quiet_gaiaxpy() -> Iterator[None]:
         if "gaiaxpy" not in sys.modules:
             with defer_interrupt():
                 importlib.import_module("gaiaxpy")
-        with redirect_stdout(io.StringIO()):
+        with silent_output:
             yield
 
 

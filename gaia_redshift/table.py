@@ -259,7 +259,7 @@ def select_columns(columns: Table | None, keep: str | Sequence[str] | None) -> T
 
 
 def stack_rows(parts: Sequence[PredictedRows]) -> PredictedRows:
-    """Join rows that the same model predicted, with the same options."""
+    """Join rows that the same model predicted with the same options; all or none have columns."""
     first = parts[0]
     if len(parts) == 1:
         return first

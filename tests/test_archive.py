@@ -717,6 +717,44 @@ stream = archive.open_stream([5937083312263887616])
     assert not done.stdout
 
 
+@pytest.mark.parametrize("importer", ["open_gaia()", "__import__('astroquery.gaia')"])
+def test_a_client_waits_for_another_thread_that_imports_astroquery(importer, tmp_path):
+    """The second thread comes while the module is half made, which is kept so for a while."""
+    script = f"""
+import importlib.machinery, sys, threading, time
+from gaia_redshift.archive import open_gaia
+half_made = threading.Event()
+class Slow(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name != "astroquery.gaia.core":
+            return None
+        spec = super().find_spec(name, path, target)
+        execute = spec.loader.exec_module
+        def wait_and_execute(module):
+            half_made.set()
+            time.sleep(0.5)
+            execute(module)
+        spec.loader.exec_module = wait_and_execute
+        return spec
+sys.meta_path.insert(0, Slow)
+if "open_gaia" not in {importer!r}:  # the user's own import, which asks the archive for news
+    import socket
+    def refuse(*args, **kwargs):
+        raise OSError("no network in tests")
+    socket.socket.connect = socket.getaddrinfo = refuse
+first = threading.Thread(target=lambda: {importer})
+first.start()
+assert half_made.wait(60)
+open_gaia()
+first.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_settings_of_the_process_survive():
     import warnings
 

@@ -150,6 +150,29 @@ def test_overlapping_threads_leave_no_filter_behind():
     assert warnings.filters == before
 
 
+def test_overlapping_threads_leave_the_output_as_it_was(capsys):
+    from gaia_redshift._quiet import silent_output
+
+    inside, leave = threading.Event(), threading.Event()
+
+    def work():
+        with silent_output:
+            inside.set()
+            leave.wait(10)
+
+    before = sys.stdout
+    with silent_output:
+        thread = threading.Thread(target=work)
+        thread.start()
+        inside.wait(10)
+    print("not seen")
+    leave.set()
+    thread.join()
+    assert sys.stdout is before
+    print("seen")
+    assert capsys.readouterr().out == "seen\n"
+
+
 def test_an_interruption_waits_for_an_import():
     from gaia_redshift._quiet import defer_interrupt
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import importlib
-import io
 import logging
 import socket
 import ssl
@@ -18,12 +17,12 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._quiet import preserve_settings, silent_output
 from gaia_redshift.archive.failures import Answer, RefusedError, TransientError, read_reason
 from gaia_redshift.errors import ArchiveError
 
@@ -188,16 +187,15 @@ def import_astroquery() -> Any:
     The module makes an instance when it is imported, which asks ESA's server for news, without
     time-out.
     """
-    module = sys.modules.get("astroquery.gaia.core")
-    if module is None:
-        silence = redirect_stdout(io.StringIO())
-        with _import_lock, preserve_settings(), silence:
-            from astroquery.utils.tap.core import TapPlus
+    with _import_lock:
+        if "astroquery.gaia.core" not in sys.modules:
+            with preserve_settings(), silent_output:
+                from astroquery.utils.tap.core import TapPlus
 
-            refuse = _RefuseNews(TapPlus)
-            with refuse:
-                module = importlib.import_module("astroquery.gaia.core")
-    return module.GaiaClass
+                with _RefuseNews(TapPlus):
+                    importlib.import_module("astroquery.gaia.core")
+        # Asked for again: what is found in sys.modules may be half made, by a thread of the user.
+        return importlib.import_module("astroquery.gaia.core").GaiaClass
 
 
 class _RefuseNews:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from gaia_redshift._quiet import silent_output
 from gaia_redshift.archive.failures import Answer, TransientError, check_answer
 from gaia_redshift.errors import ArchiveError
 
@@ -22,7 +22,7 @@ __all__ = ["read_quietly", "session_type", "skyserver_type", "xmatch_type"]
 @lru_cache(maxsize=1)
 def xmatch_type() -> type[Any]:
     """Make the subclass of astroquery's ``XMatchClass``."""
-    with redirect_stdout(io.StringIO()):  # it prints that it would like the package regions
+    with silent_output:  # it prints that it would like the package regions
         from astroquery.xmatch import XMatchClass
 
     class CheckedXMatch(XMatchClass):  # type: ignore[misc]

@@ -100,7 +100,7 @@ class Novelty:
     ) -> tuple[Float, Float | float, Float]:
         level = measure_level(flux)[:, None]
         relative = np.asarray(flux / level, np.float64)
-        turn, origin = self._scale_components
+        turn, origin, back = self._scale_components
         place = relative @ turn - origin
         log_level = np.log(level[:, 0])
         g, d = self.means.shape
@@ -114,17 +114,17 @@ class Novelty:
         if flux_error is None:
             return density, np.nan, log_level
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            left = relative - self.center - place @ (self.components * self.width)
+            left = relative - self.center - place @ back
             variance = (flux_error / level) ** 2 + _FLOOR**2
             residual = np.log(np.mean(left**2 / variance, axis=1))
         residual[~np.isfinite(residual)] = np.nan
         return density, residual, log_level
 
     @cached_property
-    def _scale_components(self) -> tuple[Float, Float]:
-        """What maps flux / mean flux to the components, (186, k), and the center's place, (k,)."""
+    def _scale_components(self) -> tuple[Float, Float, Float]:
+        """From flux / mean flux to components, (186, k), the center's place, (k,), and back."""
         turn = (self.components / self.width).T
-        return turn, self.center @ turn
+        return turn, self.center @ turn, self.components * self.width
 
     @cached_property
     def _stack_roots(self) -> tuple[Float, Float]:

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ragged", "parse_number_cells", "parse_text_arrays", "to_ragged"]
+__all__ = [
+    "Ragged",
+    "parse_number_cells",
+    "parse_text_arrays",
+    "to_arrow_strings",
+    "to_ragged",
+]
 
 _NULLS = ["", "null", "NULL", "nan", "NaN", "NAN", "None", "none", "--", "masked"]
 _NULL_CELLS = frozenset(text.lower().encode() for text in _NULLS)
@@ -117,6 +123,16 @@ def parse_numbers(text: bytes, expected: int) -> NDArray[np.float64] | None:
     return _take_floats(table["v"]) if table.num_rows == expected else None
 
 
+def to_arrow_strings(texts: Sequence[bytes | memoryview]) -> Any:
+    """Return texts as an arrow column; `pyarrow.array` would import pandas, if it is there."""
+    import pyarrow as pa
+
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
+
+
 def _split_numbers(
     texts: Sequence[bytes],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
@@ -127,17 +143,13 @@ def _split_numbers(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    inner = [memoryview(text)[1:-1] for text in texts]
-    offsets = np.zeros(len(inner) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, inner), np.int64, len(inner)), out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(inner))]
-    strings = pa.Array.from_buffers(pa.large_string(), len(inner), buffers)
+    strings = to_arrow_strings([memoryview(text)[1:-1] for text in texts])
     lists = pc.split_pattern(strings, ", " if b", " in texts[0] else ",")
     try:
         numbers = lists.values.cast(pa.float64())
     except pa.ArrowInvalid:  # blanks, null, or no number
         return None
-    ends = np.frombuffer(lists.buffers()[1], np.int32)[: len(inner) + 1]
+    ends = np.frombuffer(lists.buffers()[1], np.int32)[: len(texts) + 1]
     return _take_floats(pa.chunked_array([numbers])), np.diff(ends).astype(np.int64)
 
 

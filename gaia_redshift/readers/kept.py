@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.arrays import Ragged
+from gaia_redshift.readers.arrays import Ragged, to_arrow_strings
 from gaia_redshift.readers.columns import Block, ColumnInfo, from_arrow
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _parse_text_column(
         return None
     kind = kinds.get(name, "str" if dtype == "string" else "null")
     values: Any = None
-    strings = _to_arrow(present) if present else None
+    strings = to_arrow_strings(present) if present else None
     for candidate in _ORDER[_ORDER.index(kind) :]:
         values = _try_kind(candidate, present, strings)
         if values is not None:
@@ -145,16 +145,6 @@ def _parse_text_column(
     if out.dtype.kind != "f" and absent.any():
         return np.ma.MaskedArray(out, mask=absent)
     return out
-
-
-def _to_arrow(texts: list[bytes]) -> Any:
-    """Return texts as an arrow column; `pyarrow.array` would import pandas, if it is there."""
-    import pyarrow as pa
-
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
-    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
 _EMPTY = {"null": "f8", "bool": "?", "int": "i8", "float": "f8", "str": "U1"}

@@ -22,7 +22,7 @@ import numpy as np
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.scale.inputs import compare_plans, to_json
-from gaia_redshift.table import stack_rows
+from gaia_redshift.table import join_meta, stack_rows
 from gaia_redshift.table_formats import READERS, make_arrow_table, take_plain_columns
 
 if TYPE_CHECKING:
@@ -191,11 +191,8 @@ class Journal:
             for name in table.colnames:
                 if name not in example.colnames:
                     example[name] = table[name]
-        inputs = dict.fromkeys(name for part in parts for name in part["inputs"])
-        if inputs:
-            example.meta["inputs"] = list(inputs)
-        releases = {name for part in parts for name in part["release"].split(", ")}
-        example.meta["data_release"] = ", ".join(sorted(releases))
+        noted = [{"inputs": part["inputs"], "data_release": part["release"]} for part in parts]
+        example.meta.update(join_meta([example.meta, *noted]))
         return example
 
     def read_ids(self) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:

@@ -57,15 +57,8 @@ def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -
     n_passes = -(-n // IDS_AT_ONCE) or 1
     found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     for number in range(n_passes):
-        ids = np.empty(n if n_passes == 1 else 0, dtype=np.int64)
-        if n_passes == 1:
-            filled = 0
-            for part in read_ids():
-                ids[filled : filled + len(part)] = part
-                filled += len(part)
-        else:
-            parts = [part[part % n_passes == number] for part in read_ids()]
-            ids = np.concatenate([ids, *parts])
+        parts = [ids if n_passes == 1 else ids[ids % n_passes == number] for ids in read_ids()]
+        ids = np.concatenate([np.empty(0, dtype=np.int64), *parts])
         ids.sort()
         found.append(np.unique(ids[1:][ids[1:] == ids[:-1]]))
     return np.sort(np.concatenate(found))

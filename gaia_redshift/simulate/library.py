@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import io
 import json
 import logging
 import multiprocessing
@@ -24,12 +23,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._quiet import silent_output
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.simulate.galaxies import FORMAT_VERSION, NORMALISATION_A
 from gaia_redshift.simulate.nuclei import add_agn
@@ -209,7 +208,7 @@ def _import_bagpipes() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), silent_output:
             warnings.simplefilter("ignore")
             importlib.import_module("bagpipes")
     except ImportError as error:
