@@ -107,6 +107,23 @@ def test_frames_that_cannot_be_predicted_say_why(frame, change, options, words):
     assert "\n" not in str(caught.value)
 
 
+def test_the_machine_that_plans_needs_no_gpu(frame, expected, tmp_path, monkeypatch):
+    """The workers' GPU is faked: Keras then runs on the processor."""
+    dd = pytest.importorskip("dask.dataframe")
+    pytest.importorskip("tensorflow")
+    from gaia_redshift.model import device
+
+    for i in range(2):
+        frame.iloc[i * 30 : (i + 1) * 30].to_parquet(tmp_path / f"{i}.parquet")
+    parts = dd.read_parquet(tmp_path)
+    monkeypatch.setattr(device, "_list_gpus", lambda backend: [])
+    found = predict_dask(parts, model=MODEL, device="gpu")
+    with pytest.raises(InputError, match="device must be one of"):
+        predict_dask(parts, model=MODEL, device="tpu")
+    monkeypatch.setattr(device, "_list_gpus", lambda backend: ["a GPU"])
+    assert_equal(found.compute(scheduler="threads"), expected, atol=1e-4)
+
+
 def test_a_dask_frame_reads_only_what_it_needs(frame, expected, tmp_path):
     dd = pytest.importorskip("dask.dataframe")
     for i in range(4):

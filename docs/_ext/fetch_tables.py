@@ -6,7 +6,7 @@ from dataclasses import MISSING
 
 from docutils import nodes
 from numpydoc.docscrape import NumpyDocString
-from reference_tables import code, make_table
+from reference_tables import code, make_table, prose
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -24,10 +24,10 @@ class ArchiveSettingsTable(SphinxDirective):
 
         rows = []
         for parameter in NumpyDocString(str(ArchiveSettings.__doc__))["Parameters"]:
-            text = " ".join(parameter.desc).replace("``", "")
+            text = " ".join(parameter.desc)
             for name in parameter.name.split(", "):
                 unit = " s" if parameter.type.endswith(", s") else ""
-                rows.append([code(name), code(f"{find_default(name)}{unit}"), text])
+                rows.append([code(name), code(f"{find_default(name)}{unit}"), prose(text)])
         return [make_table(["name", "default", "meaning"], rows)]
 
 

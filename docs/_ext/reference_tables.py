@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,14 @@ def _make_row(cells: Sequence[Cell]) -> nodes.row:
 def code(text: str) -> nodes.paragraph:
     """Return literal text."""
     return nodes.paragraph("", "", nodes.literal(text, text))
+
+
+def prose(text: str) -> nodes.paragraph:
+    """Return a docstring's text, with what stands in backticks as literal text."""
+    paragraph = nodes.paragraph()
+    for number, part in enumerate(re.split("`+", text)):
+        paragraph += nodes.literal(part, part) if number % 2 else nodes.Text(part)
+    return paragraph
 
 
 class FlagsTable(SphinxDirective):

@@ -53,7 +53,7 @@ def predict_catalog(
     lsdb = check_installed("lsdb", "lsdb")
     if not isinstance(catalog, lsdb.Catalog):
         raise InputError(f"predict_catalog takes an LSDB catalogue, not {type(catalog).__name__}")
-    loaded = load_for_prediction(model)
+    loaded = load_for_prediction(model, "cpu")  # this machine only plans
     names, kept = choose_columns(catalog.meta, loaded, keep, options.get("flux_errors"))
     info = catalog.hc_structure.catalog_info
     kept = list(dict.fromkeys([info.ra_column, info.dec_column, *kept]))

@@ -60,7 +60,7 @@ def predict_dask(
             f"predict_dask takes a Dask DataFrame, not {type(frame).__name__}: predict_partition"
             " takes a pandas one, predict_catalog an LSDB catalogue"
         )
-    loaded = load_for_prediction(model)
+    loaded = load_for_prediction(model, "cpu")  # this machine only plans
     names, kept = choose_columns(frame._meta, loaded, keep, options.get("flux_errors"))
     wanted = dict.fromkeys([*names, *kept])
     frame = frame[[name for name in wanted if name in frame.columns]]  # no others are read

@@ -65,10 +65,10 @@ def predict_partition(
     """
     from gaia_redshift.pipeline import load_for_prediction, predict_table
 
+    if not len(frame):
+        return make_meta(frame, model=model, keep=keep, **options)
     loaded = load_for_prediction(model, options.pop("device", "auto"))
     names, kept = choose_columns(frame, loaded, keep, options.get("flux_errors"))
-    if not len(frame):
-        return make_meta(frame, model=loaded, keep=keep, **options)
     spectra = {name: _take(frame, name) for name in names}
     table = predict_table(spectra, model=loaded, block_size=BLOCK_SIZE, **options)
     return _to_frame(table, frame, kept)
@@ -88,7 +88,8 @@ def make_meta(
     frame : DataFrame
         Only its columns count.
     model, keep, **options
-        As for `predict_partition`.
+        As for `predict_partition`. The processor is used whatever the ``device``, which the
+        machine that plans the work need not have.
 
     Raises
     ------
@@ -98,9 +99,11 @@ def make_meta(
         If the model cannot be loaded.
     """
     from gaia_redshift.grid import N_FLUX
+    from gaia_redshift.model.device import check_device
     from gaia_redshift.pipeline import load_for_prediction, predict_redshift
 
-    loaded = load_for_prediction(model, options.pop("device", "auto"))
+    check_device(options.pop("device", "auto"))
+    loaded = load_for_prediction(model, "cpu")
     _, kept = choose_columns(frame, loaded, keep, options.get("flux_errors"))
     # One vector shows which columns there are.
     more = {key: value for key, value in options.items() if key in _SHAPING}
