@@ -3,7 +3,8 @@
 python -m sphinx -W --keep-going -n -b html docs docs/_build/html
 python -m sphinx -W -b doctest docs docs/_build/doctest
 
-Neither needs the network. The second runs every example and command on the pages.
+Neither needs the network. The second runs the examples and commands on the pages but those
+marked ``:norun:`` and plain ``python`` blocks.
 """
 
 import os
@@ -36,6 +37,7 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = [
+    "explanation/model_numbers.md",
     "explanation/simulator_numbers.md",
     "_build",
     "_ext",

@@ -40,14 +40,17 @@ CACHE_EPILOG = """examples:
   gaia-redshift cache clear"""
 
 
-def add_archive_options(parser: argparse.ArgumentParser) -> None:
-    """Add what ``predict`` and ``fetch`` have in common."""
+def add_archive_options(
+    parser: argparse.ArgumentParser,
+    ids: str = "source ids: one a line, or a table with a column source_id (or with ra and dec)",
+) -> None:
+    """Add what ``predict``, ``fetch`` and ``dataset`` have in common."""
     group = parser.add_argument_group("from the Gaia archive")
     group.add_argument(
         "--ids",
         action="append",
         metavar="FILE",
-        help="source ids: one a line, or a table with a column source_id (or with ra and dec)",
+        help=ids,
     )
     group.add_argument(
         "--adql",

@@ -39,7 +39,10 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--simulate", type=int, metavar="N", help="simulate N galaxies")
     parser.add_argument(
-        "--galaxies", choices=["sdss", "flat"], default="sdss", help="redshifts of simulated ones"
+        "--galaxies",
+        choices=["sdss", "flat"],
+        default="sdss",
+        help="redshifts of simulated ones: as SDSS's (the default) or flat",
     )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="S", help="of the split and of --simulate (1)"
@@ -69,8 +72,18 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     cuts.add_argument(
         "--redshifts", default="0,0.6", metavar="LOW,HIGH", help="range of redshifts (0,0.6)"
     )
-    cuts.add_argument("--classes", default="GALAXY", metavar="NAMES", help="spectra, or `any`")
-    cuts.add_argument("--zwarning", default="0", metavar="BITS", help="accepted (0), or `any`")
+    cuts.add_argument(
+        "--classes",
+        default="GALAXY",
+        metavar="NAMES",
+        help="spectral classes to keep (GALAXY), or `any`",
+    )
+    cuts.add_argument(
+        "--zwarning",
+        default="0",
+        metavar="BITS",
+        help="bits of zWarning to accept (0: none), or `any`",
+    )
     cuts.add_argument(
         "--redshift-error", type=float, metavar="E", help="largest error, divided by 1 + z"
     )
@@ -91,7 +104,9 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     split.add_argument(
         "--level", type=int, default=5, help="HEALPix level of the regions that stay whole (5)"
     )
-    add_archive_options(parser)
+    add_archive_options(
+        parser, ids="sources: a table with source_id, ra and dec (with --truth, source_id will do)"
+    )
 
 
 def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int:

@@ -39,7 +39,10 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the report's folder")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier report")
     parser.add_argument(
-        "--truth", default="redshift_true", metavar="COLUMN", help="(redshift_true)"
+        "--truth",
+        default="redshift_true",
+        metavar="COLUMN",
+        help="column of true redshifts (redshift_true)",
     )
     parser.add_argument(
         "--prediction", metavar="COLUMN", help="of a table of predictions (redshift_cnn)"

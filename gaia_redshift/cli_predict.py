@@ -84,7 +84,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior",
         metavar="NAME",
-        help="redshifts to take for the sky's: sdss, flat or training (the model's own choice)",
+        help="redshifts to assume for the sources: as SDSS's galaxies (sdss, the default model's"
+        " default), flat, or training (as the model's training set)",
     )
     parser.add_argument(
         "--std", action="store_true", help="add the standard deviation of each distribution"

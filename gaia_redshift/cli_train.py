@@ -45,10 +45,20 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="options of the training, TOML or JSON")
     parser.add_argument("--seed", type=int, metavar="S", help="random seed (1)")
     parser.add_argument("--network", metavar="NAME", help="kiraleos2023 (the default) or residual")
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes through the data")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="spectra per step")
     parser.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help="of the optimiser, at its highest"
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="passes through the data (20; residual: 4; --from: 20)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="spectra per step (16; residual: 256)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="of the optimiser, at its highest (0.001; residual: 0.002; --from: 0.0003)",
     )
     parser.add_argument(
         "--grid-jitter",
@@ -82,13 +92,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--patience",
         type=int,
         metavar="N",
-        help="stop after N epochs without a smaller validation loss and keep the best weights",
+        help="stop after N epochs without a smaller validation loss and keep the best weights"
+        " (never; --from: 4)",
     )
     parser.add_argument(
         "--search",
         type=int,
         metavar="TRIALS",
-        help="try so many configurations of the network instead; -o is the folder of the search",
+        help="instead, try this number of configurations of the network; -o is the search's folder",
     )
     parser.add_argument("--name", help="name of the model (default: that of the folder)")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the model's folder")

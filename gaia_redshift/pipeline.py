@@ -269,6 +269,7 @@ def predict_redshift(
     prior: Prior | None = None,
     std: bool = False,
     pdf: bool = False,
+    any_release: bool = False,
     progress: bool = False,
     device: Device = "auto",
 ) -> Table:
@@ -287,7 +288,7 @@ def predict_redshift(
         Identifiers that go with an array of fluxes; by default 0 to n - 1.
     keep : str, list of str, or "all", optional
         Columns of ``vectors.columns`` to carry along.
-    prior, std, pdf
+    prior, std, pdf, any_release
         As for `predict_table`.
     progress : bool
         Show a progress bar.
@@ -312,6 +313,7 @@ def predict_redshift(
     if isinstance(vectors, FluxVectors):
         if flux_error is not None or source_id is not None:
             raise InputError("flux_error and source_id go with arrays: FluxVectors hold their own")
+        _check_release(vectors.meta.get("release"), loaded, any_release)
         _choose_grid(vectors.grid, loaded)
         checked = vectors
     else:

@@ -40,6 +40,7 @@ FITS_CARDS = {
     "grid_bp_nm": "GRZBP",
     "grid_rp_nm": "GRZRP",
     "created_utc": "GRZDATE",
+    "redshift_prior": "GRZPRIOR",
 }
 """Provenance as cards that people read in a FITS header; GRZMETA holds all of it as JSON."""
 GRID_KEY = "redshift_grid"

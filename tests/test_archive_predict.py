@@ -11,7 +11,13 @@ from archive_samples import FIRST_ID, make_archive, make_settings, make_sources,
 from astropy.table import Table
 from doubles.gaia_archive import Fault, GaiaArchiveDouble
 
-from gaia_redshift import predict_table, read_spectra, read_table
+from gaia_redshift import (
+    predict_redshift,
+    predict_table,
+    read_spectra,
+    read_table,
+    sample_spectra,
+)
 from gaia_redshift.archive import open_stream
 from gaia_redshift.cli import main
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
@@ -111,6 +117,10 @@ def test_a_model_of_one_release_is_not_used_on_another(archive):
     assert archive.requests == [], "told before anything is fetched"
     with pytest.raises(InputError, match=r"is for spectra of DR4, these are of DR3.*any_release"):
         predict_table(archive.spectra, model=Mean(data_release="DR4"))
+    vectors = sample_spectra(replace(archive.spectra, release="DR4"))
+    with pytest.raises(InputError, match=r"mean is for spectra of DR3, these are of DR4"):
+        predict_redshift(vectors, model=Mean())
+    assert len(predict_redshift(vectors, model=Mean(), any_release=True)) == len(vectors)
     table = predict_table(
         ids, model=Mean(data_release="DR4"), any_release=True, archive=options(archive)
     )

@@ -516,6 +516,7 @@ def test_builds_that_cannot_work(tmp_path, spectra, sources):
         ),
         ({"spectra": spectra, "sources": {"x": [1]}, "truth": "z"}, "no column 'source_id'"),
         ({"spectra": spectra, "sources": tmp_path / "none.fits"}, "no such file"),
+        ({"spectra": spectra, "sources": table["source_id",]}, r"no columns ra and dec.*--truth"),
     ):
         with pytest.raises(InputError, match=message):
             build_training_set(target, **options)

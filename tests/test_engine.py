@@ -376,6 +376,15 @@ def test_a_folder_of_keras_alone_is_given_a_graph(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@needs_keras
+def test_the_command_that_adds_graphs_fails_in_one_line(tmp_path, caplog):
+    from gaia_redshift.train.export import main
+
+    assert main([str(tmp_path)]) == 1
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0]
+    assert str(tmp_path) in caplog.text
+
+
 # --- unsafe files -----------------------------------------------------------------------------
 
 

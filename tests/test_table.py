@@ -44,6 +44,7 @@ def table():
             grid=DEFAULT_GRID,
             release="DR3",
             inputs=["a.csv", "b/ü.fits"],
+            prior="sdss",
         ),
     )
 
@@ -110,6 +111,7 @@ def test_other_programs_find_provenance_and_ucds(table, tmp_path):
         write_table(table, tmp_path / name)
     header = fits.getheader(tmp_path / "t.fits", 1)
     assert header["GRZMODEL"] == "kiraleos2023"
+    assert header["GRZPRIOR"] == "sdss"
     assert header["GRZMSHA"] == "ab" * 32
     assert header["TUCD2"] == "src.redshift"
     assert header["TCOMM1"] == "Gaia source identifier"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -409,6 +410,15 @@ def test_unknown_networks_are_refused_before_anything_is_read(tmp_path):
     config = TrainingConfig(network="resnet")
     with pytest.raises(InputError, match="no network named 'resnet'; known: kiraleos2023"):
         train_model("no_such_file.csv", output=tmp_path / "model", config=config)
+
+
+@pytest.mark.parametrize("missing", ["onnx", "sklearn"])
+def test_what_is_not_installed_is_said_before_anything_is_read(tmp_path, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    config = TrainingConfig(network="residual")
+    with pytest.raises(ModelError, match=r"needs .*pip install 'gaia-redshift\[train\]'"):
+        train_model(tmp_path / "none.csv", output=tmp_path / "model", config=config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_trains_on_simulated_galaxies(tmp_path):

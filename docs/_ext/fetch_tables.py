@@ -25,9 +25,10 @@ class ArchiveSettingsTable(SphinxDirective):
         rows = []
         for parameter in NumpyDocString(str(ArchiveSettings.__doc__))["Parameters"]:
             text = " ".join(parameter.desc)
-            for name in parameter.name.split(", "):
-                unit = " s" if parameter.type.endswith(", s") else ""
-                rows.append([code(name), code(f"{find_default(name)}{unit}"), prose(text)])
+            names = parameter.name.split(", ")  # several that are told of together
+            unit = " s" if parameter.type.endswith(", s") else ""
+            defaults = ", ".join(f"{find_default(name)}{unit}" for name in names)
+            rows.append([code(parameter.name), code(defaults), prose(text)])
         return [make_table(["name", "default", "meaning"], rows)]
 
 

@@ -102,7 +102,7 @@ class ProvenanceList(SphinxDirective):
         from gaia_redshift.table_formats import FITS_CARDS
 
         words = dict.fromkeys(("model_name", "model_version", "model_sha256", "trained_on"), "")
-        found = describe_provenance(**words, grid=DEFAULT_GRID, inputs=["file"])
+        found = describe_provenance(**words, grid=DEFAULT_GRID, inputs=["file"], prior="sdss")
         rows = [
             [code(key), code(FITS_CARDS[key]) if key in FITS_CARDS else "(in GRZMETA)"]
             for key in found
@@ -140,13 +140,11 @@ class SurveyTable(SphinxDirective):
                     if isinstance(part, dict):
                         add(part)
                 return
-            value, meaning = (
-                node["value"],
-                node["meaning"].replace(" at the knots", "").rstrip(", "),
-            )
+            value, meaning = node["value"], node["meaning"].replace(" at the knots", "")
+            meaning = meaning.replace(" ,", ",").replace(",,", ",").rstrip(", ")
             named = value if isinstance(value, dict) else {"": value}
             for name, part in named.items():
-                text = f"{meaning}: {name}" if name else meaning
+                text = f"{meaning} ({name})" if name else meaning
                 if isinstance(part, list) and len(part) == len(knots):
                     varying.append([name or meaning, *(f"{v:g}" for v in part)])
                 else:

@@ -14,6 +14,7 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.match_table import add_matches
 from gaia_redshift.archive.matching import REACH, SkyObjects, match_objects
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -26,8 +27,6 @@ Reader = Callable[[NDArray[np.float64], NDArray[np.float64], float], SkyObjects]
 
 LARGEST_RADIUS = 60.0
 """Arcsec: beyond this a neighbour is no counterpart."""
-_RA = ("ra", "ra_icrs", "raj2000", "ra_deg", "right_ascension")
-_DEC = ("dec", "de_icrs", "dej2000", "dec_deg", "declination")
 
 
 def crossmatch_sdss(
@@ -301,7 +300,7 @@ def _read_positions(
     names = {name.lower(): name for name in reversed(table.colnames)}
     columns, infos = open_table(table)
     found = []
-    for what, given, usual in (("ra", ra, _RA), ("dec", dec, _DEC)):
+    for what, given, usual in (("ra", ra, RA_NAMES), ("dec", dec, DEC_NAMES)):
         wanted = (given,) if given else usual
         name = next((names[one.lower()] for one in wanted if one.lower() in names), None)
         if name is None:

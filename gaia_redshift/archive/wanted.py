@@ -16,7 +16,7 @@ from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.jobs import run_query
 from gaia_redshift.archive.releases import Release
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import to_source_ids
+from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, to_source_ids
 from gaia_redshift.readers.tables import is_table
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ __all__ = ["Wanted", "is_for_archive", "read_ids", "resolve_sources"]
 
 ADQL = re.compile(r"\s*((--[^\n]*\n|/\*.*?\*/)\s*)*(select|with)\s", re.IGNORECASE | re.DOTALL)
 POSITIONS_AT_ONCE = 5000
-_RA = ("ra", "raj2000", "ra_icrs", "_raj2000", "ra_deg", "radeg", "right_ascension")
-_DEC = ("dec", "dej2000", "de_icrs", "_dej2000", "dec_deg", "dedeg", "decj2000", "declination")
 
 
 @dataclass
@@ -262,8 +260,8 @@ def _from_table(
 
 def _find_positions(names: list[str]) -> tuple[str, str] | None:
     lower = {name.lower().strip(): name for name in reversed(names)}
-    ra = next((lower[name] for name in _RA if name in lower), None)
-    dec = next((lower[name] for name in _DEC if name in lower), None)
+    ra = next((lower[name] for name in RA_NAMES if name in lower), None)
+    dec = next((lower[name] for name in DEC_NAMES if name in lower), None)
     return None if ra is None or dec is None else (ra, dec)
 
 

@@ -270,7 +270,15 @@ def _crossmatch(
     progress: bool,
 ) -> Table:
     from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
+    from gaia_redshift.readers.columns import RA_NAMES
 
+    if not {name.lower() for name in table.colnames} & set(RA_NAMES):
+        raise MissingColumnError(
+            "the sources have no columns ra and dec, by which redshifts are found for them; or name"
+            " a column that holds redshifts (truth=, --truth COLUMN); there are:"
+            f" {', '.join(table.colnames[:12])}",
+            "ra",
+        )
     common: dict[str, Any] = {"zwarning": cuts.zwarning, "classes": cuts.classes}
     if options.catalogue is not None:
         return crossmatch_catalogue(

@@ -25,12 +25,11 @@ from gaia_redshift.enrich.predictions import (
 )
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
+from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES
 
 __all__ = ["Enrichment", "enrich_catalogue"]
 
 _ID = ("source_id", "sourceid", "gaia_source_id", "gaia_id")
-_RA = ("ra", "raj2000", "ra_icrs", "_raj2000", "ra_deg", "radeg", "right_ascension")
-_DEC = ("dec", "dej2000", "de_icrs", "_dej2000", "dec_deg", "dedeg", "declination")
 _ENDINGS = {
     **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
     ".ecsv": "ecsv",
@@ -173,7 +172,7 @@ def enrich_catalogue(
     source, target = Path(catalogue).expanduser(), Path(output).expanduser()
     kind = _check_files(source, target, overwrite)
     with ExitStack() as stack:
-        names = [name.lower() for name in (source_id, ra, dec) if name] or [*_ID, *_RA]
+        names = [name.lower() for name in (source_id, ra, dec) if name] or [*_ID, *RA_NAMES]
         opened = _open(source, kind, stack, names)
         wanted = _find_wanted(opened, source, source_id, ra, dec)
         loaded = _load(model)
@@ -285,7 +284,7 @@ def _find_wanted(
     found = None if positions and source_id is None else find(source_id, _ID)
     if found is not None:
         return [found]
-    place = [find(ra, _RA), find(dec, _DEC)]
+    place = [find(ra, RA_NAMES), find(dec, DEC_NAMES)]
     if None in place:
         raise MissingColumnError(
             f"{source}: has neither source ids nor positions; there are:"

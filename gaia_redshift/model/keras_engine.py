@@ -88,7 +88,7 @@ def import_keras() -> Any:
                     f"this needs Keras and TensorFlow ({error.name} is not installed):"
                     " pip install 'gaia-redshift[train]'"
                 ) from None
-    return sys.modules["keras"]
+    return importlib.import_module("keras")  # waits where another thread imports it
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def import_onnxruntime() -> Any:
                 ) from None
             if os.environ["ORT_DISABLE_TELEMETRY"] == "1":
                 runtime.disable_telemetry_events()  # Windows knows no such variable
-    return sys.modules["onnxruntime"]
+    return importlib.import_module("onnxruntime")  # waits where another thread imports it
 
 
 class OnnxEngine:

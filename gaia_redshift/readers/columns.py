@@ -15,6 +15,8 @@ from gaia_redshift.readers.arrays import parse_number_cells
 from gaia_redshift.readers.content import ReadMeter
 
 __all__ = [
+    "DEC_NAMES",
+    "RA_NAMES",
     "Block",
     "ColumnInfo",
     "Layout",
@@ -34,6 +36,9 @@ _QUANTITIES = {
     "errors": r"(?:e_|err_){b}_coeff(?:icient)?s?|{b}_coeff(?:icient)?s?_err(?:or)?s?",
     "correlations": r"{b}_coeff(?:icient)?s?_corr(?:elation)?s?",
 }
+RA_NAMES = ("ra", "raj2000", "ra_icrs", "_raj2000", "ra_deg", "radeg", "right_ascension")
+DEC_NAMES = ("dec", "dej2000", "de_icrs", "_dej2000", "dec_deg", "dedeg", "decj2000", "declination")
+"""Names of columns of positions, in lower case, in the order in which they are looked for."""
 _SOURCE_ID = ("source_id", "sourceid")
 _SHOWN = 12
 

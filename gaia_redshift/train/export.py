@@ -7,6 +7,7 @@ adds the graph that predictions run to a folder that has none, or writes it anew
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._version import __version__
-from gaia_redshift.errors import ModelError
+from gaia_redshift.errors import GaiaRedshiftError, ModelError
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.model.engine import ENGINES, import_keras
 from gaia_redshift.model.manifest import (
@@ -304,14 +305,25 @@ def _check_folder(
         raise ModelError("the written model does not predict what the trained network did")
 
 
-def main(arguments: list[str]) -> None:
-    """Add a graph to the model folders that are named."""
+def main(arguments: list[str] | None = None) -> int:
+    """Add a graph to the model folders that are named; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gaia_redshift.train.export",
+        description="Write the graph that predictions run into model folders, from their Keras"
+        " weights. Their other files stay as they are.",
+    )
+    parser.add_argument("folder", nargs="+", type=Path, help="a model's folder")
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
-    for name in arguments:
-        difference = add_graph(Path(name).resolve())
-        logger.info("%s: graph written; it differs from Keras by up to %.1e", name, difference)
+    for folder in parser.parse_args(arguments).folder:
+        try:
+            difference = add_graph(folder.resolve())
+        except GaiaRedshiftError as error:
+            logger.error("error: %s", error)
+            return 1
+        logger.info("%s: graph written; it differs from Keras by up to %.1e", folder, difference)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

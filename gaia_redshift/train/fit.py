@@ -36,6 +36,7 @@ from gaia_redshift.train.fine_tuning import (
 from gaia_redshift.train.finish import finish_training, run_network
 from gaia_redshift.train.graph import import_onnx
 from gaia_redshift.train.networks import Network, get_network
+from gaia_redshift.train.novelty import import_sklearn
 from gaia_redshift.train.objectives import Objective, make_objective
 from gaia_redshift.train.sources import (
     LabelledVectors,
@@ -129,6 +130,8 @@ def train_model(
     kind.check_options(config.network_options)
     import_keras()  # so that what is missing is known before hours of simulation and training
     import_onnx()
+    if kind.distribution:
+        import_sklearn()
     parent = None if start is None else read_parent(start)
     if parent is not None:
         parent.check(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from gaia_redshift.errors import ModelError
 from gaia_redshift.model.novelty import Novelty
 from gaia_redshift.model.scaler import measure_level
 
-__all__ = ["FALSE_ALARMS", "fit_novelty"]
+__all__ = ["FALSE_ALARMS", "fit_novelty", "import_sklearn"]
 
 FALSE_ALARMS = 0.01
 """Share of held-out galaxies that is called unlike, at any brightness: half by each measure."""
@@ -20,6 +22,22 @@ _SAMPLE = 60_000
 _DENSITY_SAMPLE = 30_000
 _PER_LEVEL = 1500
 """Held-out galaxies behind each threshold."""
+
+
+def import_sklearn() -> None:
+    """Find out whether scikit-learn is installed.
+
+    Raises
+    ------
+    ModelError
+        If it is not.
+    """
+    try:
+        importlib.import_module("sklearn")
+    except ImportError:
+        raise ModelError(
+            "training this network needs scikit-learn: pip install 'gaia-redshift[train]'"
+        ) from None
 
 
 def fit_novelty(
@@ -45,13 +63,10 @@ def fit_novelty(
     ModelError
         If scikit-learn is not installed.
     """
-    try:
-        from sklearn.decomposition import PCA
-        from sklearn.mixture import GaussianMixture
-    except ImportError:
-        raise ModelError(
-            "training this network needs scikit-learn: pip install 'gaia-redshift[train]'"
-        ) from None
+    import_sklearn()
+    from sklearn.decomposition import PCA
+    from sklearn.mixture import GaussianMixture
+
     rng = np.random.default_rng([seed, 2])
     chosen = rng.permutation(len(flux))[:_SAMPLE]
     sample = np.asarray(flux[np.sort(chosen)], dtype=np.float64)
