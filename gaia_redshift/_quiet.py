@@ -20,10 +20,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["defer_interrupt", "preserve_settings", "quiet_gaiaxpy", "silent_output"]
+__all__ = [
+    "Shared",
+    "defer_interrupt",
+    "ignore_warnings",
+    "preserve_settings",
+    "quiet_gaiaxpy",
+    "silent_output",
+]
 
 
-class _Shared:
+class Shared:
     """A change of the process, made by the first of several threads and undone by the last.
 
     ``warnings.catch_warnings`` and ``redirect_stdout`` alone put back what they found, and where
@@ -51,9 +58,10 @@ class _Shared:
                 self._change.__exit__(None, None, None)
 
 
-_filters = _Shared(warnings.catch_warnings)
-silent_output = _Shared(lambda: redirect_stdout(io.StringIO()))
+_filters = Shared(warnings.catch_warnings)
+silent_output = Shared(lambda: redirect_stdout(io.StringIO()))
 """``with silent_output:`` nothing that is printed is seen, for libraries that print."""
+_filters_lock = threading.Lock()
 _gaiaxpy_lock = threading.RLock()
 
 
@@ -71,6 +79,33 @@ def preserve_settings() -> Iterator[None]:
         finally:
             if np.get_printoptions() != options:
                 np.set_printoptions(**options)
+
+
+@contextmanager
+def ignore_warnings() -> Iterator[None]:
+    """Ignore what libraries warn of; warnings of this package pass as they did.
+
+    Filters hold for all threads, and another one may just have something to tell the user. They are
+    put in and taken out one by one: to put back a list of filters would undo what others changed.
+    """
+    from gaia_redshift.errors import GaiaRedshiftWarning as Ours
+
+    with _filters_lock:
+        filters: list[Any] = warnings.filters  # type: ignore[assignment]
+        passing = [
+            (action, message, Ours, module, line)
+            for action, message, kind, module, line in filters
+            if issubclass(Ours, kind)
+        ]
+        added = [*passing, ("default", None, Ours, None, 0), ("ignore", None, Warning, None, 0)]
+        filters[:0] = added
+    try:
+        yield
+    finally:
+        mine = set(map(id, added))
+        with _filters_lock:
+            for each in (filters, warnings.filters):  # others may have put a copy in its place
+                each[:] = [one for one in each if id(one) not in mine]  # type: ignore[index]
 
 
 @contextmanager
@@ -100,11 +135,9 @@ def quiet_gaiaxpy() -> Iterator[None]:
     GaiaXPy is imported before its output is turned away: it binds ``sys.stdout`` when imported, so
     that a redirection then would silence the progress bars of the user's own calls for good.
     """
-    with _gaiaxpy_lock, preserve_settings(), _preserve_plot_settings():
-        warnings.simplefilter("ignore")
-        if "gaiaxpy" not in sys.modules:
-            with defer_interrupt():
-                importlib.import_module("gaiaxpy")
+    with _gaiaxpy_lock, preserve_settings(), _preserve_plot_settings(), ignore_warnings():
+        with defer_interrupt():
+            importlib.import_module("gaiaxpy")  # waits where a thread of the user imports it
         with silent_output:
             yield
 

@@ -176,6 +176,7 @@ def run_fetch(
     """
     from gaia_redshift.archive.account import FetchAccount, FetchStatus
     from gaia_redshift.archive.fetch import open_stream
+    from gaia_redshift.spectra import XPSpectra
     from gaia_redshift.table import check_output, write_table
     from gaia_redshift.writers import SpectraWriter
 
@@ -192,16 +193,14 @@ def run_fetch(
             stream = open_stream(source, keep=keep, progress=progress, **options)
             accounts.append(stream.account)
             for block in stream.blocks(stream.settings.chunk_size):
-                # The first block settles the file's columns: it must be one with spectra.
+                # What is written first settles the file's columns: it must have spectra.
                 has_any = bool(block.bp.n_coefficients.any() or block.rp.n_coefficients.any())
-                if not has_any and not writer.n_written:
-                    waiting.append(block)
-                    continue
-                writer.write(block)
-                while waiting:
-                    writer.write(waiting.pop(0))
-        for block in waiting:
-            writer.write(block)
+                waiting.append(block)
+                if has_any or writer.n_written:
+                    writer.write(XPSpectra.concatenate(waiting))
+                    waiting.clear()
+        if waiting:
+            writer.write(XPSpectra.concatenate(waiting))
     account = _join_accounts(accounts)
     if arguments.account:
         write_table(account.to_table(), arguments.account, overwrite=arguments.overwrite)

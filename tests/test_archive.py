@@ -717,6 +717,30 @@ stream = archive.open_stream([5937083312263887616])
     assert not done.stdout
 
 
+def test_one_refusal_fails_one_chunk_alone():
+    with make_archive(n=100) as archive:
+        archive.faults.append(Fault("status", status=400))
+        settings = make_settings(archive, parallel=2, chunk_size=10)
+        _, account = fetch_with_account(archive.spectra.source_id, settings=settings, cache=False)
+        assert account.counts == {"spectrum": 90, "failed": 10}
+        assert all("HTTP 400" in reason for reason in account.reasons.values())
+
+
+def test_what_comes_after_all_has_no_reason():
+    """Halving finds a source that fails, and the next try gets it."""
+    with make_archive(n=4, n_without=0) as archive:
+        archive.faults += [
+            Fault("status", status=500, times=3),
+            Fault("status", status=500, skip=1),
+            Fault("reset", skip=1),
+        ]
+        _, account = fetch_with_account(
+            archive.spectra.source_id, settings=make_settings(archive, tries=2), cache=False
+        )
+        assert account.counts == {"spectrum": 4}
+        assert account.reasons == {}
+
+
 @pytest.mark.parametrize("importer", ["open_gaia()", "__import__('astroquery.gaia')"])
 def test_a_client_waits_for_another_thread_that_imports_astroquery(importer, tmp_path):
     """The second thread comes while the module is half made, which is kept so for a while."""

@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from archive_samples import check_rows, make_archive, make_settings, make_spectra
+from archive_samples import FIRST_ID, check_rows, make_archive, make_settings, make_spectra
 
 from gaia_redshift import fetch_spectra
-from gaia_redshift.archive import FetchStatus, fetch_with_account
+from gaia_redshift.archive import FetchStatus, fetch_with_account, open_stream
 from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.cache_folders import find_cache_root, list_cache_folders
 from gaia_redshift.archive.releases import RELEASES
@@ -147,6 +147,37 @@ def test_damaged_files_are_fetched_again(tmp_path, damage):
         got = fetch_spectra(archive.spectra.source_id, settings=settings)
         check_rows(got, archive.spectra.source_id, archive)
         assert set(archive.asked.values()) == {1, 2}, "only the damaged chunk"
+
+
+@pytest.mark.parametrize(("n_absent", "n_spectra"), [(10, 0), (2, 8), (1, 1)])
+def test_what_another_fetch_finds_meanwhile_is_not_asked_for_again(tmp_path, n_absent, n_spectra):
+    with make_archive(n=10, n_without=10) as archive:
+        absent = FIRST_ID + 2 * np.arange(n_absent)
+        ids = np.concatenate([absent, archive.spectra.source_id[:n_spectra]])
+        settings = make_settings(archive, chunk_size=10)
+        stream = open_stream(ids, settings=settings, cache=tmp_path)  # nothing is known yet
+        fetch_spectra(absent, settings=settings, cache=tmp_path)
+        flags = np.concatenate([block.flags for block in stream.blocks(100)])
+    no_public_xp = int(QualityFlag.NO_PUBLIC_XP)
+    assert flags.tolist() == [no_public_xp] * n_absent + [0] * n_spectra
+    with pytest.raises(InputError, match="open the stream again"):
+        next(stream.blocks(100))
+
+
+def test_an_index_with_a_damaged_page_is_begun_anew(tmp_path):
+    with make_archive(n=40) as archive:
+        fetch_spectra(archive.spectra.source_id, settings=make_settings(archive), cache=tmp_path)
+        (index,) = tmp_path.rglob("index.sqlite")
+        content = bytearray(index.read_bytes())
+        for start in range(4096, len(content), 4096):
+            content[start : start + 200] = b"\xff" * 200
+        index.write_bytes(content)
+        for round_ in range(2):
+            before = len(archive.requests)
+            fetch_spectra(
+                archive.spectra.source_id, settings=make_settings(archive), cache=tmp_path
+            )
+            assert (len(archive.requests) == before) == (round_ == 1), "kept again"
 
 
 def test_a_damaged_index_is_begun_anew(tmp_path, caplog):

@@ -110,6 +110,20 @@ def test_tables_with_spectra_are_never_fetched(archive):
         read_spectra([5937083312263887616])
 
 
+def test_fetched_rows_are_in_the_order_asked_for(tmp_path, monkeypatch, capsys):
+    """The first 2,500 have no spectrum; the file's columns come from those that do."""
+    monkeypatch.chdir(tmp_path)
+    with make_archive(n=6, n_without=2500) as archive:
+        monkeypatch.setenv("GAIA_REDSHIFT_TAP_URL", archive.tap_url)
+        monkeypatch.setenv("GAIA_REDSHIFT_DATA_URL", archive.data_url)
+        ids = np.concatenate([FIRST_ID + 2 * np.arange(2500), archive.spectra.source_id])
+        np.savetxt("ids.txt", ids, fmt="%d")
+        assert main(["fetch", "--ids", "ids.txt", "-o", "spectra.parquet"]) == 0
+    found = read_spectra("spectra.parquet")
+    assert found.source_id.tolist() == ids.tolist()
+    assert found.bp.n_coefficients.any(axis=None)
+
+
 def test_a_model_of_one_release_is_not_used_on_another(archive):
     ids = archive.spectra.source_id[:3]
     with pytest.raises(InputError, match=r"mean is for spectra of DR3, these are of DR4"):

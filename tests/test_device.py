@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -105,6 +106,20 @@ def test_without_keras_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(devices, "import_keras", fail)
     with pytest.raises(ModelError, match=r"no GPU can be used .*pip install"):
         load_model(device="gpu")
+
+
+@needs_keras
+def test_an_unknown_backend_is_one_clear_line(tmp_path):
+    script = "from gaia_redshift import load_model; load_model(device='gpu')"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "KERAS_BACKEND": "nonsense"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert "ModelError: no GPU can be used" in done.stderr.splitlines()[-1]
 
 
 def test_other_names_are_refused():

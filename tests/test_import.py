@@ -173,6 +173,32 @@ def test_overlapping_threads_leave_the_output_as_it_was(capsys):
     assert capsys.readouterr().out == "seen\n"
 
 
+def test_libraries_are_silenced_and_this_package_is_not():
+    from astropy.utils.exceptions import AstropyUserWarning
+
+    from gaia_redshift._quiet import ignore_warnings
+    from gaia_redshift.errors import GaiaRedshiftWarning
+
+    before = list(warnings.filters)
+
+    def warn_of_both():
+        with ignore_warnings():
+            warnings.warn("theirs", AstropyUserWarning, stacklevel=1)
+            with warnings.catch_warnings():  # of a user's, or of another thread
+                warnings.warn("ours", GaiaRedshiftWarning, stacklevel=1)
+
+    with pytest.warns(GaiaRedshiftWarning, match="ours") as caught:
+        warn_of_both()
+    assert len(caught) == 1
+    with pytest.raises(GaiaRedshiftWarning):  # as pytest is set up: warnings are errors
+        warn_of_both()
+    with ignore_warnings():
+        other = warnings.catch_warnings()
+        other.__enter__()
+    other.__exit__(None, None, None)  # puts back the list in which the filters were
+    assert warnings.filters == before
+
+
 def test_an_interruption_waits_for_an_import():
     from gaia_redshift._quiet import defer_interrupt
 

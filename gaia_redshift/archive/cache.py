@@ -15,6 +15,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,6 +85,8 @@ class SpectraCache:
         self._lock = threading.RLock()
         self.writable = True
         self._connection = self._open()
+        # Python 3.13 warns of connections that nobody closed.
+        weakref.finalize(self, self._connection.close)
         self._remove_stale()
 
     def _open(self) -> sqlite3.Connection:
@@ -339,6 +342,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.executescript(_SCHEMA)
         connection.execute("BEGIN IMMEDIATE")  # is it writable?
         connection.execute("COMMIT")
+        connection.execute("SELECT * FROM files").fetchall()  # is it whole?
     except BaseException:
         connection.close()
         raise

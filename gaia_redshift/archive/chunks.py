@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.account import FetchStatus
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.datalink import request_spectra
@@ -58,7 +57,6 @@ class Chunk:
         return bool((self.status != FetchStatus.FAILED).any())
 
 
-@preserve_settings()
 def fetch_chunk(
     connections: Connections,
     source_id: NDArray[np.int64],
@@ -136,6 +134,8 @@ def fetch_chunk(
         chunk.status[failed] = FetchStatus.FAILED
         chunk.reasons.update(dict.fromkeys(source_id[failed].tolist(), str(error)))
         logger.info("%d of a chunk of %d sources failed: %s", failed.sum(), len(failed), error)
+    failed_ids = set(source_id[chunk.status == FetchStatus.FAILED].tolist())
+    chunk.reasons = {one: why for one, why in chunk.reasons.items() if one in failed_ids}
     chunk.spectra = _join(parts, source_id)
     return chunk
 

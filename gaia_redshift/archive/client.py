@@ -22,7 +22,7 @@ from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from gaia_redshift._quiet import preserve_settings, silent_output
+from gaia_redshift._quiet import Shared, preserve_settings, silent_output
 from gaia_redshift.archive.failures import Answer, RefusedError, TransientError, read_reason
 from gaia_redshift.errors import ArchiveError
 
@@ -37,6 +37,8 @@ __all__ = [
     "silent_astroquery",
 ]
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds within which a server must take a connection, if the time-out is no shorter."""
 _PIECE = 1 << 20
 _import_lock = threading.Lock()
 
@@ -76,8 +78,11 @@ def _connection_type() -> type[Any]:
 
         def __init__(self, host: str, port: int, timeout: float, sockets: Any) -> None:
             super().__init__(host, port, port)
-            self.make_plain = partial(http.client.HTTPConnection, host, port, timeout=timeout)
-            self.make_secure = partial(http.client.HTTPSConnection, host, port, timeout=timeout)
+            # What is being opened cannot be broken off: Ctrl-C would wait so long.
+            shorter = min(timeout, CONNECT_TIMEOUT)
+            self.make_plain = partial(http.client.HTTPConnection, host, port, timeout=shorter)
+            self.make_secure = partial(http.client.HTTPSConnection, host, port, timeout=shorter)
+            self.timeout = timeout
             self.sockets = sockets
             self.current: http.client.HTTPConnection | None = None
 
@@ -96,6 +101,7 @@ def _connection_type() -> type[Any]:
             if self.current is not None:  # astroquery has read its answer, and leaves it open
                 self.current.close()
             connection.connect()
+            connection.sock.settimeout(self.timeout)
             self.sockets.add(connection.sock)
             self.current = connection
             return connection
@@ -218,8 +224,7 @@ class _RefuseNews:
 
 
 @contextmanager
-def silent_astroquery() -> Iterator[None]:
-    """Keep astroquery's own log messages ("INFO: OK") off the user's terminal."""
+def _quieten_astroquery() -> Iterator[None]:
     import astropy
     import astroquery
 
@@ -232,6 +237,10 @@ def silent_astroquery() -> Iterator[None]:
     finally:
         for one, level in zip(loggers, before, strict=True):
             one.setLevel(level)
+
+
+silent_astroquery = Shared(_quieten_astroquery)
+"""``with silent_astroquery:`` its log messages ("INFO: OK") stay off the user's terminal."""
 
 
 def read_body(response: Any, until: float | None = None) -> bytes:

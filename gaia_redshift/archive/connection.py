@@ -93,6 +93,7 @@ class Connections:
         self.credentials = find_credentials(login, str(urlsplit(settings.gaia_tap_url).hostname))
         self._cookies: dict[str, str] = {}
         self._of_thread = threading.local()
+        import_astroquery()  # now: its time shall not count against a deadline
         self._sockets = OpenSockets()
         if self.credentials is not None:
             self._log_in(self.credentials)
@@ -106,7 +107,7 @@ class Connections:
         """Return a ``GaiaClass`` on these connections."""
         gaia_class = import_astroquery()
         data = make_tap_plus(self.settings.gaia_data_url, self._make("data"))
-        with silent_astroquery():
+        with silent_astroquery:
             client = gaia_class(
                 tap_plus_conn_handler=self._make("tap"),
                 datalink_handler=data,
@@ -218,7 +219,7 @@ class Connections:
             client = make_tap_plus(url, connection)
             host = urlsplit(url).netloc
             try:
-                with silent_astroquery():
+                with silent_astroquery:
                     client.login(user=credentials.user, password=credentials.password)
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, ssl.SSLError | TimeoutError | ConnectionError):

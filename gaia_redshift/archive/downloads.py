@@ -113,9 +113,8 @@ class Downloads:
         if self.cache is not None:  # another process may have fetched them meanwhile
             status = _find_again(self.cache, source_id, parts)
         todo = np.flatnonzero(status == FetchStatus.PENDING)
-        if not len(todo):
-            chunk = Chunk(source_id[todo], status[todo], stored=True)
-        else:
+        chunk = Chunk(source_id[todo], status[todo], stored=True)
+        if len(todo):
             chunk = fetch_chunk(
                 self.connections,
                 source_id[todo],
@@ -125,14 +124,16 @@ class Downloads:
             )
             if self.cache is not None:
                 chunk.stored = self.cache.add(source_id[todo], chunk.status, chunk.spectra)
-        if parts:
+        if len(todo) < len(source_id):
             status[todo] = chunk.status
             if chunk.spectra is not None:
                 came = np.flatnonzero(chunk.status == FetchStatus.SPECTRUM)
                 parts.append((todo[came], chunk.spectra))
-            have = np.flatnonzero(status == FetchStatus.SPECTRUM)
-            where = [np.searchsorted(have, positions) for positions, _ in parts]
-            merged = merge_spectra([spectra for _, spectra in parts], where, len(have))
+            merged = None
+            if parts:
+                have = np.flatnonzero(status == FetchStatus.SPECTRUM)
+                where = [np.searchsorted(have, positions) for positions, _ in parts]
+                merged = merge_spectra([spectra for _, spectra in parts], where, len(have))
             chunk = replace(chunk, source_id=source_id, status=status, spectra=merged)
         self._count(chunk)
         return chunk
@@ -151,8 +152,8 @@ class Downloads:
                 self.n_failed_in_a_row = 0
             else:
                 self.n_failed_in_a_row += 1
-                if not self.any_answer or (self.n_failed_in_a_row >= 2 * self.parallel):
-                    self.gave_up = True
+                most = 2 * self.parallel if self.any_answer else self.parallel
+                self.gave_up = self.n_failed_in_a_row >= most
             failed = int((chunk.status == FetchStatus.FAILED).sum())
             self.bar.set_postfix_str(f"{failed} failed" if failed else "", refresh=False)
             self.bar.update(len(chunk.source_id))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import (
     Answer,
@@ -262,8 +262,7 @@ def parse_result(answer: Answer) -> tuple[Table, bool]:
             body = gzip.decompress(body)
         plain = Answer(answer.status, answer.headers, body, answer.host)
         check_answer(plain, what="the result of the query")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities that do not stop astropy
+        with ignore_warnings():  # oddities that do not stop astropy
             votable = parse(io.BytesIO(body), verify="ignore")
             words = [
                 (str(info.value).upper(), str(info.content or ""))
@@ -292,7 +291,6 @@ def _to_votable(table: Table) -> str:
     from astropy.io.votable import from_table, writeto
 
     stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignore_warnings():
         writeto(from_table(table), stream, tabledata_format="tabledata")
     return stream.getvalue().decode("utf-8")

@@ -8,6 +8,7 @@ objects near the sources; `gaia_redshift.archive.matching` decides which is whic
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -204,6 +205,10 @@ def _ask_tapvizier(
 # --- SkyServer --------------------------------------------------------------------------------
 
 
+_address_lock = threading.Lock()
+"""astroquery has one address of SkyServer for the whole process."""
+
+
 def _ask_skyserver(
     ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, settings: ArchiveSettings
 ) -> Iterator[Callable[[], Table | None]]:
@@ -220,7 +225,7 @@ def _ask_skyserver(
         )
 
         def run() -> Table | None:
-            with conf.set_temp("skyserver_baseurl", url):
+            with _address_lock, conf.set_temp("skyserver_baseurl", url):
                 return client.query_sql(
                     sql, timeout=settings.timeout, data_release=SKYSERVER_RELEASE, cache=False
                 )

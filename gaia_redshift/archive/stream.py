@@ -18,6 +18,7 @@ from gaia_redshift.archive.downloads import Downloads, merge_spectra
 from gaia_redshift.archive.releases import Release
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.archive.wanted import Wanted
+from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import XPSpectra
 
 __all__ = ["FetchStream"]
@@ -69,6 +70,7 @@ class FetchStream:
         self.progress = progress
         self.account = FetchAccount(wanted.source_id)
         self._stop = threading.Event()
+        self._read = False
         self._list_sources()
 
     def _list_sources(self) -> None:
@@ -108,7 +110,7 @@ class FetchStream:
         self.account.reasons.update(dict.fromkeys(self._ids[members].tolist(), reason))
 
     def blocks(self, block_size: int) -> Iterator[XPSpectra]:
-        """Yield the rows asked for, in order.
+        """Yield the rows asked for, in order; once.
 
         Parameters
         ----------
@@ -125,7 +127,12 @@ class FetchStream:
         ------
         ArchiveError
             If the archive answers nothing at all.
+        InputError
+            If they have been read already.
         """
+        if self._read:
+            raise InputError("these blocks have been read already: open the stream again")
+        self._read = True
         block_size = min(block_size, self.settings.chunk_size)
         downloads = self._start() if self._chunks else None
         try:
@@ -142,6 +149,8 @@ class FetchStream:
         finally:
             if downloads is not None:
                 downloads.close()
+            if self.cache is not None:
+                self.cache.close()
         logger.info("%s", self.account.summary())
 
     def _start(self) -> Downloads:

@@ -6,13 +6,12 @@ They are subclassed in functions, because importing astroquery and pyvo is slow.
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from gaia_redshift._quiet import silent_output
+from gaia_redshift._quiet import ignore_warnings, silent_output
 from gaia_redshift.archive.failures import Answer, TransientError, check_answer
 from gaia_redshift.errors import ArchiveError
 
@@ -130,8 +129,7 @@ def read_quietly(read: Callable[[], Any], url: str) -> Any:
     """
     host = urlsplit(url).netloc
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities of VOTables that do not stop astropy
+        with ignore_warnings():  # oddities of VOTables that do not stop astropy
             return read()
     except (ArchiveError, MemoryError):
         raise

@@ -83,7 +83,7 @@ def choose_device(device: str) -> str:
 def _import_backend() -> str:
     try:
         return str(import_keras().backend.backend())
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # such as a backend that nobody knows
         raise ModelError(f"Keras cannot be imported: {error}") from None
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import mmap
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.arrays import Ragged
 from gaia_redshift.readers.columns import Block, ColumnInfo, Layout, ReadOptions, find_layout
@@ -59,10 +59,10 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
         buffer = np.frombuffer(raw, dtype=np.uint8)
         opened = io.BytesIO(raw)
     # A file that is cut short warns here and is refused below; odd units are kept as text.
-    with warnings.catch_warnings(action="ignore"):
+    with ignore_warnings():
         hdus = fits.open(opened, memmap=content.path is not None, ignore_missing_simple=True)
     with hdus:
-        with warnings.catch_warnings(action="ignore"):  # headers are read on the way
+        with ignore_warnings():  # headers are read on the way
             tables = _list_fits_tables(hdus, len(buffer), content.label)
         empty = True
         for hdu, layout in choose_layouts(tables, options, content.label):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts
 from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions
@@ -36,9 +36,8 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
         )
     if b"<!ENTITY" in data:  # could hide such an address, or grow without limit
         raise InputError(f"{content.label}: defines XML entities, which are refused for safety")
-    with warnings.catch_warnings():
-        # Oddities of a file that do not stop astropy from reading it say nothing about spectra.
-        warnings.simplefilter("ignore")
+    # Oddities of a file that do not stop astropy from reading it say nothing about spectra.
+    with ignore_warnings():
         votable = parse(io.BytesIO(data), verify="ignore")
     for resource in votable.resources:
         for info in resource.infos:
