@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift._rows import as_slice
+from gaia_redshift._rows import as_slice, multiply_rows
 from gaia_redshift.bases import (
     BasisSet,
     compute_design_matrices,
@@ -42,8 +42,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_PRODUCT_ROWS = 40
-"""Rows of one product of coefficients and design matrix."""
 ERROR_BLOCK = 256
 """Sources whose covariances are worked on at once: they then fit in a processor's cache."""
 NO_ERROR = int(QualityFlag.NO_FLUX_ERROR)
@@ -137,8 +135,8 @@ def sample_block(
         with np.errstate(over="ignore", invalid="ignore"):  # found by the sum below
             bp = spectra.bp.coefficients[chosen, : basis_set.n_bp]
             rp = spectra.rp.coefficients[chosen, : basis_set.n_rp]
-            flux[chosen, :N_BP] = _multiply(bp, matrices["bp"])
-            flux[chosen, N_BP:] = _multiply(rp, matrices["rp"])
+            flux[chosen, :N_BP] = multiply_rows(bp, matrices["bp"])
+            flux[chosen, N_BP:] = multiply_rows(rp, matrices["rp"])
         if flux_error is not None:
             tables = _product_tables(grid, basis_set)
             for chosen in _split(rows, progress):
@@ -223,22 +221,6 @@ def _group_by_basis_set(
             members.setdefault(basis_set, []).append(chosen)
     known = [(basis_set, np.sort(np.concatenate(parts))) for basis_set, parts in members.items()]
     return known, unknown
-
-
-def _multiply(rows: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``rows @ matrix``, by products so small that BLAS stays in this thread.
-
-    Its other threads would go on spinning for milliseconds, which the network's need.
-    """
-    n, k = rows.shape
-    m = matrix.shape[1]
-    many = n // _PRODUCT_ROWS
-    whole = many * _PRODUCT_ROWS
-    out = np.empty((n, m))
-    stacked = rows[:whole].reshape(many, _PRODUCT_ROWS, k)
-    np.matmul(stacked, matrix, out=out[:whole].reshape(many, _PRODUCT_ROWS, m))
-    np.matmul(rows[whole:], matrix, out=out[whole:])
-    return out
 
 
 def _finite_coefficients(

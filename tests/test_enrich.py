@@ -482,7 +482,7 @@ def test_refusals(tmp_path, spectra, catalogue):
 
 
 LONG = """
-import resource, sys, numpy as np
+import sys, numpy as np
 from gaia_redshift.enrich import catalogue
 class Nothing:
     def __init__(self, *args, **options):
@@ -493,7 +493,8 @@ class Nothing:
 catalogue.ArchivePredictions = Nothing
 for name in sys.argv[1:]:
     catalogue.enrich_catalogue(name, name.replace("in_", "out_"), model="kiraleos2023")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Not ru_maxrss: that of a new process is never below its parent's.
+    print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
 
 
@@ -533,13 +534,13 @@ def write_long(path, n):
     table.write(path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process its peak memory")
 def test_memory_does_not_depend_on_the_length(tmp_path):
-    """A hundred thousand rows need as much memory as ten thousand: all rows are 20 MB."""
+    """300,000 rows, 60 MB of them, need as much memory as 30,000 but for what allocators keep."""
     endings = ("fits", "parquet", "csv", "vot", "xml")
     long = {"vot": 60_000, "xml": 60_000}  # the slowest
-    files = [tmp_path / f"in_10000.{ending}" for ending in endings]
-    files += [tmp_path / f"in_{long.get(ending, 100_000)}.{ending}" for ending in endings]
+    files = [tmp_path / f"in_30000.{ending}" for ending in endings]
+    files += [tmp_path / f"in_{long.get(ending, 300_000)}.{ending}" for ending in endings]
     for path in files:
         write_long(path, int(path.stem[3:]))
     done = subprocess.run(
@@ -547,4 +548,4 @@ def test_memory_does_not_depend_on_the_length(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     peaks = [int(line) for line in done.stdout.split()]
-    assert peaks[-1] - peaks[4] < 10_000, peaks
+    assert peaks[-1] - peaks[4] < 25_000, peaks

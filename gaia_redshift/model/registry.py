@@ -38,6 +38,8 @@ _ALIASES = {"default": DEFAULT_MODEL}
 _BUNDLED = Path(__file__).parents[1] / "data" / "models"
 _BLOCK = 8192
 """Rows scaled at once, so that memory does not grow with the table."""
+_PIECE = 1024
+"""Rows whose distributions are worked on at once: they then fit in a processor's cache."""
 
 _lock = threading.RLock()
 _loaded: dict[tuple[Path, str], tuple[Any, RedshiftModel]] = {}
@@ -201,12 +203,16 @@ class RedshiftModel:
         engine = self._build_engine(len(rows))
         with _show_progress(self.name, len(rows), progress) as advance:
             for start in range(0, len(rows), _BLOCK):
-                block = as_slice(rows[start : start + _BLOCK])
+                numbers = rows[start : start + _BLOCK]
+                block = as_slice(numbers)
                 flux_here = fluxes[block]
                 errors_here = None if errors is None else errors[block]
                 inputs = self._scaler.transform(flux_here, errors_here)
                 output = engine.run(inputs, batch_size)
-                answer.add(block, output, flux_here, errors_here)
+                for first in range(0, len(output), _PIECE):
+                    piece = slice(first, first + _PIECE)
+                    errors_there = None if errors_here is None else errors_here[piece]
+                    answer.add(as_slice(numbers[piece]), output[piece], flux_here[piece], errors_there)
                 advance(len(flux_here))
         return answer.finish()
 

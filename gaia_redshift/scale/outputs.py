@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "find_repeated", "join_columns", "write_tables"]
 
-IDS_AT_ONCE = 1 << 25
-"""Source ids compared in memory at a time: a quarter of a GB."""
+IDS_AT_ONCE = 1 << 22
+"""Source ids compared in memory at a time: 34 MB."""
 FITS_BLOCK = 2880
 Columns = dict[str, dict[str, Any]]
 """Name to type: what `gaia_redshift.scale.journal` notes of each part."""
@@ -57,8 +57,15 @@ def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -
     n_passes = -(-n // IDS_AT_ONCE) or 1
     found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     for number in range(n_passes):
-        parts = [ids if n_passes == 1 else ids[ids % n_passes == number] for ids in read_ids()]
-        ids = np.concatenate([np.empty(0, dtype=np.int64), *parts])
+        ids = np.empty(min(n, 2 * IDS_AT_ONCE), dtype=np.int64)
+        end = 0
+        for part in read_ids():
+            chosen = part if n_passes == 1 else part[part % n_passes == number]
+            if end + len(chosen) > len(ids):  # more than a pass's share: ids are no random numbers
+                ids = np.resize(ids, 2 * (end + len(chosen)))
+            ids[end : end + len(chosen)] = chosen
+            end += len(chosen)
+        ids = ids[:end]
         ids.sort()
         found.append(np.unique(ids[1:][ids[1:] == ids[:-1]]))
     return np.sort(np.concatenate(found))
