@@ -212,7 +212,9 @@ class RedshiftModel:
                 for first in range(0, len(output), _PIECE):
                     piece = slice(first, first + _PIECE)
                     errors_there = None if errors_here is None else errors_here[piece]
-                    answer.add(as_slice(numbers[piece]), output[piece], flux_here[piece], errors_there)
+                    answer.add(
+                        as_slice(numbers[piece]), output[piece], flux_here[piece], errors_there
+                    )
                 advance(len(flux_here))
         return answer.finish()
 
