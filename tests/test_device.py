@@ -50,6 +50,41 @@ def test_a_gpu_gives_the_same_redshifts(gpu, name):
     assert load_model(name, device="gpu") is there
 
 
+ON_JAX = """
+import sys
+import numpy as np
+from gaia_redshift import load_model
+from gaia_redshift.model import device
+device._list_gpus = lambda backend: [backend]  # Keras then runs on the processor
+vectors = np.load(sys.argv[1])
+for name in ("default", "kiraleos2023"):
+    there, here = load_model(name, device="gpu"), load_model(name, device="cpu")
+    for n in (0, 1, 150):  # the last batch is shorter than the others
+        flux, error = vectors["flux"][:n], vectors["error"][:n]
+        found = there.predict(flux, error, batch_size=64)
+        expected = here.predict(flux, error)
+        np.testing.assert_allclose(found.redshift, expected.redshift, atol=1e-4)
+        np.testing.assert_array_equal(found.flags, expected.flags)
+assert there._gpu_engine is not None
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_jax_gives_the_same_redshifts(tmp_path):
+    pytest.importorskip("jax")
+    pytest.importorskip("keras")
+    flux, error = draw_spectra(150)
+    np.savez(tmp_path / "vectors.npz", flux=flux, error=error)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX, str(tmp_path / "vectors.npz")],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @needs_keras
 def test_precision_is_full_on_the_gpu_and_the_users_setting_comes_back(gpu):
     from tensorflow.config import experimental

@@ -1,7 +1,8 @@
 """Where a network runs: ONNX Runtime on the processor, or Keras on a GPU.
 
 A GPU is used through the Keras weights that every model of ours has beside its graph, by the
-backend that Keras is set up for: TensorFlow, or JAX (``KERAS_BACKEND=jax``).
+backend that Keras is set up for: TensorFlow, or JAX (with ``KERAS_BACKEND=jax``, or where it alone
+is installed).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SMALLEST_LARGE_JOB = 2048
 """Spectra in one call from which "auto" takes the GPU: fewer are done sooner on the processor."""
 _INSTALL = (
     "install one of TensorFlow (pip install 'gaia-redshift[train]' 'tensorflow[and-cuda]') or JAX"
-    " (pip install keras 'jax[cuda12]', with KERAS_BACKEND=jax), or use device='cpu'"
+    " (pip install 'gaia-redshift[jax]' 'jax[cuda12]', with KERAS_BACKEND=jax), or use device='cpu'"
 )
 _precision_lock = threading.Lock()
 

@@ -14,10 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.model.batches import Inputs
-from gaia_redshift.model.keras_engine import KerasEngine, compile_network, import_keras
+from gaia_redshift.model.keras_engine import (
+    KerasEngine,
+    compile_network,
+    import_keras,
+    import_keras_for_training,
+)
 from gaia_redshift.model.onnx_engine import OnnxEngine
 
-__all__ = ["ENGINES", "Engine", "KerasEngine", "OnnxEngine", "compile_network", "import_keras"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "KerasEngine",
+    "OnnxEngine",
+    "compile_network",
+    "import_keras",
+    "import_keras_for_training",
+]
 
 
 class Engine(Protocol):

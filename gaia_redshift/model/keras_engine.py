@@ -13,6 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ from gaia_redshift._quiet import defer_interrupt, preserve_settings
 from gaia_redshift.errors import ModelError
 from gaia_redshift.model.batches import Inputs, check_shapes, iterate_batches
 
-__all__ = ["KerasEngine", "compile_network", "import_keras"]
+__all__ = ["KerasEngine", "compile_network", "import_keras", "import_keras_for_training"]
 
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 _MAX_CONFIG_BYTES = 1_000_000
@@ -70,6 +71,9 @@ _import_lock = threading.Lock()
 def import_keras() -> Any:
     """Import Keras quietly, leaving NumPy's print options and the warning filters alone.
 
+    It runs on what ``KERAS_BACKEND`` names, by default on TensorFlow, or on JAX if that alone is
+    installed.
+
     Raises
     ------
     ModelError
@@ -79,7 +83,8 @@ def import_keras() -> Any:
         if "keras" not in sys.modules:
             # Read once, when TensorFlow's library is loaded; a user's own settings win.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+            only_jax = not find_spec("tensorflow") and find_spec("jax")
+            os.environ.setdefault("KERAS_BACKEND", "jax" if only_jax else "tensorflow")
             try:
                 with preserve_settings(), defer_interrupt(), _without_start_up_lines():
                     importlib.import_module("keras")
@@ -89,6 +94,24 @@ def import_keras() -> Any:
                     " pip install 'gaia-redshift[train]'"
                 ) from None
     return importlib.import_module("keras")  # waits where another thread imports it
+
+
+def import_keras_for_training() -> Any:
+    """Import Keras on TensorFlow, on which alone this package trains.
+
+    Raises
+    ------
+    ModelError
+        If it is not installed, or Keras runs on something else.
+    """
+    keras = import_keras()
+    if keras.backend.backend() != "tensorflow":
+        if find_spec("tensorflow"):
+            raise ModelError("training needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
+        raise ModelError(
+            "training needs TensorFlow, which is not installed: pip install 'gaia-redshift[train]'"
+        )
+    return keras
 
 
 @contextmanager
@@ -198,6 +221,8 @@ def _compile(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         values = [inputs[name] for name in shapes]
         return model(values if len(values) > 1 else values[0], training=False)
 
+    if keras.backend.backend() == "jax":
+        return _compile_with_jax(model, shapes)
     if keras.backend.backend() != "tensorflow":  # the user's choice; every backend has this call
         return lambda inputs: keras.ops.convert_to_numpy(pass_through(inputs))
     import tensorflow as tf
@@ -214,6 +239,32 @@ def _compile(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         return pass_through(inputs)
 
     return lambda inputs: call({name: tf.constant(x) for name, x in inputs.items()}).numpy()
+
+
+def _compile_with_jax(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    import jax
+
+    @jax.jit
+    def call(trained: Any, others: Any, inputs: Any) -> Any:
+        values = [inputs[name] for name in shapes]
+        found, _ = model.stateless_call(
+            trained, others, values if len(values) > 1 else values[0], training=False
+        )
+        return found
+
+    def run(inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        # Each number of rows is compiled anew: there are few powers of two.
+        n = len(next(iter(inputs.values())))
+        more = (1 << max(n - 1, 0).bit_length()) - n
+        padded = {
+            name: np.pad(np.asarray(values), [(0, more)] + [(0, 0)] * (np.ndim(values) - 1))
+            for name, values in inputs.items()
+        }
+        variables = (model.trainable_variables, model.non_trainable_variables)
+        found = call(*([each.value for each in group] for group in variables), padded)
+        return np.array(found)[:n]
+
+    return run
 
 
 def _check_config(node: Any, name: str) -> None:

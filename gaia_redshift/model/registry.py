@@ -370,7 +370,7 @@ def load_model(
         ``"default"``, one of `available_models`, or a model folder. A model is returned as it is.
     device : {"auto", "cpu", "gpu"}
         Where the network runs. ``"cpu"``: ONNX Runtime on the processor. ``"gpu"``: Keras on the
-        GPU that its backend (TensorFlow, or JAX with ``KERAS_BACKEND=jax``) sees; redshifts differ
+        GPU that its backend (TensorFlow or JAX, as ``KERAS_BACKEND`` says) sees; redshifts differ
         by 1e-4 at most. ``"auto"``: the processor, but calls of thousands of spectra go to a GPU
         where the process has imported Keras already, and Keras sees one.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.model.engine import compile_network, import_keras
+from gaia_redshift.model.engine import compile_network, import_keras_for_training
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import (
@@ -128,7 +128,8 @@ def train_model(
         raise InputError(f"{target} exists already; choose another folder for the model")
     kind = get_network(config.network)
     kind.check_options(config.network_options)
-    import_keras()  # so that what is missing is known before hours of simulation and training
+    # Before hours of simulation and training: what is missing.
+    import_keras_for_training()
     import_onnx()
     if kind.distribution:
         import_sklearn()
@@ -304,10 +305,6 @@ def fit_network(
     progress : bool
         Show progress bars.
     """
-    keras = import_keras()
-    if keras.backend.backend() != "tensorflow":
-        raise ModelError("training needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
-
     network = _build_network(config, kind, parent)
     rows = dataset.repeat_rows(config.repeat)
     steps = math.ceil(len(rows) / config.batch_size)

@@ -22,7 +22,7 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.datasets.file import is_dataset
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.model.engine import import_keras
+from gaia_redshift.model.engine import import_keras_for_training
 from gaia_redshift.train.checkpoint import read_checkpoint
 from gaia_redshift.train.config import TrainingConfig, get_recipe
 from gaia_redshift.train.dataset import TrainingSet, prepare_dataset
@@ -114,7 +114,7 @@ def search_networks(
     if trials < 1:
         raise InputError(f"a search needs at least one trial, not {trials}")
     optuna = _import_optuna()
-    import_keras()
+    import_keras_for_training()
     folder = Path(output)
     study = _open_study(optuna, folder, config, space, resume)
     source = open_source(source, config.redshift_range)
