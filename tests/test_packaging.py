@@ -53,6 +53,20 @@ def test_the_recipe_names_version_command_and_licence(project, recipe):
     assert (ROOT / recipe["about"]["license_file"]).is_file()
 
 
+def test_the_tool_that_builds_the_recipe_reads_it(project):
+    """Rendered by rattler-build's own library; building needs channels of conda packages."""
+    rattler_build = pytest.importorskip("rattler_build")
+    file = rattler_build.Stage0Recipe.from_file(ROOT / "recipe" / "recipe.yaml")
+    (variant,) = file.render(rattler_build.VariantConfig())
+    rendered = variant.recipe.to_dict()
+    assert rendered["package"] == {
+        "name": project["project"]["name"],
+        "version": gaia_redshift.__version__,
+    }
+    assert rendered["build"]["noarch"] == "python"
+    assert f"python {project['project']['requires-python']}" in rendered["requirements"]["run"]
+
+
 def test_every_requirement_has_a_lowest_version(project):
     extras = project["project"]["optional-dependencies"]
     given = [r for group in extras.values() for r in group] + project["project"]["dependencies"]
