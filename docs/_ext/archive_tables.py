@@ -19,7 +19,7 @@ class MatchFlagsTable(SphinxDirective):
         from gaia_redshift.archive import describe_match_flags
 
         rows = [[str(value), code(name), text] for value, name, text in describe_match_flags()]
-        return [make_table(["value", "name", "meaning"], rows)]
+        return [make_table(["value", "name", "meaning"], rows, whole_names=True)]
 
 
 class QueriesTable(SphinxDirective):

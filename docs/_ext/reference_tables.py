@@ -20,9 +20,11 @@ from sphinx.util.docutils import SphinxDirective
 Cell = str | nodes.Node
 
 
-def make_table(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> nodes.table:
-    """Make a table; cells are text or nodes."""
-    table = nodes.table(classes=["table"])
+def make_table(
+    titles: Sequence[str], rows: Sequence[Sequence[Cell]], *, whole_names: bool = False
+) -> nodes.table:
+    """Make a table; cells are text or nodes. Long names break unless they are to stay whole."""
+    table = nodes.table(classes=["table", "whole-names"] if whole_names else ["table"])
     group = nodes.tgroup(cols=len(titles))
     table += group
     for _ in titles:
@@ -69,7 +71,8 @@ class FlagsTable(SphinxDirective):
             [str(value), code(name), "yes" if value & FATAL else "no", meaning]
             for value, name, meaning in describe_flags()
         ]
-        return [make_table(["value", "name", "redshift masked", "meaning"], rows)]
+        titles = ["value", "name", "redshift masked", "meaning"]
+        return [make_table(titles, rows, whole_names=True)]
 
 
 class ColumnsTable(SphinxDirective):
