@@ -17,6 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift.datasets.rules import (
+    MINIMUM_GALAXIES,
+    check_content,
+    describe_rows,
+    stated_range,
+)
 from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid
@@ -121,7 +127,7 @@ def read_dataset(
     errors: bool = True,
     keep: Sequence[str] = (),
     redshift_range: tuple[float, float] | None = None,
-    minimum: int | None = None,
+    minimum: int = MINIMUM_GALAXIES,
     check: bool = True,
 ) -> GalaxyDataset:
     """Read a training set that `build_training_set` wrote, and check it.
@@ -149,8 +155,6 @@ def read_dataset(
     InputError
         If it cannot be read, lacks columns, or should not be trained on.
     """
-    from gaia_redshift.datasets import checks
-
     if part is not None and part not in PARTS:
         raise InputError(f"there is no part '{part}'; there are: {', '.join(PARTS)}")
     with _open(path) as file:
@@ -163,7 +167,7 @@ def read_dataset(
         for name in ("redshift_error", "ra", "dec"):
             content.setdefault(name, np.full(n, np.nan))
         if check:
-            checks.check_content(
+            check_content(
                 str(path),
                 source_id=content["source_id"],
                 redshift=content["redshift"],
@@ -171,8 +175,8 @@ def read_dataset(
                 region=content.get("region"),
                 ra=content["ra"],
                 dec=content["dec"],
-                redshift_range=redshift_range or checks.stated_range(manifest),
-                minimum=checks.MINIMUM_GALAXIES if minimum is None else minimum,
+                redshift_range=redshift_range or stated_range(manifest),
+                minimum=minimum,
             )
         chosen = np.ones(n, dtype=bool) if part is None else content["split"] == part
         content = {name: values[chosen] for name, values in content.items()}
@@ -186,7 +190,7 @@ def read_dataset(
     if check:
         bad = np.asarray(~np.isfinite(flux).all(axis=1))
         if bad.any():
-            raise InputError(f"{path}: {checks.describe_rows(bad)} fluxes that are not finite")
+            raise InputError(f"{path}: {describe_rows(bad)} fluxes that are not finite")
     vectors = FluxVectors(
         source_id=content["source_id"],
         flux=flux,  # type: ignore[arg-type]

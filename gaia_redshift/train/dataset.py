@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift.datasets.rules import MINIMUM_GALAXIES
+from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import N_BP, N_FLUX
 from gaia_redshift.model.scaler import Inputs, MinMaxScaler, NoiseScaler, Scaler
@@ -15,18 +17,12 @@ from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.sources import LabelledVectors
 
 __all__ = [
-    "MINIMUM_GALAXIES",
-    "PARTS",
     "TrainingSet",
     "check_parts",
     "check_redshifts",
     "prepare_dataset",
     "split_rows",
 ]
-
-MINIMUM_GALAXIES = 100
-"""Fewer galaxies than this are refused: nothing could be learnt or measured with them."""
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._version import __version__
+from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import GaiaRedshiftError, ModelError
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.model.engine import ENGINES, import_keras
@@ -39,7 +40,7 @@ from gaia_redshift.model.registry import RedshiftModel
 from gaia_redshift.model.scaler import Inputs
 from gaia_redshift.train.card import write_card
 from gaia_redshift.train.config import TrainingConfig
-from gaia_redshift.train.dataset import PARTS, TrainingSet
+from gaia_redshift.train.dataset import TrainingSet
 from gaia_redshift.train.finish import TrainingResult
 from gaia_redshift.train.graph import build_graph
 from gaia_redshift.train.networks import get_network
