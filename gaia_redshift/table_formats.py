@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift.parquet_encoding import choose_encoding
+
 if TYPE_CHECKING:
     from astropy.table import Table
 
@@ -233,7 +235,8 @@ def _read_votable(path: Path) -> Table:
 def _write_parquet(table: Table, path: Path) -> None:
     from pyarrow import parquet
 
-    parquet.write_table(make_arrow_table(table), path)
+    content = make_arrow_table(table)
+    parquet.write_table(content, path, **choose_encoding(content.schema))
 
 
 def make_arrow_table(table: Table, *, for_astropy: bool = True) -> Any:

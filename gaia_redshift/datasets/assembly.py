@@ -14,6 +14,7 @@ from gaia_redshift.datasets.file import MANIFEST_KEY, read_columns
 from gaia_redshift.datasets.manifest import hash_file, manifest_path, write_json
 from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import InputError
+from gaia_redshift.parquet_encoding import choose_encoding
 
 __all__ = ["are_simulated", "count_parts", "gather_places", "write_dataset"]
 
@@ -70,7 +71,7 @@ def write_dataset(
                     if writer is None:
                         text = json.dumps(manifest, default=str).encode()
                         schema = table.schema.with_metadata({MANIFEST_KEY: text})
-                        writer = parquet.ParquetWriter(temporary, schema, compression="zstd")
+                        writer = parquet.ParquetWriter(temporary, schema, **choose_encoding(schema))
                     writer.write_table(table.replace_schema_metadata(schema.metadata))
         assert writer is not None
         writer.close()

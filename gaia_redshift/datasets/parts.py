@@ -24,6 +24,7 @@ from gaia_redshift.datasets.manifest import write_json
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
+from gaia_redshift.parquet_encoding import choose_encoding
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
 
 __all__ = ["Piece", "PieceWriter", "iter_archive", "iter_files", "make_pieces"]
@@ -99,7 +100,9 @@ class PieceWriter:
                 if table is None:
                     continue
                 if writer is None:
-                    writer = parquet.ParquetWriter(temporary, table.schema, compression="zstd")
+                    writer = parquet.ParquetWriter(
+                        temporary, table.schema, **choose_encoding(table.schema)
+                    )
                 writer.write_table(table)
                 n += len(table)
         finally:

@@ -223,13 +223,11 @@ def _build_errors(
             beyond = beyond > CORRELATION_LIMIT
         # One coefficient has no correlations; without any given, errors alone are used.
         bad |= mismatched | (given & beyond)
-        if (given & ~bad).any():
-            correlations[bad | ~present] = np.nan
-        else:
-            correlations = None
+        usable = (given & ~bad).any()
+        correlations = _blank(correlations, bad | ~present) if usable else None
     bad &= present
     flags[bad] |= QualityFlag.BAD_FLUX_ERROR
-    errors[bad | ~present] = np.nan
+    errors = _blank(errors, bad | ~present)
     return (None if np.isnan(errors).all() else errors), correlations
 
 
@@ -258,6 +256,16 @@ def _fit(
         right &= ~(nan & inside).any(axis=1)
         bad = ragged.damaged | (given & ~right)
     values = padded[:, :width]
-    if not values.flags.writeable or values.base is not None:
-        values = values.copy()
+    if values.flags.writeable and values.base is not None:
+        values = values.copy()  # the input's own memory, which its owner may change
     return values, given, bad
+
+
+def _blank(values: NDArray[np.floating], rows: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Set rows to NaN; what cannot be written to is copied, where there are any."""
+    if not rows.any():
+        return values
+    if not values.flags.writeable:
+        values = values.copy()
+    values[rows] = np.nan
+    return values

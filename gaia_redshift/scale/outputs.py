@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
+from gaia_redshift.parquet_encoding import choose_encoding
 from gaia_redshift.table import stack_tables, write_table
 from gaia_redshift.table_files import table_format
 from gaia_redshift.table_formats import (
@@ -217,7 +218,7 @@ def _write_parquet(
     from pyarrow import parquet
 
     schema = make_arrow_table(take_plain_columns(pattern)).schema
-    with parquet.ParquetWriter(file, schema) as writer:
+    with parquet.ParquetWriter(file, schema, **choose_encoding(schema)) as writer:
         for table in tables:
             rows = make_arrow_table(take_plain_columns(table), for_astropy=False)
             writer.write_table(rows.replace_schema_metadata(None).cast(schema))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gaia_redshift.parquet_encoding import choose_encoding
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
 from gaia_redshift.writers.text import to_arrow
@@ -23,7 +24,7 @@ class ParquetSink:
 
         self.columns = columns
         self.schema = pa.schema([_make_field(pa, column) for column in columns])
-        self.writer = parquet.ParquetWriter(str(path), self.schema, compression="zstd")
+        self.writer = parquet.ParquetWriter(str(path), self.schema, **choose_encoding(self.schema))
 
     def write(self, spectra: XPSpectra) -> None:
         """Append a block."""
