@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 __all__ = ["as_slice", "multiply_rows"]
 
-_PRODUCT_ROWS = 40
+_PRODUCT_ROWS = 32
 """Rows of one product of rows and a matrix."""
+_PRODUCT_SIZE = 1 << 18
+"""Largest product (rows times columns times terms) that OpenBLAS does not share among threads."""
 
 
 def as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:
@@ -27,8 +29,13 @@ def multiply_rows(rows: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDA
     m = matrix.shape[1]
     many = n // _PRODUCT_ROWS
     whole = many * _PRODUCT_ROWS
+    terms = max(_PRODUCT_SIZE // (_PRODUCT_ROWS * m), 1)
     out = np.empty((n, m))
     stacked = rows[:whole].reshape(many, _PRODUCT_ROWS, k)
-    np.matmul(stacked, matrix, out=out[:whole].reshape(many, _PRODUCT_ROWS, m))
-    np.matmul(rows[whole:], matrix, out=out[whole:])
+    np.matmul(stacked[..., :terms], matrix[:terms], out=out[:whole].reshape(many, _PRODUCT_ROWS, m))
+    np.matmul(rows[whole:, :terms], matrix[:terms], out=out[whole:])
+    for start in range(terms, k, terms):
+        part = slice(start, start + terms)
+        out[:whole] += np.matmul(stacked[..., part], matrix[part]).reshape(whole, m)
+        out[whole:] += rows[whole:, part] @ matrix[part]
     return out

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._rows import as_slice, multiply_rows
+from gaia_redshift._threads import Crew
 from gaia_redshift.bases import (
     BasisSet,
     compute_design_matrices,
@@ -139,11 +143,7 @@ def sample_block(
             flux[chosen, N_BP:] = multiply_rows(rp, matrices["rp"])
         if flux_error is not None:
             tables = _product_tables(grid, basis_set)
-            for chosen in _split(rows, progress):
-                flux_error[chosen], found = _sample_flux_errors(spectra, chosen, tables)
-                # The reader drops unusable errors: they are then bad, not absent.
-                found[(quality[chosen] & QualityFlag.BAD_FLUX_ERROR) != 0] &= ~NO_ERROR
-                quality[chosen] |= found
+            _add_flux_errors(spectra, rows, tables, flux_error, quality, progress=progress)
 
     usable = (quality & FATAL) == 0
     with np.errstate(over="ignore", invalid="ignore"):
@@ -234,15 +234,42 @@ def _finite_coefficients(
     return finite
 
 
-def _split(rows: NDArray[np.intp], progress: bool) -> Iterator[slice | NDArray[np.intp]]:
-    """Yield blocks of row numbers, as slices where they are consecutive (no fancy indexing)."""
-    starts: Iterable[int] = range(0, len(rows), ERROR_BLOCK)
-    if progress:
-        from tqdm import tqdm
+def _add_flux_errors(
+    spectra: XPSpectra,
+    rows: NDArray[np.intp],
+    tables: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    flux_error: NDArray[np.float64],
+    quality: NDArray[np.int32],
+    *,
+    progress: bool,
+) -> None:
+    """Fill in the errors of some rows, and the flags about them, block by block."""
+    # Slices where rows are consecutive: no fancy indexing.
+    blocks = [as_slice(rows[i : i + ERROR_BLOCK]) for i in range(0, len(rows), ERROR_BLOCK)]
 
-        starts = tqdm(starts, desc="flux errors", unit="block", leave=False)
-    for start in starts:
-        yield as_slice(rows[start : start + ERROR_BLOCK])
+    def work(number: int) -> None:
+        chosen = blocks[number]
+        flux_error[chosen], found = _sample_flux_errors(spectra, chosen, tables)
+        # The reader drops unusable errors: they are then bad, not absent.
+        found[(quality[chosen] & QualityFlag.BAD_FLUX_ERROR) != 0] &= ~NO_ERROR
+        quality[chosen] |= found
+        bar.update()
+
+    with _open_bar(len(blocks), progress) as bar:
+        _get_crew().share(work, len(blocks))
+
+
+@lru_cache(maxsize=1)
+def _get_crew() -> Crew:
+    return Crew()
+
+
+def _open_bar(total: int, shown: bool) -> Any:
+    if not shown:
+        return nullcontext(SimpleNamespace(update=lambda: None))
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="flux errors", unit="block", leave=False)
 
 
 def _sample_flux_errors(
@@ -284,7 +311,7 @@ def _sample_variance(
     flags[missing] |= QualityFlag.NO_FLUX_ERROR
     bad = ~missing & ~(np.isfinite(errors) & (errors >= 0)).all(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
-        variance = (errors**2) @ squares
+        variance = multiply_rows(errors**2, squares)
     given: NDArray[np.bool_] = np.zeros(len(errors), dtype=bool)
     if band.correlations is not None and k > 1:
         triangle = np.array(band.correlations[rows, : n_correlations(k)], dtype=np.float64)
@@ -297,9 +324,9 @@ def _sample_variance(
                 np.take(errors, index, axis=1, out=buffer, mode="clip")
                 triangle *= buffer
             if given.all():
-                variance += triangle @ products
+                variance += multiply_rows(triangle, products)
             elif given.any():
-                variance[given] += triangle[given] @ products
+                variance[given] += multiply_rows(triangle[given], products)
     flags[~given & ~missing] |= QualityFlag.DIAGONAL_FLUX_ERROR
     with np.errstate(invalid="ignore"):
         bad |= ~missing & ~(np.isfinite(variance) & (variance > 0)).all(axis=1)

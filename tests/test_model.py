@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -106,9 +107,15 @@ def test_a_model_tells_what_it_is(trained):
     assert model.folder == trained
 
 
+SET_BY_LIBRARIES = {"TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND"}
+
+
 def run_python(code: str, **options) -> subprocess.CompletedProcess:
+    # What Keras and JAX have set in this process is not for others.
+    environment = {k: v for k, v in os.environ.items() if k not in SET_BY_LIBRARIES}
     return subprocess.run(
         [sys.executable, "-c", code],
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -144,7 +151,7 @@ def test_a_folder_without_a_graph_says_what_to_install(folder):
     use_keras(folder)
     done = run_python(
         "import sys, gaia_redshift\n"
-        "sys.modules['tensorflow'] = None  # as if it were not installed\n"
+        "sys.modules['tensorflow'] = sys.modules['jax'] = None  # as if not installed\n"
         f"model = gaia_redshift.load_model({str(folder)!r})\n"
         "try:\n"
         "    model.predict([[1.0] * 186])\n"

@@ -6,24 +6,20 @@ import importlib
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import defer_interrupt, preserve_settings
+from gaia_redshift._threads import Crew
 from gaia_redshift.errors import ModelError
 from gaia_redshift.model.batches import Inputs, check_shapes, iterate_batches
 from gaia_redshift.model.onnx_check import check_graph
 from gaia_redshift.model.onnx_format import Graph, GraphError, read_graph
 
 __all__ = ["OnnxEngine", "import_onnxruntime"]
-
-_MAX_THREADS = 8
-"""Batches that are run at once at most; more are untried."""
 
 _SMALLEST_SHARE = 16
 """Fewer spectra are not worth a thread."""
@@ -75,8 +71,7 @@ class OnnxEngine:
         self._shapes = _check(data, name).inputs
         check_shapes(self._shapes, shapes, name)
         self._name = name
-        self._n_threads = _count_threads()
-        self._places = deque(range(self._n_threads))
+        self._crew = Crew()
         self._session = self._open(data)
 
     @classmethod
@@ -94,51 +89,20 @@ class OnnxEngine:
         """Map inputs, shape (n, ...) each, to outputs, shape (n, m)."""
         if batch_size is None:
             arrays = inputs.values() if isinstance(inputs, Mapping) else [inputs]
-            share = -(-len(next(iter(arrays))) // self._n_threads)
+            share = -(-len(next(iter(arrays))) // self._crew.n_threads)
             batch_size = min(self.batch_size, max(share, _SMALLEST_SHARE))
         batches = list(iterate_batches(inputs, self._shapes, batch_size))
         outputs: list[Any] = [None] * len(batches)
-        waiting = iter(range(len(batches)))  # next() on it is atomic
-        failures: list[Exception] = []
 
-        def work() -> None:
-            try:
-                for number in waiting:
-                    if failures:
-                        return
-                    outputs[number] = self._session.run(None, batches[number])[0]
-            except Exception as error:
-                failures.append(error)
+        def work(number: int) -> None:
+            outputs[number] = self._session.run(None, batches[number])[0]
 
         # One thread a batch: two threads in one operation mostly wait for each other.
-        places = self._take_places(len(batches))
-        helpers = [threading.Thread(target=work, daemon=True) for _ in places[1:]]
         try:
-            for helper in helpers:
-                helper.start()
-            work()
-        except BaseException as error:  # Ctrl-C: the helpers end, too
-            failures.append(ModelError(str(error)))
-            raise
-        finally:
-            for helper in helpers:
-                if helper.ident is not None:
-                    helper.join()
-            self._places.extend(places)
-        if failures:
-            raise ModelError(f"{self._name}: {_shorten(failures[0])}") from None
+            self._crew.share(work, len(batches))
+        except Exception as error:
+            raise ModelError(f"{self._name}: {_shorten(error)}") from None
         return np.concatenate(outputs)
-
-    def _take_places(self, n: int) -> list[int]:
-        """Return up to n of the places that no other call has; a call may go on without any.
-
-        No lock, which a forked process might find taken.
-        """
-        places: list[int] = []
-        with suppress(IndexError):
-            while len(places) < n:
-                places.append(self._places.pop())
-        return places
 
     def _open(self, data: bytes) -> Any:
         runtime = import_onnxruntime()
@@ -164,16 +128,6 @@ def _check(data: bytes, name: str) -> Graph:
     except GraphError as error:
         raise ModelError(f"{name}: {error}; refused") from None
     return graph
-
-
-def _count_threads() -> int:
-    """Batches run at once: the processors that this process may use, or as the user says."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), _MAX_THREADS)
-    return min(os.cpu_count() or 1, _MAX_THREADS)
 
 
 def _shorten(error: Exception) -> str:
