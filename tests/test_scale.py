@@ -289,7 +289,7 @@ def test_a_warning_comes_once_however_many_blocks(tmp_path):
 
 def test_repeated_ids_are_found_in_any_number_of_passes(monkeypatch):
     rng = np.random.default_rng(2)
-    parts = [rng.integers(-500, 500, size=200) for _ in range(4)]
+    parts = [128 * rng.integers(-500, 500, size=200) for _ in range(4)]
     values, counts = np.unique(np.concatenate(parts), return_counts=True)
     expected = values[counts > 1].tolist()
     assert find_repeated(lambda: parts, 800).tolist() == expected

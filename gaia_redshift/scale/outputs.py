@@ -55,14 +55,15 @@ def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -
     ndarray of int64
         Each once, in order.
     """
-    n_passes = -(-n // IDS_AT_ONCE) or 1
+    # Odd: nearly all Gaia ids are multiples of 128, and divide into even numbers badly.
+    n_passes = -(-n // IDS_AT_ONCE) | 1
     found: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     for number in range(n_passes):
         ids = np.empty(min(n, 2 * IDS_AT_ONCE), dtype=np.int64)
         end = 0
         for part in read_ids():
             chosen = part if n_passes == 1 else part[part % n_passes == number]
-            if end + len(chosen) > len(ids):  # more than a pass's share: ids are no random numbers
+            if end + len(chosen) > len(ids):  # twice a pass's share: not ids as Gaia's are
                 ids = np.resize(ids, 2 * (end + len(chosen)))
             ids[end : end + len(chosen)] = chosen
             end += len(chosen)
