@@ -10,10 +10,10 @@ __all__ = ["choose_encoding"]
 def choose_encoding(schema: Any) -> dict[str, Any]:
     """Return options of ``pyarrow.parquet.ParquetWriter`` for a schema.
 
-    Lists of floats (coefficients, correlations, fluxes, densities) hardly repeat: a dictionary of
-    them only costs time. With their bytes split into streams (Parquet's encoding
-    BYTE_STREAM_SPLIT), zstd makes a file of spectra a quarter smaller, and it is read twice as
-    fast. Other columns have Arrow's default, a dictionary.
+    Lists of floats (coefficients, correlations, fluxes, densities) hardly repeat. Without the
+    dictionary that Arrow makes of every column by default, files of spectra are an eighth smaller,
+    written twice as fast, and read faster. (BYTE_STREAM_SPLIT would save another sixth, but
+    pyarrow 15 cannot read it where a list is empty.)
 
     Parameters
     ----------
@@ -22,16 +22,9 @@ def choose_encoding(schema: Any) -> dict[str, Any]:
     import pyarrow as pa
 
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    streams, others = [], []
-    for field in schema:
-        if any(test(field.type) for test in lists) and pa.types.is_floating(field.type.value_type):
-            streams.append(f"{field.name}.list.element")
-        else:
-            others.append(field.name)
-    if not streams:
-        return {"compression": "zstd"}
-    return {
-        "compression": "zstd",
-        "use_dictionary": others or False,
-        "use_byte_stream_split": streams,
-    }
+
+    def is_floats(kind: Any) -> bool:
+        return any(test(kind) for test in lists) and pa.types.is_floating(kind.value_type)
+
+    others = [field.name for field in schema if not is_floats(field.type)]
+    return {"compression": "zstd", "use_dictionary": others or False}
