@@ -249,6 +249,7 @@ def test_parquet_makes_no_dictionary_of_float_arrays_alone(labelled, tmp_path):
     chunks = [group.column(i) for i in range(group.num_columns)]
     plain = {c.path_in_schema.split(".")[0] for c in chunks if not c.has_dictionary_page}
     names = ("coefficients", "coefficient_errors", "coefficient_correlations")
+    plain.discard("ok")  # Parquet has no dictionaries of booleans
     assert plain == {f"{band}_{name}" for band in ("bp", "rp") for name in names}
 
 
