@@ -10,10 +10,9 @@ __all__ = ["choose_encoding"]
 def choose_encoding(schema: Any) -> dict[str, Any]:
     """Return options of ``pyarrow.parquet.ParquetWriter`` for a schema.
 
-    Lists of floats (coefficients, correlations, fluxes, densities) hardly repeat. Without the
-    dictionary that Arrow makes of every column by default, files of spectra are an eighth smaller,
-    written twice as fast, and read faster. (BYTE_STREAM_SPLIT would save another sixth, but
-    pyarrow 15 cannot read it where a list is empty.)
+    Lists of floats (coefficients, correlations, fluxes, densities) hardly repeat: the dictionary
+    that Arrow makes of every column by default only makes them larger and slower. (The encoding
+    BYTE_STREAM_SPLIT would make them smaller, but pyarrow 16 cannot read it where a list is empty.)
 
     Parameters
     ----------
