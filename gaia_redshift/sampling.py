@@ -12,14 +12,12 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable
-from contextlib import nullcontext
 from functools import lru_cache
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._progress import show_progress
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._rows import as_slice, multiply_rows
 from gaia_redshift._threads import Crew
@@ -253,23 +251,16 @@ def _add_flux_errors(
         # The reader drops unusable errors: they are then bad, not absent.
         found[(quality[chosen] & QualityFlag.BAD_FLUX_ERROR) != 0] &= ~NO_ERROR
         quality[chosen] |= found
-        bar.update()
+        advance(1)
 
-    with _open_bar(len(blocks), progress) as bar:
+    bar = show_progress("flux errors", len(blocks), unit="block", shown=progress, leave=False)
+    with bar as advance:
         _get_crew().share(work, len(blocks))
 
 
 @lru_cache(maxsize=1)
 def _get_crew() -> Crew:
     return Crew()
-
-
-def _open_bar(total: int, shown: bool) -> Any:
-    if not shown:
-        return nullcontext(SimpleNamespace(update=lambda: None))
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc="flux errors", unit="block", leave=False)
 
 
 def _sample_flux_errors(

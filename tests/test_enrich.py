@@ -548,4 +548,4 @@ def test_memory_does_not_depend_on_the_length(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     peaks = [int(line) for line in done.stdout.split()]
-    assert peaks[-1] - peaks[4] < 25_000, peaks
+    assert peaks[-1] - peaks[4] < 10_000, peaks

@@ -218,8 +218,7 @@ def _compile(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     import keras
 
     def pass_through(inputs: Any) -> Any:
-        values = [inputs[name] for name in shapes]
-        return model(values if len(values) > 1 else values[0], training=False)
+        return model(_order_inputs(inputs, shapes), training=False)
 
     if keras.backend.backend() == "jax":
         return _compile_with_jax(model, shapes)
@@ -241,15 +240,19 @@ def _compile(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     return lambda inputs: call({name: tf.constant(x) for name, x in inputs.items()}).numpy()
 
 
+def _order_inputs(inputs: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """Return what a Keras network is called with: its inputs in order, or the only one."""
+    values = [inputs[name] for name in shapes]
+    return values if len(values) > 1 else values[0]
+
+
 def _compile_with_jax(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     import jax
 
     @jax.jit
     def call(trained: Any, others: Any, inputs: Any) -> Any:
-        values = [inputs[name] for name in shapes]
-        found, _ = model.stateless_call(
-            trained, others, values if len(values) > 1 else values[0], training=False
-        )
+        ordered = _order_inputs(inputs, shapes)
+        found, _ = model.stateless_call(trained, others, ordered, training=False)
         return found
 
     def run(inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -6,14 +6,13 @@ import difflib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gaia_redshift._progress import show_progress
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._rows import as_slice
 from gaia_redshift.errors import InputError, ModelError
@@ -201,7 +200,7 @@ class RedshiftModel:
         if not len(rows):
             return answer.finish()
         engine = self._build_engine(len(rows))
-        with _show_progress(self.name, len(rows), progress) as advance:
+        with show_progress(self.name, len(rows), unit="spectra", shown=progress) as advance:
             for start in range(0, len(rows), _BLOCK):
                 numbers = rows[start : start + _BLOCK]
                 block = as_slice(numbers)
@@ -237,17 +236,6 @@ class RedshiftModel:
                 )
                 self._network = None
             return self._engine
-
-
-@contextmanager
-def _show_progress(name: str, n: int, shown: bool) -> Iterator[Callable[[int], object]]:
-    if not shown:
-        yield lambda n_more: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=n, desc=name, unit="spectra") as bar:
-        yield bar.update
 
 
 class _Answer:

@@ -305,6 +305,7 @@ def fit_network(
     progress : bool
         Show progress bars.
     """
+    import_keras_for_training()
     network = _build_network(config, kind, parent)
     rows = dataset.repeat_rows(config.repeat)
     steps = math.ceil(len(rows) / config.batch_size)
