@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,16 @@ from archive_samples import (
     make_spectra,
 )
 from astropy.table import Table
-from doubles.gaia_archive import Fault, GaiaArchiveDouble
+from doubles.gaia_archive import NEW_WORDS, OLD_WORDS, Fault, GaiaArchiveDouble
 
 from gaia_redshift import XPSpectra, fetch_spectra
 from gaia_redshift.archive import FetchStatus, fetch_with_account, open_stream, read_ids, run_query
 from gaia_redshift.archive.cache import SpectraCache
-from gaia_redshift.archive.failures import parse_retry_after
+from gaia_redshift.archive.cache_folders import list_cache_folders
+from gaia_redshift.archive.failures import Answer, parse_retry_after
 from gaia_redshift.archive.releases import RELEASES
 from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.structures import read_refusal
 from gaia_redshift.errors import (
     ArchiveError,
     GaiaRedshiftWarning,
@@ -594,16 +597,110 @@ def test_dr4_has_its_own_names():
         check_rows(got, asked, archive)
         assert got.release == "DR4"
         assert account.complete
-        with pytest.raises(ArchiveError, match="Unknown release"):
+        with pytest.raises(ArchiveError, match="Invalid Release parameter"):
             fetch_spectra(spectra.source_id, release="DR3", settings=settings)
         with pytest.raises(InputError, match="no data release 'DR9'; known are DR3, DR4"):
             fetch_spectra(spectra.source_id, release="DR9", settings=settings)
 
 
-def test_the_newer_name_of_the_structure_is_tried():
-    with make_archive(n=12, structures=["DATAMODEL_GAIA"]) as archive:
-        got = fetch_spectra(archive.spectra.source_id, settings=make_settings(archive))
-        check_rows(got, archive.spectra.source_id, archive)
+@pytest.mark.parametrize(
+    ("structures", "wasted"),
+    [(NEW_WORDS, 0), (OLD_WORDS, 1), ((*OLD_WORDS, *NEW_WORDS), 0), (("DATAMODEL_STANDARD",), 1)],
+    ids=["new words", "old words", "both", "a file for each source alone"],
+)
+def test_every_id_is_answered_whatever_the_words_of_the_day(structures, wasted, tmp_path):
+    """12,001 rows by four threads: one request at most is wasted, and none by a second call."""
+    n = 12_001 if len(structures) > 1 else 801
+    spectra = make_spectra(n - n // 4)
+    sources = make_sources(spectra, n_without=n // 8)
+    with GaiaArchiveDouble(spectra, sources, structures=structures) as archive:
+        asked = ask_for(archive, n_unknown=n - len(sources) - 100, n_repeated=100)
+        assert len(asked) == n
+        settings = make_settings(archive, chunk_size=500, parallel=4)
+        got, account = fetch_with_account(asked, settings=settings)
+        assert account.complete
+        check_rows(got, asked, archive)
+        check_flags(got, archive, asked)
+        words = [request.fields["DATA_STRUCTURE"] for request in archive.of("data-server/data")]
+        assert sum(word not in structures for word in words) == wasted
+        more = spectra.source_id[:600]
+        check_rows(
+            fetch_spectra(more, settings=settings, cache=tmp_path / "elsewhere"), more, archive
+        )
+
+        archive.requests.clear()
+        cache = list_cache_folders()[0]
+        cache.clear()
+        check_rows(fetch_spectra(more, settings=settings), more, archive)
+        words = [request.fields["DATA_STRUCTURE"] for request in archive.of("data-server/data")]
+        assert set(words) <= set(structures), "the word is remembered"
+
+
+def test_a_server_that_changes_its_words_is_followed():
+    with make_archive(n=30) as archive:
+        settings = make_settings(archive)
+        fetch_spectra(archive.spectra.source_id[:10], settings=settings)
+        archive.structures = OLD_WORDS
+        ids = archive.spectra.source_id
+        check_rows(fetch_spectra(ids, settings=settings), ids, archive)
+        words = Counter(r.fields["DATA_STRUCTURE"] for r in archive.of("data-server/data"))
+        assert words["RAW"] == 2
+        assert words["DATAMODEL_GAIA"] <= 1 + settings.parallel
+
+
+@pytest.mark.parametrize(
+    ("words", "taken"),
+    [
+        (
+            "Invalid Data Structure parameter: 'X', valid ones are: RAW, INDIVIDUAL",
+            "RAW INDIVIDUAL",
+        ),
+        ("Invalid DATA_STRUCTURE parameter: valid values: ['A B', 'C_D']. Sorry", "A_B C_D"),
+        ("Invalid data_structure 'X'", ""),
+        (
+            "Invalid data structure 'X'; valid ones are: DATAMODEL_GAIA\nCannot process",
+            "DATAMODEL_GAIA",
+        ),
+        ("Code: 500, msg: out of memory", None),
+    ],
+)
+def test_the_words_that_a_server_takes_are_read_from_its_refusal(words, taken):
+    found = read_refusal(Answer(500, {}, words.encode()))
+    assert found == (None if taken is None else taken.split())
+
+
+QUOTA = (
+    "Error 500: DB quota exceeded for user anonymous. Registered users have an increased quota,"
+    " please log in."
+)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said", "advice"),
+    [
+        ("async$", QUOTA, "--login"),
+        ("data-server/data", QUOTA, "--login"),
+        ("data-server/data", "Invalid Release parameter: 'Gaia DR4'", "2 December 2026"),
+        ("data-server/data", "Release Gaia DR4 is not available", "2 December 2026"),
+        ("data-server/data", "Invalid Retrieval Type parameter: 'MEAN'", "Invalid Retrieval Type"),
+        ("data-server/data", "None of them: DATA_STRUCTURE X", "update the package"),
+    ],
+)
+def test_what_will_not_pass_is_not_tried_again(endpoint, said, advice):
+    with make_archive(n=5) as archive:
+        archive.faults.append(
+            Fault("status", endpoint=endpoint, status=500, times=100, body=said.encode())
+        )
+        sources = (
+            "SELECT source_id FROM gaiadr3.gaia_source"
+            if endpoint == "async$"
+            else archive.spectra.source_id
+        )
+        with pytest.raises(ArchiveError, match=advice) as caught:
+            fetch_spectra(sources, settings=make_settings(archive))
+        assert "\n" not in str(caught.value)
+        assert said.split(".")[0].removeprefix("Error 500: ")[:20] in str(caught.value)
+        assert len(archive.of(endpoint)) <= 2
 
 
 # --- manners ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from archive_samples import make_archive, make_spectra
 from astropy.io import fits
 from astropy.io.votable import parse
+from doubles.gaia_archive import OLD_WORDS
 from doubles.gaia_products import COLUMNS, pack_spectra
 
 from gaia_redshift.archive import ArchiveSettings, open_gaia
@@ -85,7 +86,7 @@ def test_raw_is_one_file_with_a_row_a_source():
 def test_astroquery_itself_can_use_the_double(tmp_path, monkeypatch):
     """Its unchanged client, but for time-outs: sync, async, tables, DataLink."""
     monkeypatch.chdir(tmp_path)  # its load_data writes there
-    with make_archive(n=5, n_without=2, k=55) as archive:
+    with make_archive(n=5, n_without=2, k=55, structures=OLD_WORDS) as archive:
         gaia = open_gaia(settings=ArchiveSettings(archive.tap_url, archive.data_url, timeout=10))
         query = "SELECT source_id FROM gaiadr3.gaia_source ORDER BY source_id"
         ids = gaia.launch_job(query).get_results()["source_id"]

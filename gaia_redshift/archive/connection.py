@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -24,8 +25,10 @@ from gaia_redshift.archive.client import (
 )
 from gaia_redshift.archive.failures import Answer, RefusedError
 from gaia_redshift.archive.login import Credentials, Login, find_credentials
+from gaia_redshift.archive.notes import Notes
 from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_release
 from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.structures import StructureWord
 from gaia_redshift.errors import InputError
 
 __all__ = ["Connections", "open_gaia"]
@@ -76,6 +79,8 @@ class Connections:
     login : see `gaia_redshift.archive.login.find_credentials`
     timeout : float, s, optional
         Instead of the settings' one.
+    notes : Path, optional
+        The root of the cache, for what is learnt of the servers.
 
     Raises
     ------
@@ -84,13 +89,21 @@ class Connections:
     """
 
     def __init__(
-        self, settings: ArchiveSettings, login: Login = None, *, timeout: float | None = None
+        self,
+        settings: ArchiveSettings,
+        login: Login = None,
+        *,
+        timeout: float | None = None,
+        notes: Path | None = None,
     ) -> None:
         self.settings = settings
         self.timeout = settings.timeout if timeout is None else timeout
         self.tap_host = urlsplit(settings.gaia_tap_url).netloc
         self.data_host = urlsplit(settings.gaia_data_url).netloc
         self.credentials = find_credentials(login, str(urlsplit(settings.gaia_tap_url).hostname))
+        self.data_notes = Notes(notes, settings.gaia_data_url)
+        self._structures: dict[str, StructureWord] = {}
+        self._lock = threading.Lock()
         self._cookies: dict[str, str] = {}
         self._of_thread = threading.local()
         import_astroquery()  # now: its time shall not count against a deadline
@@ -102,6 +115,13 @@ class Connections:
     def logged_in(self) -> bool:
         """Whether requests carry a session."""
         return bool(self._cookies)
+
+    def find_structure(self, release: Release) -> StructureWord:
+        """Return the word that the data service has for one row a source."""
+        with self._lock:
+            if release.name not in self._structures:
+                self._structures[release.name] = StructureWord(release, self.data_notes)
+            return self._structures[release.name]
 
     def make_client(self, release: Release) -> Any:
         """Return a ``GaiaClass`` on these connections."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
-import re
 import zipfile
 import zlib
 
@@ -29,8 +27,6 @@ from gaia_redshift.spectra import XPSpectra
 
 __all__ = ["request_spectra"]
 
-logger = logging.getLogger(__name__)
-
 FORMAT = "fits"
 """Read four times as fast as csv and twenty times as fast as VOTable; states its own length."""
 
@@ -40,7 +36,6 @@ def request_spectra(
     source_id: NDArray[np.int64],
     release: Release,
     *,
-    structure: str | None = None,
     until: float | None = None,
 ) -> XPSpectra | None:
     """Ask once for the spectra of a chunk of sources.
@@ -51,8 +46,6 @@ def request_spectra(
     source_id : ndarray, shape (n,), int64
         Distinct, at most 5,000.
     release : Release
-    structure : str, optional
-        DataLink's name for one row a source; by default the release's first.
     until : float, optional
         ``time.monotonic()`` at which to give up reading.
 
@@ -69,24 +62,17 @@ def request_spectra(
     RefusedError
         The archive does not want to.
     """
-    structure = structure or release.data_structures[0]
-    answer = connections.post_data(
-        {
-            "ID": ",".join(map(str, source_id.tolist())),
-            "RELEASE": release.label,
-            "DATA_STRUCTURE": structure,
-            "RETRIEVAL_TYPE": release.retrieval_type,
-            "FORMAT": FORMAT,
-            "VALID_DATA": "false",
-            "USE_ZIP_ALWAYS": "true",
-        },
-        until=until,
+    form = {
+        "ID": ",".join(map(str, source_id.tolist())),
+        "RELEASE": release.label,
+        "RETRIEVAL_TYPE": release.retrieval_type,
+        "FORMAT": FORMAT,
+        "VALID_DATA": "false",
+        "USE_ZIP_ALWAYS": "true",
+    }
+    answer = connections.find_structure(release).ask(
+        lambda word: connections.post_data({**form, "DATA_STRUCTURE": word}, until=until), until
     )
-    if answer.status in (400, 500) and re.search(r"data_?structure", read_reason(answer), re.I):
-        later = release.data_structures[release.data_structures.index(structure) + 1 :]
-        if later:
-            logger.info("the archive does not know the structure %s: trying %s", structure, later)
-            return request_spectra(connections, source_id, release, structure=later[0], until=until)
     check_answer(answer, what="the request for spectra", expected=(200, 204))
     if answer.status == 204:
         return None

@@ -21,6 +21,23 @@ __all__ = ["Answer", "Patience", "RefusedError", "StoppedError", "TransientError
 T = TypeVar("T")
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+_FROM_ARCHIVE = {400, 500}
+"""Status of the archive's own words; the others come from what stands before it."""
+_FINAL = (
+    (r"cannot parse|unknown (table|column)|unresolved identifier|exceeds the max", ""),
+    (
+        r"quota",
+        "ask for less at a time, or log in (--login USER, login=...): users who have registered"
+        " have a larger quota",
+    ),
+    (
+        r"\b(release|dr\s?\d)\b.{0,60}\b(not|unknown|invalid|unsupported|forbidden)\b"
+        r"|\b(unknown|invalid|unsupported|no such)\b.{0,40}\brelease\b",
+        "this server does not serve that data release (DR4 opens on 2 December 2026)",
+    ),
+    (r"invalid\b.{0,60}\b(parameter|value)|invalid mandatory argument", ""),
+)
+"""Words that stay true when it is asked again; and what helps."""
 
 
 class TransientError(ArchiveError):
@@ -89,13 +106,21 @@ def check_answer(answer: Answer, *, what: str, expected: tuple[int, ...] = (200,
         )
     if status == 404:
         raise RefusedError(f"{host} does not know {what} (HTTP 404): is the address right?")
-    if status in TRANSIENT and not re.search(
-        r"cannot parse|unknown (table|column)|exceeds the max", reason, re.I
-    ):
+    advice = find_refusal(reason) if status in _FROM_ARCHIVE else None
+    if status in TRANSIENT and advice is None:
         wait = parse_retry_after(answer.headers.get("retry-after"))
         text = f"{host} failed on {what} (HTTP {status}{said})"
         raise TransientError(text, wait, answered=status == 500)
-    raise RefusedError(f"{host} refused {what} (HTTP {status}{said})")
+    more = f"; {advice}" if advice else ""
+    raise RefusedError(f"{host} refused {what} (HTTP {status}{said}){more}")
+
+
+def find_refusal(reason: str) -> str | None:
+    """Return what helps where a server's words say that it will not; None if it may pass."""
+    for pattern, advice in _FINAL:
+        if re.search(pattern, reason, re.IGNORECASE):
+            return advice
+    return None
 
 
 def read_reason(answer: Answer) -> str:

@@ -186,12 +186,13 @@ def open_stream(
     found = find_release(release)
     settings = settings or ArchiveSettings()
     opened: list[Connections] = []
+    root = None if cache is False else find_cache_root(cache)
 
     def connect() -> Connections:
         if offline:
             raise InputError("a query or a position needs the archive: not possible when offline")
         if not opened:
-            opened.append(Connections(settings, login))
+            opened.append(Connections(settings, login, notes=root))
         return opened[0]
 
     if offline and cache is False:

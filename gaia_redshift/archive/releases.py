@@ -26,7 +26,7 @@ class Release:
     retrieval_type : str
         DataLink's name for the mean BP/RP spectra as coefficients.
     data_structures : tuple of str
-        DataLink's names for "one file, one row a source", tried in order.
+        DataLink's names for "one file, one row a source", the newest first.
     has_xp_column : str
         Column of ``source_table`` that says whether a source has a public spectrum.
     bases : str
@@ -56,7 +56,7 @@ RELEASES = {
         label="Gaia DR3",
         schema="gaiadr3",
         retrieval_type="XP_CONTINUOUS",
-        data_structures=("RAW", "DATAMODEL_GAIA"),
+        data_structures=("DATAMODEL_GAIA", "RAW"),
         has_xp_column="has_xp_continuous",
         bases="Hermite functions, 55 BP + 55 RP coefficients",
         confirmed=True,
@@ -68,7 +68,7 @@ RELEASES = {
         label="Gaia DR4",
         schema="gaiadr4",
         retrieval_type="MEAN_SPECTRUM_XP",
-        data_structures=("RAW", "DATAMODEL_GAIA"),
+        data_structures=("DATAMODEL_GAIA", "RAW"),
         has_xp_column="has_xp_continuous",
         bases="told by each spectrum's number of coefficients (51 + 55 expected)",
         confirmed=False,

@@ -1,7 +1,8 @@
 """The Gaia archive in this process: TAP+ and DataLink over HTTP on 127.0.0.1, with faults on order.
 
-What it says and how follows astroquery's own test data and its client's code; its wording of
-errors is made up. Jobs, sessions and requests are kept for tests to look at.
+What it says and how follows astroquery's own test data, its client's code and what users have
+quoted of the archive's refusals; the words about a release that is not open are made up. Jobs,
+sessions and requests are kept for tests to look at.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from doubles.adql import AdqlDatabase, AdqlError, write_result
 from doubles.gaia_products import pack_members, pack_spectra
 from doubles.loopback import MAINTENANCE, Fault, LoopbackHandler, LoopbackServer, Request, read_form
 
-__all__ = ["Fault", "GaiaArchiveDouble", "Request"]
+__all__ = ["NEW_WORDS", "OLD_WORDS", "Fault", "GaiaArchiveDouble", "Request"]
 
 MOST_IDS = 5000
+OLD_WORDS = ("RAW", "INDIVIDUAL")
+NEW_WORDS = ("DATAMODEL_STANDARD", "DATAMODEL_GAIA")
 TAP = "/tap-server/tap/"
 
 
@@ -56,9 +59,11 @@ class GaiaArchiveDouble(LoopbackServer):
     starts_jobs : bool
         Whether ``PHASE=RUN`` works when a job is created (in DaCHS it does not).
     structures : sequence of str
-        Names of the data structures that DataLink knows.
+        Names of the data structures that DataLink knows: `OLD_WORDS`, `NEW_WORDS`, or both.
     max_rows : int, optional
         Most rows of a result.
+    closed : str
+        What DataLink says of a release that is not open.
     """
 
     def __init__(
@@ -75,8 +80,9 @@ class GaiaArchiveDouble(LoopbackServer):
         retrieval_type: str = "XP_CONTINUOUS",
         phases: Sequence[str] = ("QUEUED", "EXECUTING"),
         starts_jobs: bool = True,
-        structures: Sequence[str] = ("RAW", "INDIVIDUAL"),
+        structures: Sequence[str] = NEW_WORDS,
         max_rows: int | None = None,
+        closed: str = "",
     ) -> None:
         super().__init__(faults, tls)
         self.spectra = spectra
@@ -89,6 +95,7 @@ class GaiaArchiveDouble(LoopbackServer):
         self.phases, self.starts_jobs = tuple(phases), starts_jobs
         self.structures = tuple(structures)
         self.max_rows = max_rows
+        self.closed = closed
         self.jobs: dict[str, dict[str, Any]] = {}
         self.sessions: dict[str, str] = {}
         self.answers: dict[tuple[int, ...], bytes] = {}  # made ready before, for timing
@@ -128,8 +135,6 @@ class GaiaArchiveDouble(LoopbackServer):
         spectra = self.spectra[rows] if len(rows) else None
         form = "csv" if kind == "short_csv" else fields.get("FORMAT", "votable")
         structure = fields.get("DATA_STRUCTURE", "INDIVIDUAL")
-        if structure != "INDIVIDUAL":
-            structure = "RAW"
         body = pack_spectra(spectra, structure, form, self.release, self.retrieval_type)
         if fault and kind == "short_csv" and spectra is not None:
             with zipfile.ZipFile(io.BytesIO(body)) as archive:
@@ -294,21 +299,32 @@ class _Handler(LoopbackHandler):
 
     def _send_products(self, fields: dict[str, str]) -> None:
         ids = self.request_seen.ids
-        if len(ids) > MOST_IDS:
-            message = f"Number of items requested {len(ids)} exceeds the maximum allowed {MOST_IDS}"
-            self._send(500, f"Code: 500, msg: {message}".encode(), "text/html")
-            return
-        structure = fields.get("DATA_STRUCTURE", "INDIVIDUAL")
-        if structure not in self.double.structures:
-            message = f"Code: 500, msg: Invalid value '{structure}' of DATA_STRUCTURE"
-            self._send(500, message.encode(), "text/html")
-            return
-        if fields.get("RELEASE", self.double.release) != self.double.release:
-            self._send(400, f"Code: 400, msg: Unknown release {fields['RELEASE']}".encode())
+        refusal = self._refuse_products(len(ids), fields)
+        if refusal:
+            said = f"Code: -1, msg: {refusal}"
+            words = (
+                f"Error 500:\n{said}\n\nCannot process request: '{self.double.data_url}' (req:"
+                f" Reqid: anonymous1706309619337, retrieval access: DIRECT, retrieval type:"
+                f" {fields.get('RETRIEVAL_TYPE')}, compression: null), for user: UwsJobOwner{{}},"
+                f"  due to: {said}"
+            )
+            self._send(500, words.encode(), "text/plain")
             return
         body = self.double.pack(ids, fields, self.fault)
         name = f'attachment;filename="{int(time.time() * 1000)}O-result.zip"'
         self._send(200, body, "application/zip", Content_Disposition=name)
+
+    def _refuse_products(self, n: int, fields: dict[str, str]) -> str:
+        double = self.double
+        structure = fields.get("DATA_STRUCTURE", double.structures[0])
+        if n > MOST_IDS:
+            return f"Number of items requested {n} exceeds the maximum allowed {MOST_IDS}"
+        if structure not in double.structures:
+            valid = ", ".join(double.structures)
+            return f"Invalid Data Structure parameter: '{structure}', valid ones are: {valid}"
+        if fields.get("RELEASE", double.release) != double.release:
+            return double.closed or f"Invalid Release parameter: '{fields['RELEASE']}'"
+        return ""
 
     def _run(self, fields: dict[str, str], files: dict[str, bytes]) -> tuple[str, bytes]:
         uploads = {}

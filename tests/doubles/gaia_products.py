@@ -43,6 +43,7 @@ _CONSTANTS = {
     "n_relevant_bases": 12,
     "relative_shrinking": 1.0,
 }
+_FILE_A_SOURCE = ("INDIVIDUAL", "DATAMODEL_STANDARD")
 _EXTENSIONS = {"votable": "xml", "votable_plain": "xml"}
 
 
@@ -52,7 +53,7 @@ def pack_spectra(spectra, structure: str, form: str, label: str, retrieval_type:
     Parameters
     ----------
     spectra : XPSpectra or None
-    structure : {'RAW', 'INDIVIDUAL'}
+    structure : {'RAW', 'INDIVIDUAL', 'DATAMODEL_GAIA', 'DATAMODEL_STANDARD'}
     form : {'fits', 'csv', 'votable'}
     label : str
         "Gaia DR3".
@@ -61,12 +62,12 @@ def pack_spectra(spectra, structure: str, form: str, label: str, retrieval_type:
     """
     extension = _EXTENSIONS.get(form, form)
     members: list[tuple[str, bytes]] = []
-    if spectra is not None and len(spectra) and structure == "INDIVIDUAL":
+    if spectra is not None and len(spectra) and structure in _FILE_A_SOURCE:
         for i in range(len(spectra)):
             name = f"{retrieval_type}-{label} {spectra.source_id[i]}.{extension}"
             members.append((name, write_spectra(spectra[[i]], form)))
     elif spectra is not None and len(spectra):
-        members.append((f"{retrieval_type}_RAW.{extension}", write_spectra(spectra, form)))
+        members.append((f"{retrieval_type}_{structure}.{extension}", write_spectra(spectra, form)))
     return pack_members(members)
 
 
