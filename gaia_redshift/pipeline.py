@@ -26,6 +26,7 @@ from gaia_redshift.table import (
     select_columns,
     stack_tables,
 )
+from gaia_redshift.table_types import settle_types
 from gaia_redshift.vectors import check_vectors, make_vectors
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def predict_table(
     >>> table["source_id", "redshift_cnn", "flags_cnn"]  # doctest: +SKIP
     >>> predict_table([5937083312263887616])  # doctest: +SKIP
     """
-    return predict_rows(
+    rows = predict_rows(
         sources,
         model=model,
         grid=grid,
@@ -187,7 +188,10 @@ def predict_table(
         archive=archive,
         any_release=any_release,
         device=device,
-    ).to_table()
+    )
+    if rows.columns is not None:
+        settle_types(rows.columns)
+    return rows.to_table()
 
 
 def predict_rows(
@@ -242,6 +246,7 @@ def predict_rows(
             errors=errors,
             keep=keep,
             progress=progress,
+            settle=False,
         )
     for block in blocks:
         _check_release(block.release, loaded, any_release)
@@ -344,8 +349,8 @@ def join_predictions(tables: Sequence[Table]) -> Table:
     Table
     """
     if len(tables) == 1:
-        return tables[0]
-    joined = stack_tables(tables)
+        return settle_types(tables[0])
+    joined = settle_types(stack_tables(tables))
     joined.meta.clear()
     joined.meta.update(join_meta([table.meta for table in tables]))
     joined["flags_cnn"] |= _duplicate_bits(np.asarray(joined["source_id"]))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._files import one_line, written_whole
+from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.table_formats import (
     FORMATS,
@@ -84,21 +82,15 @@ def write_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool =
     check_output(path, overwrite=overwrite)
     kind, target = table_format(path), Path(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
+        with (
+            ignore_warnings(),  # of names and units that are not usual
+            written_whole(target, packed=target.name.lower().endswith(".gz")) as temporary,
+        ):
+            WRITERS[kind](take_plain_columns(table), temporary)
     except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        WRITERS[kind](take_plain_columns(table), temporary)
-        if target.name.lower().endswith(".gz"):
-            _compress(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
+        raise InputError(f"cannot write {target}: {one_line(error)}") from error
     except Exception as error:
-        raise InputError(f"cannot write {target} as {kind}: {_in_one_line(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {target} as {kind}: {one_line(error)}") from error
 
 
 @preserve_settings()
@@ -122,27 +114,4 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     try:
         return READERS[kind](Path(path))
     except Exception as error:
-        reason = _in_one_line(error)
-        raise InputError(f"cannot read {os.fspath(path)} as {kind}: {reason}") from error
-
-
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _compress(path: Path) -> None:
-    packed = path.with_name(path.name + ".gz")
-    try:
-        with path.open("rb") as source, gzip.open(packed, "wb") as out:
-            shutil.copyfileobj(source, out)
-        os.replace(packed, path)
-    finally:
-        packed.unlink(missing_ok=True)
+        raise InputError(f"cannot read {os.fspath(path)} as {kind}: {one_line(error)}") from error

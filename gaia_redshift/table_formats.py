@@ -9,15 +9,27 @@ there the table's own description goes along as JSON (FITS card ``GRZMETA``, VOT
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gaia_redshift._files import escape_controls
+from gaia_redshift.errors import InputError
 from gaia_redshift.parquet_encoding import choose_encoding
+from gaia_redshift.table_types import (
+    Note,
+    cast_column,
+    choose_storage,
+    note_column,
+    replace_column,
+    simplify_column,
+)
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -27,8 +39,11 @@ __all__ = [
     "NOT_GZIPPED",
     "READERS",
     "WRITERS",
+    "add_column",
+    "format_text",
     "make_arrow_table",
     "make_fits_hdu",
+    "store_columns",
     "take_plain_columns",
 ]
 
@@ -48,32 +63,96 @@ FITS_CARDS = {
 GRID_KEY = "redshift_grid"
 """In a column's meta: the edges of the bins that its densities are for."""
 META_KEY = "gaia_redshift_meta"
+FITS_NAME = 68
+"""Letters that a card of a FITS header has room for."""
 HDF5_PATH = "gaia_redshift"
 
 
 def take_plain_columns(table: Table) -> Table:
-    """Return a copy whose text columns are fixed-width and whose masks have safe fill values."""
-    from astropy.table import MaskedColumn, Table
+    """Return a copy whose columns are booleans, numbers and text, without needless masks.
 
-    plain = Table(table, copy=False)
-    for name in plain.colnames:
-        column = plain[name]
-        if column.dtype.kind == "O" and column.ndim == 1:
-            mask = np.array(np.ma.getmaskarray(np.ma.asarray(column)))
-            values = list(np.ma.getdata(column))
-            if all(v is None or isinstance(v, (str, float)) for v in values):  # float: a NaN
-                mask |= np.array([not isinstance(v, str) for v in values], dtype=bool)
-                text = np.array(["" if m else v for v, m in zip(values, mask, strict=True)], "U")
-                column = MaskedColumn(text, mask=mask) if mask.any() else text
-                plain[name] = column
-        elif isinstance(column, MaskedColumn) and column.dtype.kind in "iu":
-            column = column.copy()
-            if not column.mask.any():
-                plain[name] = column.filled()
-            else:  # FITS marks masked integers by a value that must not occur
-                column.fill_value = np.iinfo(column.dtype).min or np.iinfo(column.dtype).max
-                plain[name] = column
+    Raises
+    ------
+    InputError
+        If a column holds something else.
+    """
+    from astropy.table import Table
+
+    plain = Table(meta=table.meta)
+    for name in table.colnames:
+        column = table[name]
+        if hasattr(column, "icrs"):  # a SkyCoord: two columns, as other programs have them
+            for what, angle in (("ra", column.icrs.ra), ("dec", column.icrs.dec)):
+                add_column(plain, f"{name}_{what}", np.asarray(angle.deg), column, unit="deg")
+            continue
+        values = simplify_column(column, name)
+        if isinstance(values, np.ma.MaskedArray) and not values.mask.any():
+            values = values.data
+        add_column(plain, name, values, column)
     return plain
+
+
+def add_column(
+    table: Table, name: str, values: Any, like: Any, *, unit: Any = None, null: Any = None
+) -> None:
+    """Add values as a column with the unit and description of another."""
+    from astropy.table import Column, MaskedColumn
+
+    info = like.info
+    about = {
+        "name": name,
+        "unit": unit or getattr(like, "unit", None),
+        "description": info.description,
+        "meta": dict(info.meta or {}),
+    }
+    if not isinstance(values, np.ma.MaskedArray):
+        table[name] = Column(values, **about)
+        return
+    if null is None and values.dtype.kind == "f":
+        null = np.nan
+    if null is None and values.dtype.kind in "iu":  # the default overflows small types
+        null = np.iinfo(values.dtype).max
+    table[name] = MaskedColumn(values, fill_value=null, **about)
+
+
+def store_columns(table: Table, kind: str, notes: Mapping[str, Note] | None = None) -> Table:
+    """Return a plain table with the types in which FITS or VOTable stores its columns.
+
+    Parameters
+    ----------
+    table : Table
+    kind : str
+        "fits" or "votable".
+    notes : mapping, optional
+        What the whole of each column holds, where this is a part of it.
+    """
+    stored = type(table)(meta=table.meta)
+    for name in table.colnames:
+        values, mask = np.ma.asarray(table[name]), np.ma.getmaskarray(np.ma.asarray(table[name]))
+        note = notes[name] if notes else note_column(table[name])
+        dtype, null = choose_storage(note, kind)
+        data = np.ma.getdata(values)
+        if data.dtype.kind == "U" or dtype.kind == "U":
+            data = np.where(mask, "", data.astype(str))
+            if kind == "votable":
+                data = escape_texts(data)
+        elif null is not None:
+            data = np.where(mask, null, data.astype(dtype))
+        elif data.dtype.kind == "f":
+            data = np.where(mask, np.nan, data).astype(dtype)
+        else:
+            data = data.astype(dtype)
+        masked = np.ma.MaskedArray(data, mask=mask) if note["masked"] else data
+        add_column(stored, name, masked, table[name], null=null)
+    return stored
+
+
+def escape_texts(values: NDArray[Any]) -> NDArray[Any]:
+    """Return text without control characters, which XML cannot hold and terminals obey."""
+    texts = values.ravel().tolist()
+    if all(text.isprintable() for text in texts):
+        return values
+    return np.array([escape_controls(text) for text in texts]).reshape(values.shape)
 
 
 def _describe(table: Table) -> str:
@@ -83,6 +162,8 @@ def _describe(table: Table) -> str:
         columns[name] = {**_describe_column(table[name])}
         if GRID_KEY in (table[name].info.meta or {}):
             columns[name][GRID_KEY] = table[name].info.meta[GRID_KEY]
+        if table[name].dtype.kind in "iuf":
+            columns[name]["dtype"] = table[name].dtype.str[1:]  # not every format has it
         if table[name].dtype.kind in "Ub" and _is_masked(table[name]):
             columns[name]["masked"] = table[name].dtype.kind  # not every format can say so
     return json.dumps({"meta": dict(table.meta), "columns": columns}, default=_to_plain)
@@ -119,6 +200,7 @@ def _restore(table: Table, description: str | bytes | None) -> Table:
         if name not in table.colnames:
             continue
         _restore_mask(table, name, about.get("masked"))
+        _restore_type(table, name, about.get("dtype"))
         column = table[name]
         if "unit" in about:
             column.unit = units.Unit(about["unit"], parse_strict="silent")
@@ -139,8 +221,46 @@ def _restore_mask(table: Table, name: str, kind: str | None) -> None:
         table[name] = MaskedColumn(values.data == 1, mask=values.mask)
 
 
+def _restore_type(table: Table, name: str, noted: str | None) -> None:
+    """Give integers and short floats back the type that the format does not have."""
+    if noted is None or table[name].dtype.str[1:] == noted:
+        return
+    values = np.ma.asarray(table[name])
+    mask = np.ma.getmaskarray(values)
+    if values.dtype.kind == "U":
+        mask = mask | (np.ma.getdata(values) == "")
+    replace_column(
+        table, name, cast_column(np.ma.MaskedArray(values.data, mask=mask), np.dtype(noted))
+    )
+
+
+def format_text(table: Table, kind: str) -> bytes:
+    """Return a table of plain columns as ECSV or csv.
+
+    Raises
+    ------
+    InputError
+        If a column holds arrays, and it is csv.
+    """
+    arrays = [name for name in table.colnames if table[name].ndim > 1]
+    if arrays and kind == "csv":
+        raise InputError(
+            f"column '{arrays[0]}' holds arrays; use ECSV, FITS, VOTable or Parquet for it"
+        )
+    plain = table.copy(copy_data=False)
+    for name in plain.colnames:
+        values = np.ma.asarray(plain[name])
+        if values.dtype.kind == "U":
+            shown = escape_texts(np.ma.getdata(values))
+            if shown is not np.ma.getdata(values):
+                replace_column(plain, name, np.ma.MaskedArray(shown, mask=np.ma.getmask(values)))
+    text = io.StringIO()
+    plain.write(text, format=f"ascii.{kind}")
+    return text.getvalue().encode()
+
+
 def _write_ecsv(table: Table, path: Path) -> None:
-    table.write(path, format="ascii.ecsv", overwrite=True)
+    path.write_bytes(format_text(table, "ecsv"))
 
 
 def _read_ecsv(path: Path) -> Table:
@@ -150,34 +270,38 @@ def _read_ecsv(path: Path) -> Table:
 
 
 def _write_csv(table: Table, path: Path) -> None:
-    arrays = [name for name in table.colnames if table[name].ndim > 1]
-    if arrays:
-        raise ValueError(f"column '{arrays[0]}' holds arrays; use ECSV, FITS, VOTable or Parquet")
-    table.write(path, format="ascii.csv", overwrite=True)
+    path.write_bytes(format_text(table, "csv"))
 
 
 def _read_csv(path: Path) -> Table:
-    from astropy.table import Table
+    from gaia_redshift.readers.whole import read_columns
 
-    return Table.read(path, format="ascii.csv")
+    return read_columns(path)
 
 
 def _write_fits(table: Table, path: Path) -> None:
     make_fits_hdu(table).writeto(path, overwrite=True, checksum=True)
 
 
-def make_fits_hdu(table: Table) -> Any:
-    """Return a table of plain columns as a FITS extension, with its description in the header."""
+def make_fits_hdu(table: Table, notes: Mapping[str, Note] | None = None) -> Any:
+    """Return a table of plain columns as a FITS extension, with its description in the header.
+
+    ``notes`` say what the whole of each column holds, where this is a part of it.
+    """
     from astropy.io import fits
 
-    bare = table.copy(copy_data=False)
+    long = [name for name in table.colnames if len(name.encode("ascii", "replace")) > FITS_NAME]
+    if long:
+        raise InputError(
+            f"column '{long[0][:40]}...' has a name of {len(long[0])} letters; FITS holds"
+            f" {FITS_NAME}: rename it, or write another format"
+        )
+    bare = store_columns(table, "fits", notes)
     bare.meta.clear()
     for name in bare.colnames:  # FITS holds ASCII; UTF-8 bytes are what most programs expect
         if bare[name].dtype.kind == "U":
-            bare[name] = np.char.encode(np.ma.filled(np.ma.asarray(bare[name]), ""), "utf-8")
-        elif bare[name].dtype.kind == "b" and _is_masked(bare[name]):  # astropy would write True
-            bare[name] = bare[name].astype(np.int16)
-            bare[name].fill_value = np.iinfo(np.int16).min
+            texts = np.ma.filled(np.ma.asarray(bare[name]), "")
+            replace_column(bare, name, np.char.encode(texts, "utf-8", "surrogatepass"))
     hdu = fits.table_to_hdu(bare)
     hdu.name = "REDSHIFTS"
     for key, card in FITS_CARDS.items():
@@ -202,18 +326,23 @@ def _read_fits(path: Path) -> Table:
 
     with fits.open(path) as hdus:
         table = Table.read(hdus[1])
-        table.convert_bytestring_to_unicode()
-        for name in table.colnames:
-            if table[name].dtype.byteorder == ">":
-                table[name] = table[name].astype(table[name].dtype.newbyteorder("="))
+        _make_native(table)
         return _restore(table, hdus[1].header.get("GRZMETA"))
+
+
+def _make_native(table: Table) -> None:
+    """Turn bytes into text (astropy's own way loses masks), and numbers into this machine's."""
+    for name in table.colnames:
+        dtype = getattr(table[name], "dtype", np.dtype("O"))
+        if dtype.kind == "S" or not dtype.isnative:
+            replace_column(table, name, simplify_column(table[name], name))
 
 
 def _write_votable(table: Table, path: Path) -> None:
     from astropy.io.votable import from_table
     from astropy.io.votable.tree import Info
 
-    document = from_table(table)
+    document = from_table(store_columns(table, "votable"))
     resource = document.resources[0]
     for key, value in table.meta.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -304,9 +433,11 @@ def _read_parquet(path: Path) -> Table:
 def _write_hdf5(table: Table, path: Path) -> None:
     import h5py
 
-    table.write(path, format="hdf5", path=HDF5_PATH, serialize_meta=True, overwrite=True)
-    with h5py.File(path, "a") as file:
+    made = io.BytesIO()  # HDF5 on a full disk ends in a segmentation fault
+    with h5py.File(made, "w") as file:
+        table.write(file, format="hdf5", path=HDF5_PATH, serialize_meta=True)
         file[HDF5_PATH].attrs[META_KEY] = _describe(table)
+    path.write_bytes(made.getbuffer())
 
 
 def _read_hdf5(path: Path) -> Table:
@@ -316,7 +447,7 @@ def _read_hdf5(path: Path) -> Table:
     with h5py.File(path) as file:
         description = file[HDF5_PATH].attrs.get(META_KEY)
     table = Table.read(path, format="hdf5", path=HDF5_PATH)
-    table.convert_bytestring_to_unicode()
+    _make_native(table)
     return _restore(table, description)
 
 

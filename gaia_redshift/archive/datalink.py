@@ -100,7 +100,7 @@ def _parse(answer: Answer) -> XPSpectra | None:
     options = ReadOptions()
     try:
         parts = [
-            build_spectra(block, options, {})
+            build_spectra(block, options)
             for block in iter_content_blocks(
                 Content(label, host, lambda: io.BytesIO(body)), options
             )

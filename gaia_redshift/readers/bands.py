@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,6 @@ from gaia_redshift.readers.columns import (
 )
 from gaia_redshift.readers.kept import build_kept_columns
 from gaia_redshift.spectra import BandSpectra, XPSpectra, n_correlations
-
-if TYPE_CHECKING:
-    from gaia_redshift.readers.kept import TextKinds
 
 __all__ = ["build_spectra", "flag_duplicates"]
 
@@ -60,15 +57,13 @@ def flag_duplicates(source_id: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(counts[inverse.reshape(-1)] > 1)
 
 
-def build_spectra(block: Block, options: ReadOptions, kinds: TextKinds) -> XPSpectra:
+def build_spectra(block: Block, options: ReadOptions) -> XPSpectra:
     """Normalise a block of columns.
 
     Parameters
     ----------
     block : Block
     options : ReadOptions
-    kinds : dict
-        Types of kept text columns found so far in this table; updated.
 
     Returns
     -------
@@ -105,7 +100,7 @@ def build_spectra(block: Block, options: ReadOptions, kinds: TextKinds) -> XPSpe
         bp=bp,
         rp=rp,
         flags=flags,
-        columns=build_kept_columns(block, kinds) if options.keep or options.optional else None,
+        columns=build_kept_columns(block) if options.keep or options.optional else None,
         release=block.release or find_release(block.label, bp, rp),
         meta={"inputs": [block.source]},
     )

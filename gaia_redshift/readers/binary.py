@@ -1,4 +1,4 @@
-"""FITS tables, Parquet and HDF5."""
+"""FITS tables and Parquet."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.arrays import Ragged
-from gaia_redshift.readers.columns import Block, ColumnInfo, Layout, ReadOptions, find_layout
+from gaia_redshift.readers.columns import (
+    RA_NAMES,
+    Block,
+    ColumnInfo,
+    Layout,
+    ReadOptions,
+    find_id_name,
+    find_layout,
+)
 from gaia_redshift.readers.content import Content
 
-__all__ = ["iter_fits_blocks", "iter_hdf5_blocks", "iter_parquet_blocks"]
+__all__ = ["choose_layouts", "iter_fits_blocks", "iter_parquet_blocks"]
 
 BLOCK_ROWS = 2048
 
@@ -26,11 +34,18 @@ def choose_layouts(
 ) -> list[tuple[Any, Layout]]:
     """Take the tables that hold spectra (COMBINED files have several, others one among many).
 
+    Where any table will do it is that with source ids, else that with positions, else the first.
+
     Raises
     ------
     InputError
         If none does; it says why the first does not.
     """
+    if not options.spectra:
+        named = [one for one in tables if find_id_name(one[1])]
+        placed = [one for one in tables if {n.lower() for n in one[1]} & set(RA_NAMES)]
+        for table, names in (named or placed or tables)[:1]:
+            return [(table, find_layout(names, options, label))]
     chosen: list[tuple[Any, Layout]] = []
     first_error: InputError | None = None
     for table, names in tables:
@@ -199,124 +214,3 @@ def _parquet_infos(schema: Any) -> dict[str, ColumnInfo]:
                 (column.get("meta") or {}).get("ucd"),
             )
     return infos
-
-
-def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
-    """Read HDF5: a group with a dataset per column, or a compound dataset (astropy, PyTables).
-
-    Numeric DataFrames in pandas' fixed format are read too; its pickled objects are not.
-    """
-    import io
-
-    import h5py
-
-    source: Any = content.path if content.path is not None else io.BytesIO(content.read())
-    with h5py.File(source, "r") as file:
-        tables = _find_hdf5_tables(file, h5py)
-        if not tables and _has_pickles(file, h5py):
-            raise InputError(
-                f"{content.label}: holds objects pickled by pandas, which are not read for safety;"
-                " save the DataFrame as Parquet"
-            )
-        if not tables:
-            raise InputError(f"{content.label}: holds no table with a source_id column")
-        empty = True
-        candidates: list[tuple[Any, list[str]]] = [(table, list(table)) for table in tables]
-        for table, layout in choose_layouts(candidates, options, content.label):
-            n = len(table[layout.source_id])
-            for name in layout.names:
-                if len(table[name]) != n:
-                    raise InputError(
-                        f"{content.label}: dataset '{name}' has {len(table[name])} rows,"
-                        f" '{layout.source_id}' has {n}"
-                    )
-            infos = {name: _hdf5_info(table[name]) for name in layout.names}
-            for start in range(0, n, BLOCK_ROWS):
-                empty = False
-                if options.skip.n and options.skip.take(min(BLOCK_ROWS, n - start)):
-                    continue
-                columns = {
-                    name: _read_hdf5_column(table[name], start, start + BLOCK_ROWS)
-                    for name in layout.names
-                }
-                yield Block(columns, layout, content.label, content.source, start + 1, infos)
-        if empty:
-            raise InputError(f"{content.label}: holds no sources (a table without rows)")
-
-
-class _Field:
-    """One field of a compound dataset, or some columns of a 2-D one, read like a dataset."""
-
-    def __init__(self, dataset: Any, field: Any) -> None:
-        self.dataset, self.field = dataset, field
-        self.attrs: dict[str, Any] = {}
-
-    def __len__(self) -> int:
-        return int(self.dataset.shape[0])
-
-    def __getitem__(self, rows: slice) -> Any:
-        if isinstance(self.field, int):
-            return self.dataset[rows, self.field]
-        return self.dataset[self.field, rows]
-
-
-def _find_hdf5_tables(file: Any, h5py: Any) -> list[dict[str, Any]]:
-    """Return every table below a group, as a mapping of names to what can be sliced."""
-    tables: list[dict[str, Any]] = []
-
-    def visit(group: Any) -> None:
-        if "axis0" in group and "block0_values" in group:  # a DataFrame in pandas' fixed format
-            table: dict[str, Any] = {}
-            i = 0
-            while f"block{i}_values" in group:
-                values = group[f"block{i}_values"]
-                if values.ndim == 2:
-                    for j, name in enumerate(group[f"block{i}_items"][:]):
-                        table[name.decode()] = _Field(values, j)
-                i += 1
-            if _has_id(table):
-                tables.append(table)
-            return
-        datasets = {k: v for k, v in group.items() if isinstance(v, h5py.Dataset)}
-        columns = {k: v for k, v in datasets.items() if v.ndim >= 1 and not v.dtype.names}
-        if _has_id(columns):
-            tables.append(columns)
-        for dataset in datasets.values():
-            if dataset.dtype.names and _has_id(dataset.dtype.names):
-                tables.append({name: _Field(dataset, name) for name in dataset.dtype.names})
-        for child in group.values():
-            if isinstance(child, h5py.Group):
-                visit(child)
-
-    visit(file)
-    return tables
-
-
-def _has_id(names: Any) -> bool:
-    return any(name.lower() in ("source_id", "sourceid") for name in names)
-
-
-def _has_pickles(file: Any, h5py: Any) -> bool:
-    found = []
-    file.visititems(lambda name, item: found.append(name) if "PSEUDOATOM" in item.attrs else None)
-    return bool(found)
-
-
-def _hdf5_info(dataset: Any) -> ColumnInfo:
-    def get(key: str) -> str | None:
-        value = dataset.attrs.get(key)
-        return value.decode() if isinstance(value, bytes) else value
-
-    return ColumnInfo(get("unit"), get("description"), get("ucd"))
-
-
-def _read_hdf5_column(dataset: Any, start: int, stop: int) -> Any:
-    values = dataset[start:stop]
-    if values.dtype.kind == "O" and len(values) and isinstance(values[0], bytes):
-        values = np.array([value.decode() for value in values], dtype=object)
-    elif values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8")
-    null = dataset.attrs.get("null")
-    if null is not None:
-        return np.ma.MaskedArray(values, mask=values == null)
-    return values

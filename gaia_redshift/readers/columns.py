@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,18 @@ from gaia_redshift.readers.content import ReadMeter
 
 __all__ = [
     "DEC_NAMES",
+    "ID_NAMES",
     "RA_NAMES",
     "Block",
     "ColumnInfo",
     "Layout",
     "ReadOptions",
     "Skip",
+    "find_id_name",
     "find_layout",
+    "fold_masks",
     "from_arrow",
+    "hide",
     "list_names",
     "parse_keep",
     "to_numbers",
@@ -40,6 +44,14 @@ RA_NAMES = ("ra", "raj2000", "ra_icrs", "_raj2000", "ra_deg", "radeg", "right_as
 DEC_NAMES = ("dec", "dej2000", "de_icrs", "_dej2000", "dec_deg", "dedeg", "decj2000", "declination")
 """Names of columns of positions, in lower case, in the order in which they are looked for."""
 _SOURCE_ID = ("source_id", "sourceid")
+ID_NAMES = (
+    *_SOURCE_ID,
+    *("gaia_source_id", "dr3_source_id", "gaia_dr3_source_id", "source_id_dr3", "gaia_sourceid"),
+    *("gaia_id", "gaiadr3_id", "gaia_dr3_id", "gaiadr3", "gaia_dr3", "gaiaid", "source"),
+)
+"""Names of columns of Gaia's source ids, in lower case, in the order in which they are looked for:
+in catalogues and lists of ids. Spectra have the first two."""
+MASK = ".mask"
 _SHOWN = 12
 
 
@@ -62,7 +74,8 @@ class ReadOptions:
     """What the caller wants to have read.
 
     Columns in ``optional`` are kept where there are any. ``skip`` and ``meter`` change while a
-    file is read.
+    file is read. Without ``spectra`` any table will do, and all its scalar columns are kept,
+    or those named. With ``settle``, columns of csv files get the types that all of it proves.
     """
 
     errors: bool = True
@@ -71,6 +84,8 @@ class ReadOptions:
     optional: tuple[str, ...] = ()
     skip: Skip = field(default_factory=Skip)
     meter: ReadMeter | None = None
+    spectra: bool = True
+    settle: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,19 +117,31 @@ class BandLayout:
 
 @dataclass
 class Layout:
-    """Names of the columns of a table that are to be read."""
+    """Names of the columns of a table that are to be read.
+
+    ``masks`` are the columns of booleans that astropy writes beside masked ones, by these' names.
+    """
 
     source_id: str
     bp: BandLayout
     rp: BandLayout
     keep: dict[str, str] = field(default_factory=dict)
     keep_all: bool = False
+    masks: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """Every column to be read, each once."""
         return list(
-            dict.fromkeys([self.source_id, *self.bp.names, *self.rp.names, *self.keep.values()])
+            dict.fromkeys(
+                [
+                    self.source_id,
+                    *self.bp.names,
+                    *self.rp.names,
+                    *self.keep.values(),
+                    *self.masks.values(),
+                ]
+            )
         )
 
 
@@ -145,6 +172,9 @@ class Block:
     first_row: int = 1
     infos: dict[str, ColumnInfo] = field(default_factory=dict)
     release: str | None = None
+
+    def __post_init__(self) -> None:
+        self.columns = fold_masks(self.columns, self.layout.masks)
 
     def __len__(self) -> int:
         return len(self.columns[self.layout.source_id])
@@ -185,6 +215,17 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
     InputError
         If there is no source_id or neither band has coefficients, or a name in ``keep`` is absent.
     """
+    names, masks = _set_masks_apart(names)
+    if not options.spectra:
+        if not names:
+            raise InputError(f"{label}: holds no columns")
+        layout = Layout(find_id_name(names) or names[0], BandLayout(), BandLayout())
+        layout.keep, layout.keep_all = {n: n for n in names}, True
+        if isinstance(options.keep, tuple):
+            wanted = {name.lower() for name in (*options.keep, *options.optional)}
+            layout.keep = {n: n for n in names if n.lower() in wanted}
+        layout.masks = {name: mask for name, mask in masks.items() if name in layout.names}
+        return layout
     by_lower: dict[str, str] = {}
     for name in names:
         by_lower.setdefault(name.lower().strip(), name)
@@ -219,7 +260,90 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
                 )
             if actual != source_id:  # always there
                 layout.keep[wanted] = actual
+    read = set(layout.names)
+    layout.masks = {name: mask for name, mask in masks.items() if name in read}
     return layout
+
+
+def _set_masks_apart(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Split ``NAME.mask``, which astropy writes beside masked columns, from the others."""
+    there = set(names)
+    masks = {name: f"{name}{MASK}" for name in names if f"{name}{MASK}" in there}
+    return [name for name in names if name not in masks.values()], masks
+
+
+def fold_masks(columns: dict[str, Any], masks: Mapping[str, str]) -> dict[str, Any]:
+    """Mask what the columns of masks beside the others say; these then are gone.
+
+    Parameters
+    ----------
+    columns : dict
+        As a format holds them.
+    masks : mapping
+        Name of a column to that of its mask.
+
+    Raises
+    ------
+    InputError
+        If a mask is none.
+    """
+    if not masks:
+        return columns
+    folded = {name: column for name, column in columns.items() if name not in masks.values()}
+    for name, mask in masks.items():
+        hidden = _to_booleans(columns[mask], mask)
+        if hidden.any():
+            folded[name] = hide(folded[name], hidden)
+    return folded
+
+
+def _to_booleans(column: Any, name: str) -> NDArray[np.bool_]:
+    if type(column).__module__.startswith("pyarrow"):
+        column = column.to_numpy(zero_copy_only=False)
+    if isinstance(column, list):
+        words = [(cell or b"").strip().lower() for cell in column]
+        if not set(words) <= {b"true", b"false"}:
+            raise InputError(f"column '{name}' is no mask of true and false")
+        return np.array([word == b"true" for word in words], dtype=bool)
+    values = np.ma.filled(np.ma.asarray(column), False)
+    if values.dtype.kind == "O" and len(values):  # a mask for each row's array
+        values = np.array([bool(np.all(cell)) for cell in values])
+    if values.dtype.kind == "S":  # FITS text
+        values = np.char.strip(values) == b"T"
+    return values.astype(bool)
+
+
+def hide(column: Any, hidden: NDArray[np.bool_]) -> Any:
+    """Return a column without the rows (or numbers of arrays) that are hidden."""
+    from gaia_redshift.readers.arrays import Ragged
+
+    rows = np.atleast_1d(hidden.reshape(len(hidden), -1).all(axis=1))
+    if isinstance(column, Ragged):
+        kept = np.repeat(~rows, column.lengths)
+        lengths = np.where(rows, 0, column.lengths)
+        return Ragged(column.values[kept], lengths, column.damaged & ~rows, column.text)
+    if isinstance(column, list):
+        return [None if h else cell for cell, h in zip(column, rows, strict=True)]
+    if type(column).__module__.startswith("pyarrow"):
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if hasattr(column, "combine_chunks"):
+            column = column.combine_chunks()
+        return pc.if_else(pa.array(~rows), column, pa.scalar(None, column.type))
+    values = np.ma.asarray(column)
+    shape = hidden if hidden.shape == values.shape else rows
+    if shape.ndim < values.ndim:
+        shape = np.broadcast_to(shape.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+    return np.ma.MaskedArray(values.data, mask=np.ma.getmaskarray(values) | shape)
+
+
+def find_id_name(names: Iterable[str]) -> str | None:
+    """Return the name of the column that holds Gaia's source ids, as one usually calls it."""
+    lower: dict[str, str] = {}
+    for name in names:
+        lower.setdefault(name.lower().strip().lstrip("\ufeff"), name)
+    return next((lower[name] for name in ID_NAMES if name in lower), None)
 
 
 def _find_arrays(by_lower: dict[str, str], band: str, quantity: str, label: str) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.archives import iter_members
 from gaia_redshift.readers.avro import iter_avro_blocks
-from gaia_redshift.readers.binary import iter_fits_blocks, iter_hdf5_blocks, iter_parquet_blocks
+from gaia_redshift.readers.binary import iter_fits_blocks, iter_parquet_blocks
 from gaia_redshift.readers.columns import Block, ReadOptions
 from gaia_redshift.readers.content import Content, open_path, report_damage, sniff_kind
+from gaia_redshift.readers.hdf5 import iter_hdf5_blocks
 from gaia_redshift.readers.text import iter_text_blocks
 from gaia_redshift.readers.votable import iter_votable_blocks
 

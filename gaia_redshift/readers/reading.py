@@ -14,12 +14,13 @@ from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.bands import build_spectra, flag_duplicates
 from gaia_redshift.readers.columns import ReadOptions, Skip, list_names, parse_keep
-from gaia_redshift.readers.content import ReadMeter
+from gaia_redshift.readers.content import ReadMeter, open_path, sniff_kind
 from gaia_redshift.readers.formats import iter_file_blocks
-from gaia_redshift.readers.kept import TextKinds, build_kept_columns
+from gaia_redshift.readers.kept import build_kept_columns
 from gaia_redshift.readers.sources import iter_sources
 from gaia_redshift.readers.tables import iter_table_blocks
 from gaia_redshift.spectra import XPSpectra
+from gaia_redshift.table_types import Note, join_notes, note_column, settle_types
 
 __all__ = ["iter_spectra", "read_spectra"]
 
@@ -72,8 +73,10 @@ def read_spectra(
     if isinstance(sources, XPSpectra):
         found = _select_columns(sources, _make_options(errors, correlations, keep))
     else:
-        options = _make_options(errors, correlations, keep)
+        options = replace(_make_options(errors, correlations, keep), settle=False)
         found = _join(list(_iter_parts(sources, options, progress)))
+        if found.columns is not None:
+            settle_types(found.columns)
     repeated = flag_duplicates(found.source_id)
     if repeated.any():
         flags = found.flags | np.where(repeated, np.int32(QualityFlag.DUPLICATE_SOURCE_ID), 0)
@@ -92,6 +95,7 @@ def iter_spectra(
     start: int = 0,
     progress: bool = False,
     meter: ReadMeter | None = None,
+    settle: bool = True,
 ) -> Iterator[XPSpectra]:
     """Read BP/RP spectra in blocks, in order.
 
@@ -110,6 +114,9 @@ def iter_spectra(
         Rows to pass over at the beginning; they are not parsed.
     meter : ReadMeter, optional
         To be told how far reading of a text file has come.
+    settle : bool
+        Give kept columns of csv files the types that all of a file proves; files then are read
+        twice, where columns are kept. Without, they stay text.
 
     Yields
     ------
@@ -128,6 +135,7 @@ def iter_spectra(
         optional=tuple(optional),
         skip=Skip(start),
         meter=meter,
+        settle=settle,
     )
     return _rebatch(_iter_parts(sources, options, progress), block_size)
 
@@ -184,14 +192,31 @@ def _read_one(source: Any, options: ReadOptions) -> Iterator[XPSpectra]:
         if isinstance(source, Path)
         else iter_table_blocks(source, options)
     )
-    kinds: TextKinds = {}
+    types = _prove_types(source, options) if isinstance(source, Path) else {}
     for block in blocks:
         if options.skip.n and options.skip.take(len(block)):
-            build_kept_columns(block, kinds)  # types of text columns depend on earlier rows
             continue
-        rest = _pass_over(build_spectra(block, options, kinds), options)
+        spectra = build_spectra(block, options)
+        if types and spectra.columns is not None:
+            settle_types(spectra.columns, types)
+        rest = _pass_over(spectra, options)
         if rest is not None:
             yield rest
+
+
+def _prove_types(path: Path, options: ReadOptions) -> dict[str, Note]:
+    """Return notes of the kept columns that stay text otherwise, from a first reading."""
+    if not options.settle or not (options.keep or options.optional):
+        return {}
+    if sniff_kind(open_path(path)) not in ("csv", "ecsv", "zip"):
+        return {}
+    plain = ReadOptions(keep=options.keep, optional=options.optional, spectra=False)
+    notes: dict[str, list[Note]] = {}
+    for block in iter_file_blocks(path, plain):
+        columns = build_kept_columns(block)
+        for name in columns.colnames if columns is not None else ():
+            notes.setdefault(name.lower(), []).append(note_column(columns[name]))  # type: ignore[index]
+    return {name: join_notes(parts) for name, parts in notes.items()}
 
 
 def _pass_over(spectra: XPSpectra, options: ReadOptions) -> XPSpectra | None:

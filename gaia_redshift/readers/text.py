@@ -13,6 +13,7 @@ from gaia_redshift.readers.columns import (
     Block,
     ColumnInfo,
     ReadOptions,
+    find_id_name,
     find_layout,
 )
 from gaia_redshift.readers.content import Content, read_chunks
@@ -41,15 +42,15 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     comments: list[str] = []
     header = b""
     n_lines = 0
-    for header in lines:
+    for line in lines:
         n_lines += 1
+        header = line.removeprefix(b"\xef\xbb\xbf")
         if header.startswith(b"#"):
             comments.append(header.decode("utf-8", errors="replace")[1:].removeprefix(" "))
         elif header.strip():
             break
     lines.close()
     delimiter, infos = _read_ecsv_header(comments)
-    header = header.removeprefix(b"\xef\xbb\xbf")
     delimiter = delimiter or _find_delimiter(header)
     names = [
         cell.decode("utf-8", errors="replace").strip()
@@ -84,7 +85,7 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
             yield build_block(waiting, first_row)
             first_row = n_read + 1
             waiting, size = [[] for _ in wanted], 0
-    if waiting[0]:
+    if waiting[0] or (first_row == 1 and not options.spectra):
         yield build_block(waiting, first_row)
     elif first_row == 1:
         raise InputError(f"{content.label}: holds no sources (a header and no rows)")
@@ -212,12 +213,12 @@ def _split_escaped(line: bytes, delimiter: bytes) -> list[bytes] | None:
 
 
 def _find_delimiter(header: bytes) -> bytes:
-    """Choose the delimiter between which the header has a source_id; a comma where none fits."""
+    """Choose the delimiter between which the header has source ids, else the most frequent one."""
     for delimiter in _DELIMITERS:
-        cells = [cell.strip(b' "\r').lower() for cell in header.split(delimiter)]
-        if len(cells) > 1 and (b"source_id" in cells or b"sourceid" in cells):
+        cells = [cell.strip(b' "\r').decode("utf-8", "replace") for cell in header.split(delimiter)]
+        if len(cells) > 1 and find_id_name(cells):
             return delimiter
-    return b","
+    return max(_DELIMITERS[:-1], key=header.count)  # the first, a comma, where there is none
 
 
 def _read_ecsv_header(comments: list[str]) -> tuple[bytes | None, dict[str, ColumnInfo]]:

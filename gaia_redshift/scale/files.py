@@ -19,7 +19,7 @@ from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.scale.inputs import describe_plan, list_inputs
 from gaia_redshift.scale.journal import Journal
-from gaia_redshift.scale.outputs import find_repeated, join_columns, write_tables
+from gaia_redshift.scale.outputs import find_repeated, fit_columns, join_columns, write_tables
 from gaia_redshift.scale.progress import Progress
 from gaia_redshift.scale.stream import Job, iter_steps
 from gaia_redshift.table_files import check_output
@@ -307,15 +307,17 @@ def _assemble(
     repeated = find_repeated(journal.read_ids, n_rows)
     example = journal.read_example()
 
+    columns = join_columns(part["columns"] for part in parts)
+
     def iter_tables() -> Iterator[Table]:
-        for table in journal.read_parts():
+        for part in journal.read_parts():
+            table = fit_columns(part, columns)
             table["flags_cnn"] |= _flag_repeated(np.asarray(table["source_id"]), repeated)
             summary.count(table)
             if collect is not None:
                 collect(table)
             yield table
 
-    columns = join_columns(part["columns"] for part in parts)
     write_tables(iter_tables(), target, columns=columns, example=example, n_rows=n_rows)
 
 

@@ -24,6 +24,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.scale.inputs import compare_plans, to_json
 from gaia_redshift.table import join_meta, stack_rows
 from gaia_redshift.table_formats import READERS, make_arrow_table, take_plain_columns
+from gaia_redshift.table_types import note_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -154,7 +155,7 @@ class Journal:
                 line |= {
                     "part": name,
                     "bytes": (self.folder / name).stat().st_size,
-                    "columns": {c: _describe_column(table[c]) for c in table.colnames},
+                    "columns": {c: note_column(table[c]) for c in table.colnames},
                     "inputs": table.meta.get("inputs", []),
                     "release": table.meta["data_release"],
                 }
@@ -268,20 +269,6 @@ def _list_types(columns: Table | None) -> list[tuple[str, Any]]:
         return []
     kinds = [(name, columns[name].dtype) for name in columns.colnames]
     return [(name, "text" if kind.kind in "OSU" else kind.str) for name, kind in kinds]
-
-
-def _describe_column(column: Any) -> dict[str, Any]:
-    """Return what the file that is made of all parts must provide for."""
-    widest = 0
-    if column.dtype.kind == "U":
-        texts = np.ma.filled(np.ma.asarray(column), "").ravel().tolist()
-        widest = max((len(text.encode()) for text in texts), default=0)
-    return {
-        "dtype": column.dtype.newbyteorder("=").str,
-        "shape": list(column.shape[1:]),
-        "masked": bool(np.ma.getmaskarray(np.ma.asarray(column)).any()),
-        "widest": widest,
-    }
 
 
 def _write(path: Path, text: str) -> None:

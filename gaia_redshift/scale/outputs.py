@@ -7,9 +7,6 @@ HDF5 are put together in memory.
 from __future__ import annotations
 
 import gzip
-import io
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,27 +14,31 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import one_line, written_whole
 from gaia_redshift.errors import InputError
 from gaia_redshift.parquet_encoding import choose_encoding
 from gaia_redshift.table import stack_tables, write_table
 from gaia_redshift.table_files import table_format
 from gaia_redshift.table_formats import (
-    WRITERS,
+    add_column,
+    format_text,
     make_arrow_table,
     make_fits_hdu,
+    store_columns,
     take_plain_columns,
 )
+from gaia_redshift.table_types import Note, cast_column, join_notes
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["Columns", "find_repeated", "join_columns", "write_tables"]
+__all__ = ["Columns", "find_repeated", "fit_columns", "join_columns", "write_tables"]
 
 IDS_AT_ONCE = 1 << 22
 """Source ids compared in memory at a time: 34 MB."""
 FITS_BLOCK = 2880
-Columns = dict[str, dict[str, Any]]
-"""Name to type: what `gaia_redshift.scale.journal` notes of each part."""
+Columns = dict[str, Note]
+"""Name to note: what `gaia_redshift.scale.journal` writes down of each part."""
 
 
 def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -> NDArray[np.int64]:
@@ -74,35 +75,16 @@ def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -
 
 
 def join_columns(parts: Iterable[Columns]) -> Columns:
-    """Return columns that hold those of all parts, by the rules of `stack_tables`.
-
-    Numbers of different types become the wider one; numbers in one part and text in another
-    become text. A column that a part lacks is masked there.
-    """
+    """Return columns that hold those of all parts; one that a part lacks is masked there."""
     parts = list(parts)
     joined: Columns = {}
     for name in dict.fromkeys(name for part in parts for name in part):
         holders = [part[name] for part in parts if name in part]
-        types = [np.dtype(about["dtype"]) for about in holders]
-        widest = max(about["widest"] for about in holders)
-        if any(kind.kind == "U" for kind in types):
-            numbers = [kind for kind in types if kind.kind != "U"]
-            digits = [np.empty(0, dtype=kind).astype(str).dtype.itemsize // 4 for kind in numbers]
-            widest = max([widest, *digits, 1])
-            longest = max([1, *digits, *(k.itemsize // 4 for k in types if k.kind == "U")])
-            dtype = np.dtype(f"<U{longest}")
-        else:
-            dtype = np.result_type(*types)
-        joined[name] = {
-            "dtype": dtype.str,
-            "shape": holders[0]["shape"],
-            "masked": len(holders) < len(parts) or any(about["masked"] for about in holders),
-            "widest": widest,
-        }
+        joined[name] = join_notes(holders, absent=len(holders) < len(parts))
     return joined
 
 
-def _fit(table: Table, columns: Columns) -> Table:
+def fit_columns(table: Table, columns: Columns) -> Table:
     """Give a part the columns that the file has."""
     from astropy.table import MaskedColumn, Table
 
@@ -112,14 +94,13 @@ def _fit(table: Table, columns: Columns) -> Table:
         dtype = np.dtype(about["dtype"])
         if name not in table.colnames:
             values = np.zeros((n, *about["shape"]), dtype=dtype)
-            fitted[name] = MaskedColumn(values, mask=np.ones(values.shape, dtype=bool))
+            masked = np.ma.MaskedArray(values, mask=np.ones(values.shape, dtype=bool))
+            fitted[name] = MaskedColumn(masked, fill_value=values.dtype.type())
             continue
-        column = table[name]
-        values = np.ma.getdata(np.ma.asarray(column))
-        mask = np.ma.getmaskarray(np.ma.asarray(column))
-        if values.dtype != dtype:
-            values = values.astype(str).astype(dtype) if dtype.kind == "U" else values.astype(dtype)
-        fitted[name] = MaskedColumn(values, mask=mask) if about["masked"] else values
+        found = cast_column(table[name], dtype)
+        if about["masked"]:
+            found = np.ma.MaskedArray(found, fill_value=dtype.type())
+        add_column(fitted, name, found, table[name])
     return fitted
 
 
@@ -137,7 +118,8 @@ def _make_pattern(columns: Columns, example: Table) -> Table:
             values[:] = "x" * max(about["widest"], 1)
         mask = np.zeros(values.shape, dtype=bool)
         mask[1] = True
-        pattern[name] = MaskedColumn(values, mask=mask) if about["masked"] else values
+        masked = np.ma.MaskedArray(values, mask=mask, fill_value=dtype.type())
+        pattern[name] = MaskedColumn(masked) if about["masked"] else values
         _copy_description(example, pattern, name)
     return pattern
 
@@ -163,6 +145,7 @@ def write_tables(
     Parameters
     ----------
     tables : iterable of Table
+        Of these columns, see `fit_columns`.
     path : Path
         Its ending says the format, as in `gaia_redshift.write_table`.
     columns : dict
@@ -178,44 +161,37 @@ def write_tables(
         If it cannot be written.
     """
     kind = table_format(path)
-    fitted = (_fit(table, columns) for table in tables)
     if kind in ("votable", "hdf5"):
-        whole = stack_tables(list(fitted))
+        whole = stack_tables(list(tables))
         whole.meta.clear()
         whole.meta.update(example.meta)
         for name in whole.colnames:
             _copy_description(example, whole, name)
         write_table(whole, path, overwrite=True)
         return
-    writer = {
-        "parquet": _write_parquet,
-        "fits": _write_fits,
-        "ecsv": _write_text,
-        "csv": _write_text,
-    }[kind]
     pattern = _make_pattern(columns, example)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with _open(temporary, packed=path.name.lower().endswith(".gz")) as file:
-            writer(fitted, file, pattern, kind, n_rows)
-        os.replace(temporary, path)
+        with (
+            written_whole(path) as temporary,
+            _open(temporary, packed=path.name.lower().endswith(".gz")) as file,
+        ):
+            if kind == "parquet":
+                _write_parquet(iter(tables), file, pattern)
+            elif kind == "fits":
+                _write_fits(iter(tables), file, pattern, columns, n_rows)
+            else:
+                _write_text(iter(tables), file, pattern, kind)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {path}: {one_line(error)}") from error
     except ValueError as error:
-        raise InputError(
-            f"cannot write {path} as {kind}: {' '.join(str(error).split())}"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path} as {kind}: {one_line(error)}") from error
 
 
 def _open(path: Path, packed: bool) -> IO[bytes]:
     return gzip.open(path, "wb") if packed else path.open("wb")  # type: ignore[return-value]
 
 
-def _write_parquet(
-    tables: Iterator[Table], file: IO[bytes], pattern: Table, kind: str, n_rows: int
-) -> None:
+def _write_parquet(tables: Iterator[Table], file: IO[bytes], pattern: Table) -> None:
     from pyarrow import parquet
 
     schema = make_arrow_table(take_plain_columns(pattern)).schema
@@ -225,9 +201,7 @@ def _write_parquet(
             writer.write_table(rows.replace_schema_metadata(None).cast(schema))
 
 
-def _write_text(
-    tables: Iterator[Table], file: IO[bytes], pattern: Table, kind: str, n_rows: int
-) -> None:
+def _write_text(tables: Iterator[Table], file: IO[bytes], pattern: Table, kind: str) -> None:
     """Write ECSV or csv; the header is that of the pattern."""
     file.write(b"".join(_cut_header(_to_text(pattern, kind))))
     for table in tables:
@@ -237,9 +211,7 @@ def _write_text(
 
 
 def _to_text(table: Table, kind: str) -> bytes:
-    text = io.StringIO()
-    WRITERS[kind](take_plain_columns(table), text)  # type: ignore[arg-type]
-    return text.getvalue().encode()
+    return format_text(take_plain_columns(table), kind)
 
 
 def _cut_header(text: bytes) -> list[bytes]:
@@ -255,35 +227,32 @@ def _cut_header(text: bytes) -> list[bytes]:
 
 
 def _write_fits(
-    tables: Iterator[Table], file: IO[bytes], pattern: Table, kind: str, n_rows: int
+    tables: Iterator[Table], file: IO[bytes], pattern: Table, columns: Columns, n_rows: int
 ) -> None:
     from astropy.io import fits
 
-    hdu = make_fits_hdu(take_plain_columns(pattern))
+    hdu = make_fits_hdu(take_plain_columns(pattern), columns)
     dtype = hdu.columns.dtype.newbyteorder(">")
     hdu.header["NAXIS2"] = n_rows
     file.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
     file.write(hdu.header.tostring().encode("ascii"))
     for table in tables:
         rows = np.zeros(len(table), dtype=dtype)
-        for number, name in enumerate(table.colnames, start=1):
-            null = hdu.header.get(f"TNULL{number}")
-            field = dtype.names[number - 1]
-            rows[field] = _to_fits_values(table[name], null, hdu.columns[number - 1].format)
+        stored = store_columns(table, "fits", columns)
+        for column, name in zip(hdu.columns, stored.colnames, strict=True):
+            rows[column.name] = _to_fits_values(stored[name], column)
         file.write(rows.tobytes())
     file.write(b"\0" * (-(n_rows * dtype.itemsize) % FITS_BLOCK))
 
 
-def _to_fits_values(column: Any, null: int | None, code: str) -> NDArray[Any]:
-    values: Any = np.ma.getdata(np.ma.asarray(column))
-    mask = np.ma.getmaskarray(np.ma.asarray(column))
-    if values.dtype.kind == "U":
-        return np.char.encode(np.where(mask, "", values), "utf-8")
-    if str(code).endswith("L"):
-        return np.where(values, ord("T"), ord("F")).astype("i1")
-    if values.dtype.kind == "f":
-        return np.where(mask, values.dtype.type(np.nan), values)
-    if null is not None:
-        values = values.astype(np.int64)
-        return np.where(mask, null, values)
-    return np.asarray(values)
+def _to_fits_values(values: Any, column: Any) -> NDArray[Any]:
+    """Return stored values as they lie in the file."""
+    data = np.ma.getdata(np.ma.asarray(values))
+    if data.dtype.kind == "U":
+        return np.char.encode(data, "utf-8", "surrogatepass")
+    if str(column.format).endswith("L"):
+        return np.where(data, ord("T"), ord("F")).astype("i1")
+    if data.dtype.kind == "u" and data.dtype.itemsize > 1:  # stored with TZERO
+        half = np.uint64(1 << (8 * data.dtype.itemsize - 1))
+        return (data.astype(np.uint64) - half).astype(np.int64)
+    return np.asarray(data)

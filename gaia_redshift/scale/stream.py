@@ -162,6 +162,7 @@ class _Reader:
                 optional=job.optional if job.keep != "all" else (),
                 start=start,
                 meter=meter,
+                settle=False,
             ):
                 self._progress.note_read(len(block))
                 self._put(_Read(index, block=block))

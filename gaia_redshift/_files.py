@@ -1,0 +1,78 @@
+"""Files that appear whole or not at all, and names and words as a terminal may show them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["escape_controls", "expand_path", "one_line", "same_file", "written_whole"]
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+"""What a terminal obeys, and what XML and ECSV cannot hold; tabs and ends of lines are neither."""
+
+
+def escape_controls(text: str) -> str:
+    r"""Return text with control characters shown, ``\x1b``, so that nothing obeys them."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """Return the reason that an exception gives, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return escape_controls(" ".join(str(error).split())[:longest]) or type(error).__name__
+
+
+def expand_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` opened; one that names no user's home (``~$a.csv``) as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    """Tell whether two paths lead to one file that is there."""
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def written_whole(target: Path, *, packed: bool = False) -> Iterator[Path]:
+    """Give a path to write to; what is there in the end appears as ``target``, all at once.
+
+    Parameters
+    ----------
+    target : Path
+    packed : bool
+        Pack it with gzip in the end.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written there.
+    """
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+    squeezed = temporary.with_suffix(".gz")
+    # Made by the kernel with the user's umask, which belongs to the process and not to a thread.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield temporary
+        if packed:
+            with temporary.open("rb") as source, gzip.open(squeezed, "wb") as out:
+                shutil.copyfileobj(source, out)
+            os.replace(squeezed, temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+        squeezed.unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""HDF5: a group with a dataset per column, or a compound dataset; nothing outside the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts
+from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions
+from gaia_redshift.readers.content import Content
+
+__all__ = ["iter_hdf5_blocks"]
+
+DEFLATE = 1100
+"""No compression that HDF5 has makes a file smaller than by this factor."""
+SLACK = 64 << 20
+"""Bytes that are never written, all of a fill value, take no place in a file."""
+
+
+def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
+    """Read HDF5: a group with a dataset per column, or a compound dataset (astropy, PyTables).
+
+    Numeric DataFrames in pandas' fixed format are read too; its pickled objects are not.
+    """
+    import io
+
+    import h5py
+
+    source: Any = content.path if content.path is not None else io.BytesIO(content.read())
+    size = content.path.stat().st_size if content.path is not None else len(source.getbuffer())
+    with h5py.File(source, "r") as file:
+        is_wanted = _has_id if options.spectra else bool
+        tables = _find_hdf5_tables(file, h5py, is_wanted, size, content.label)
+        if not tables and _has_pickles(file, h5py):
+            raise InputError(
+                f"{content.label}: holds objects pickled by pandas, which are not read for safety;"
+                " save the DataFrame as Parquet"
+            )
+        if not tables:
+            raise InputError(f"{content.label}: holds no table with a source_id column")
+        empty = True
+        candidates: list[tuple[Any, list[str]]] = [(table, list(table)) for table in tables]
+        for table, layout in choose_layouts(candidates, options, content.label):
+            n = len(table[layout.source_id])
+            for name in layout.names:
+                if len(table[name]) != n:
+                    raise InputError(
+                        f"{content.label}: dataset '{name}' has {len(table[name])} rows,"
+                        f" '{layout.source_id}' has {n}"
+                    )
+            infos = {name: _hdf5_info(table[name]) for name in layout.names}
+            for start in range(0, n, BLOCK_ROWS):
+                empty = False
+                if options.skip.n and options.skip.take(min(BLOCK_ROWS, n - start)):
+                    continue
+                columns = {
+                    name: _read_hdf5_column(table[name], start, start + BLOCK_ROWS)
+                    for name in layout.names
+                }
+                yield Block(columns, layout, content.label, content.source, start + 1, infos)
+        if empty:
+            raise InputError(f"{content.label}: holds no sources (a table without rows)")
+
+
+class _Field:
+    """One field of a compound dataset, or some columns of a 2-D one, read like a dataset."""
+
+    def __init__(self, dataset: Any, field: Any) -> None:
+        self.dataset, self.field = dataset, field
+        self.attrs: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return int(self.dataset.shape[0])
+
+    def __getitem__(self, rows: slice) -> Any:
+        if isinstance(self.field, int):
+            return self.dataset[rows, self.field]
+        return self.dataset[self.field, rows]
+
+
+def _find_hdf5_tables(
+    file: Any, h5py: Any, is_wanted: Callable[[Any], bool], size: int, label: str
+) -> list[dict[str, Any]]:
+    """Return every table below a group, as a mapping of names to what can be sliced.
+
+    Raises
+    ------
+    InputError
+        If something lies in another file, or claims to be larger than this one can hold.
+    """
+    tables: list[dict[str, Any]] = []
+    seen: set[Any] = set()
+
+    def open_members(group: Any) -> dict[str, Any]:
+        members = {}
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise InputError(f"{label}: refused, its '{name}' is a link to another file")
+            item = group.get(name)
+            if item is None:  # a link to nothing
+                continue
+            if isinstance(item, h5py.Dataset):
+                _check_dataset(item, size, label)
+            members[name] = item
+        return members
+
+    def visit(group: Any) -> None:
+        place = h5py.h5o.get_info(group.id).addr
+        if place in seen:  # a group may hold itself
+            return
+        seen.add(place)
+        members = open_members(group)
+        if "axis0" in members and "block0_values" in members:  # pandas' fixed format
+            table: dict[str, Any] = {}
+            i = 0
+            while f"block{i}_values" in members:
+                values = members[f"block{i}_values"]
+                if values.ndim == 2:
+                    for j, name in enumerate(members[f"block{i}_items"][:]):
+                        table[name.decode()] = _Field(values, j)
+                i += 1
+            if is_wanted(table):
+                tables.append(table)
+            return
+        datasets = {k: v for k, v in members.items() if isinstance(v, h5py.Dataset)}
+        columns = {k: v for k, v in datasets.items() if v.ndim >= 1 and not v.dtype.names}
+        if is_wanted(columns):
+            tables.append(columns)
+        for dataset in datasets.values():
+            if dataset.dtype.names and is_wanted(dataset.dtype.names):
+                tables.append({name: _Field(dataset, name) for name in dataset.dtype.names})
+        for child in members.values():
+            if isinstance(child, h5py.Group):
+                visit(child)
+
+    visit(file)
+    return tables
+
+
+def _check_dataset(dataset: Any, size: int, label: str) -> None:
+    if dataset.is_virtual or dataset.external:
+        raise InputError(f"{label}: refused, its '{dataset.name}' lies in another file")
+    claimed = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
+    if claimed > DEFLATE * size + SLACK:
+        raise InputError(
+            f"{label}: '{dataset.name}' claims {claimed:,} bytes, more than a file of {size:,} can"
+            " hold (damaged?)"
+        )
+
+
+def _has_id(names: Any) -> bool:
+    return any(name.lower() in ("source_id", "sourceid") for name in names)
+
+
+def _has_pickles(file: Any, h5py: Any) -> bool:
+    found = []
+    file.visititems(lambda name, item: found.append(name) if "PSEUDOATOM" in item.attrs else None)
+    return bool(found)
+
+
+def _hdf5_info(dataset: Any) -> ColumnInfo:
+    def get(key: str) -> str | None:
+        value = dataset.attrs.get(key)
+        return value.decode() if isinstance(value, bytes) else value
+
+    return ColumnInfo(get("unit"), get("description"), get("ucd"))
+
+
+def _read_hdf5_column(dataset: Any, start: int, stop: int) -> Any:
+    values = dataset[start:stop]
+    if values.dtype.kind == "O" and len(values) and isinstance(values[0], bytes):
+        values = np.array([value.decode() for value in values], dtype=object)
+    elif values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    null = dataset.attrs.get("null")
+    if null is not None:
+        return np.ma.MaskedArray(values, mask=values == null)
+    return values
