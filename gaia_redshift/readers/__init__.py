@@ -1,9 +1,9 @@
 """Read BP/RP spectra from any local form (`read_spectra`), or block by block (`iter_spectra`).
 
 Modules: ``sources`` (what may be given), ``formats`` with ``content``, ``text``, ``binary``,
-``hdf5``, ``votable``, ``avro`` and ``archives`` (files to blocks of columns), ``whole`` (any table), ``tables`` (tables in memory to
-blocks of columns), ``columns`` (which column is what), ``arrays`` (array columns), ``bands`` and
-``kept`` (blocks to `XPSpectra`).
+``hdf5``, ``votable``, ``avro`` and ``archives`` (files to blocks of columns), ``whole`` (any table
+of a file), ``tables`` (tables in memory to blocks of columns), ``columns`` (which column is what),
+``arrays`` (array columns), ``bands`` and ``kept`` (blocks to `XPSpectra`).
 """
 
 from gaia_redshift.readers.bands import flag_duplicates
