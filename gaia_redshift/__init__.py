@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from gaia_redshift.bridges.distributions import to_qp
     from gaia_redshift.bridges.messages import send_table
     from gaia_redshift.bridges.spectra import to_specutils
+    from gaia_redshift.clean import select_clean
     from gaia_redshift.datasets.builder import build_training_set
     from gaia_redshift.datasets.file import read_dataset
     from gaia_redshift.enrich.catalogue import enrich_catalogue
     from gaia_redshift.flags import QualityFlag, decode_flags
     from gaia_redshift.grid import SamplingGrid, read_grid
+    from gaia_redshift.inspect.page import inspect_spectra
     from gaia_redshift.model.registry import available_models, load_model
     from gaia_redshift.pipeline import predict_redshift, predict_table
     from gaia_redshift.readers import read_spectra
@@ -53,6 +55,7 @@ _HOMES = {
     "decode_flags": "flags",
     "enrich_catalogue": "enrich.catalogue",
     "fetch_spectra": "archive.fetch",
+    "inspect_spectra": "inspect.page",
     "load_model": "model.registry",
     "predict_catalog": "scale.catalogs",
     "predict_dask": "scale.dask_frames",
@@ -67,6 +70,7 @@ _HOMES = {
     "register_basis_set": "sampling",
     "sample_spectra": "sampling",
     "sample_wavelengths": "sampling",
+    "select_clean": "clean",
     "send_table": "bridges.messages",
     "simulate_spectra": "simulate",
     "to_qp": "bridges.distributions",
@@ -88,6 +92,7 @@ __all__ = [
     "decode_flags",
     "enrich_catalogue",
     "fetch_spectra",
+    "inspect_spectra",
     "load_model",
     "predict_catalog",
     "predict_dask",
@@ -102,6 +107,7 @@ __all__ = [
     "register_basis_set",
     "sample_spectra",
     "sample_wavelengths",
+    "select_clean",
     "send_table",
     "simulate_spectra",
     "to_qp",

@@ -14,6 +14,7 @@ from gaia_redshift.cli_archive import run_cache, run_fetch
 from gaia_redshift.cli_crossmatch import run_crossmatch
 from gaia_redshift.cli_dataset import run_dataset
 from gaia_redshift.cli_evaluate import run_evaluate
+from gaia_redshift.cli_inspect import run_inspect, run_show
 from gaia_redshift.cli_parser import PROGRAM, build_parser
 from gaia_redshift.cli_predict import parse_keep_option, run_predict
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
@@ -120,6 +121,14 @@ def _run_evaluate(arguments: argparse.Namespace) -> int:
     return run_evaluate(arguments, progress=_show_progress(arguments))
 
 
+def _run_inspect(arguments: argparse.Namespace) -> int:
+    return run_inspect(arguments, progress=_show_progress(arguments))
+
+
+def _run_show(arguments: argparse.Namespace) -> int:
+    return run_show(arguments, progress=_show_progress(arguments))
+
+
 def _run_simulate(arguments: argparse.Namespace) -> int:
     if arguments.n < 1:
         raise InputError(f"-n must be at least 1, not {arguments.n}")
@@ -223,6 +232,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": _run_predict,
     "fetch": _run_fetch,
     "cache": run_cache,
+    "inspect": _run_inspect,
+    "show": _run_show,
     "crossmatch": _run_crossmatch,
     "simulate": _run_simulate,
     "dataset": _run_dataset,

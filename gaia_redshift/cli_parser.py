@@ -15,6 +15,7 @@ from gaia_redshift.cli_archive import (
 from gaia_redshift.cli_crossmatch import CROSSMATCH_EPILOG, add_crossmatch
 from gaia_redshift.cli_dataset import DATASET_EPILOG, add_dataset
 from gaia_redshift.cli_evaluate import EVALUATE_EPILOG, add_evaluate
+from gaia_redshift.cli_inspect import INSPECT_EPILOG, SHOW_EPILOG, add_inspect, add_show
 from gaia_redshift.cli_predict import PREDICT_EPILOG, add_predict
 from gaia_redshift.cli_train import TRAIN_EPILOG, add_train
 
@@ -26,6 +27,7 @@ _EPILOG = """examples:
   gaia-redshift predict XP_CONTINUOUS_RAW.csv
   gaia-redshift predict *.fits --keep ra,dec -o redshifts.ecsv
   gaia-redshift predict --ids ids.csv -o redshifts.ecsv
+  gaia-redshift inspect galaxies.parquet -o vi.html
   gaia-redshift fetch --ids ids.csv -o spectra.parquet
   gaia-redshift simulate -n 1000 --seed 1 -o galaxies.csv.gz
   gaia-redshift predict galaxies.csv.gz --plot predicted.png
@@ -84,6 +86,8 @@ def build_parser(
 
     add_predict(add("predict", "predict redshifts from XP spectra", PREDICT_EPILOG))
     add_fetch(add("fetch", "fetch XP spectra from the Gaia archive", FETCH_EPILOG))
+    add_inspect(add("inspect", "make a page to look at spectra and redshifts", INSPECT_EPILOG))
+    add_show(add("show", "draw objects: spectrum, distribution, flags", SHOW_EPILOG))
     add_cache(add("cache", "show, name or clear what has been fetched", CACHE_EPILOG))
     add_crossmatch(
         add("crossmatch", "find SDSS or other spectroscopic redshifts", CROSSMATCH_EPILOG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 
@@ -19,6 +20,13 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "remote_data" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs --remote-data"))
+
+
+@pytest.fixture(autouse=True)
+def _no_figures_left():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(autouse=True)

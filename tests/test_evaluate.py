@@ -2,11 +2,11 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
 from astropy.table import Table
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
@@ -233,13 +233,15 @@ def test_a_comparison_is_on_common_rows_with_paired_errors():
         compare_predictions(table, ["redshift_cnn", "redshift_ugc", "late"])
 
 
-def test_figures_take_and_return_axes_and_leave_pyplot_alone():
+def test_figures_take_and_return_axes_or_make_figures_of_pyplot():
     found = evaluate_table(make_table(pdf=True))
     for plot in (plot_density, plot_bias, plot_pit, plot_coverage):
         axes = Figure().add_subplot()
         drawn = plot(found, ax=axes)
         assert drawn is axes
-    line = plot_bias(found, "true").lines[0].get_ydata()
+    assert not pyplot.get_fignums()
+    own = [plot_bias(found, "true")]
+    line = own[0].lines[0].get_ydata()
     rows = found.tables["by_true"]
     assert line == pytest.approx(np.asarray(rows["bias"][rows["n"] > 0]))
     with pytest.raises(InputError, match="against"):
@@ -248,8 +250,8 @@ def test_figures_take_and_return_axes_and_leave_pyplot_alone():
     for plot in (plot_pit, plot_coverage):
         with pytest.raises(InputError, match="no "):
             plot(without)
-    if "matplotlib.pyplot" in sys.modules:
-        assert not sys.modules["matplotlib.pyplot"].get_fignums()
+    assert set(pyplot.get_fignums()) == {axes.figure.number for axes in own}
+    pyplot.close("all")
 
 
 def test_the_page_is_whole_escaped_and_needs_no_network(tmp_path):
@@ -262,7 +264,9 @@ def test_the_page_is_whole_escaped_and_needs_no_network(tmp_path):
     assert "<title>a &lt;script&gt; &amp; more</title>" in text
     assert "<b>" not in text
     assert "simulated galaxies" in text
-    assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:image/png;base64,)", text)
+    assert re.findall(r'href="#(part-\d)"', text) == re.findall(r'section id="(part-\d)"', text)
+    assert not pyplot.get_fignums(), "pictures of files are not shown"
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:image/svg\+xml;base64,|#part-)", text)
     assert "http" not in re.sub(r"base64,[^\"]*", "", text)
     names = {path.name for path in page.parent.iterdir()}
     pictures = set(re.findall(r"\(([^()<>]+\.png)\)</figcaption>", text))

@@ -1,24 +1,36 @@
-"""Figures show what they should, on axes given or their own, without pyplot."""
+"""Figures show what they should, on axes given or their own."""
 
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from astropy.table import Table
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from gaia_redshift import sample_spectra, sample_wavelengths, simulate_spectra
+from gaia_redshift import (
+    QualityFlag,
+    predict_table,
+    sample_spectra,
+    sample_wavelengths,
+    simulate_spectra,
+)
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import N_BP
 from gaia_redshift.plot import (
     LINES,
     plot_pdf,
+    plot_predictions,
     plot_redshift_cone,
     plot_redshift_map,
+    plot_source,
     plot_spectrum,
     save_plot,
 )
+from gaia_redshift.plot.source import show_sources
+from gaia_redshift.simulate import simulate_contaminants
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +54,7 @@ def test_a_spectrum_with_its_lines(spectra, tmp_path):
     np.testing.assert_allclose(bp.get_xdata(), wavelength[:N_BP])
     assert len(axes.collections) == 2, "the errors of both bands"
     at = {t.get_text(): t.xy[0] for t in axes.texts}
-    assert at["H$\\alpha$"] == pytest.approx(656.5 * 1.1, abs=0.1)
+    assert at["Hα"] == pytest.approx(656.5 * 1.1, abs=0.1)
     assert set(at) == set(LINES)
     assert f"{spectra.source_id[1]}, z = 0.1000" in axes.get_title()
     assert "nm" in axes.get_xlabel()
@@ -52,7 +64,7 @@ def test_a_spectrum_with_its_lines(spectra, tmp_path):
 
 def test_lines_beyond_the_spectrum_are_left_out(spectra):
     far = texts(plot_spectrum(spectra[0], 0.55))
-    assert "H$\\alpha$" not in far
+    assert "Hα" not in far
     assert "[O II]" in far
     assert texts(plot_spectrum(spectra[0], np.ma.masked)) == []
     assert texts(plot_spectrum(spectra[0], float("nan"))) == []
@@ -152,14 +164,70 @@ def test_a_wedge_across_ra_zero():
         plot_redshift_map(table, level=20)
 
 
-def test_pyplot_and_displays_are_left_alone():
-    script = (
-        "import sys, numpy as np\n"
-        "from gaia_redshift.plot import plot_pdf\n"
-        "plot_pdf(np.ones(5), np.arange(5) / 10)\n"
-        "assert 'matplotlib.pyplot' not in sys.modules\n"
-    )
+def test_figures_of_their_own_are_pyplots_and_axes_given_leave_it_alone():
+    grid = np.arange(5) / 10
+    plot_pdf(np.ones(5), grid, ax=Figure().add_subplot())
+    assert not pyplot.get_fignums()
+    drawn = plot_pdf(np.ones(5), grid)
+    assert pyplot.gcf() is drawn.figure, "a notebook shows it"
+
+
+def test_importing_the_figures_needs_no_pyplot():
+    script = "import sys, gaia_redshift.plot; assert 'matplotlib' not in sys.modules"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_by_its_source_id(spectra):
+    chosen = int(spectra.source_id[2])
+    title = plot_spectrum(spectra, source_id=chosen).get_title()
+    assert title == f"source_id {chosen}"
+    with pytest.raises(InputError, match="no source_id 5 among 3"):
+        plot_spectrum(spectra, source_id=5)
+    table = predict_table(spectra, pdf=True)
+    assert plot_pdf(table, source_id=chosen).get_title() == f"source_id {chosen}"
+
+
+def test_rows_that_are_not_usable_are_grey_and_not_counted():
+    stars = simulate_contaminants(30, seed=2, kind="star")
+    table = predict_table(stars, keep="redshift_true")
+    title = plot_predictions(table).get_title()
+    n = int((table["flags_cnn"] & QualityFlag.UNLIKE_TRAINING != 0).sum())
+    assert title.startswith(f"{30 - n} of 30 usable"), title
+    galaxies = predict_table(simulate_spectra(60, seed=4), keep="redshift_true")
+    galaxies["flags_cnn"][:20] |= QualityFlag.UNLIKE_TRAINING
+    axes = plot_predictions(galaxies, "redshift_true")
+    assert [len(line.get_xdata()) for line in axes.lines[:2]] == [20, 40]
+    assert axes.get_title().startswith("40 of 60 usable: the others unlike the training galaxies")
+    galaxies["flags_cnn"] |= QualityFlag.UNLIKE_TRAINING
+    assert plot_predictions(galaxies, "redshift_true").get_title() == (
+        "0 of 60 usable: all unlike the training galaxies\nnone to compare"
+    )
+
+
+def test_one_figure_for_one_object(spectra, tmp_path):
+    figure = plot_source(spectra, int(spectra.source_id[1]), columns="redshift_true")
+    words = "\n".join(t.get_text() for t in figure.texts)
+    assert f"source_id {spectra.source_id[1]}" in words
+    assert "flags:" in words
+    assert "redshift_true: " in words
+    assert len(figure.axes) == 2
+    assert pyplot.get_fignums() == [figure.number]
+    assert plot_source(spectra, row=2, figure=figure) is figure
+    assert f"source_id {spectra.source_id[2]}" in figure.texts[0].get_text()
+    save_plot(figure, tmp_path / "one.svg")
+    with pytest.raises(InputError, match="no spectra of these source ids"):
+        plot_source(spectra, 5)
+
+
+def test_pages_of_many_objects(spectra, tmp_path):
+    assert show_sources(spectra, tmp_path / "pages.pdf") == 3
+    content = (tmp_path / "pages.pdf").read_bytes()
+    assert len(re.findall(rb"/Type /Page\b(?!s)", content)) == 3
+    with pytest.raises(InputError, match="exists already"):
+        show_sources(spectra, tmp_path / "pages.pdf")
+    with pytest.raises(InputError, match=r"3 objects need a \.pdf"):
+        show_sources(spectra, tmp_path / "pages.png")
+    assert show_sources(spectra, tmp_path / "one.png", limit=1) == 1

@@ -11,6 +11,7 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate.comparison import UGC_WEAK_RANGES
 from gaia_redshift.evaluate.evaluation import Evaluation
+from gaia_redshift.plot.canvas import make_axes, place_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def plot_density(
     ----------
     evaluation : Evaluation
     ax : matplotlib Axes, optional
-        Where to draw; by default on a figure of its own, outside pyplot.
+        Where to draw; by default on a new figure of pyplot.
     label : str, optional
         Name of the prediction.
 
@@ -42,7 +43,7 @@ def plot_density(
     -------
     Axes
     """
-    ax = ax or _make_axes(6, 5.5)
+    ax = ax or make_axes(6, 5.5)
     usable = np.isfinite(evaluation.z_true) & np.isfinite(evaluation.z_pred)
     true, predicted = evaluation.z_true[usable], evaluation.z_pred[usable]
     top = 1.05 * float(max(0.1, *(np.percentile(z, 99.8) for z in (true, predicted))))
@@ -152,7 +153,7 @@ def plot_pit(evaluation: Evaluation, ax: Axes | None = None) -> Axes:
     """
     if evaluation.pit is None:
         raise InputError(f"{evaluation.prediction} has no redshift distributions: no PIT")
-    ax = ax or _make_axes(6, 4)
+    ax = ax or make_axes(6, 4)
     pit = evaluation.pit
     ax.stairs(pit["density"], pit["edges"], fill=True, color="tab:blue", alpha=0.6)
     ax.axhline(1, color="black", lw=1)
@@ -191,7 +192,7 @@ def plot_coverage(
     name = f"coverage_by_{against}"
     if name not in evaluation.tables:
         raise InputError(f"{evaluation.prediction} has no intervals per bin of {against}")
-    ax = ax or _make_axes(6, 4)
+    ax = ax or make_axes(6, 4)
     table = evaluation.tables[name]
     for number, nominal in enumerate(np.unique(table["nominal"])):
         color = f"C{number}"
@@ -200,7 +201,7 @@ def plot_coverage(
         ax.axhline(nominal, color=color, lw=1, ls="--")
     _label_bins(ax, against, evaluation)
     ax.set(ylim=(0, 1.02), ylabel="holds the true redshift")
-    ax.legend()
+    place_legend(ax)
     return ax
 
 
@@ -219,7 +220,7 @@ def _plot_per_bin(
     shown = {k: e for k, e in named.items() if f"by_{against}" in e.tables}
     if not shown:
         raise InputError(f"there is no column to bin by {against}")
-    ax = ax or _make_axes(6.5, 4)
+    ax = ax or make_axes(6.5, 4)
     for number, (label, evaluation) in enumerate(shown.items()):
         table = evaluation.tables[f"by_{against}"]
         _draw_points(
@@ -239,7 +240,7 @@ def _plot_per_bin(
     if mark_weak and against != "brightness":
         _mark_weak(ax, *ax.get_xlim(), vertical=True)
     if not isinstance(evaluations, Evaluation):
-        ax.legend(fontsize="small")
+        place_legend(ax, columns=3)
     return ax
 
 
@@ -302,9 +303,3 @@ def _mark_weak(ax: Axes, low: float, high: float, *, vertical: bool) -> None:
 
 def _note(evaluation: Evaluation) -> str:
     return " (simulated galaxies)" if evaluation.simulated else ""
-
-
-def _make_axes(width: float, height: float) -> Axes:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()

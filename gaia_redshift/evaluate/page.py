@@ -23,25 +23,34 @@ _PAGE = Template("""<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
+:root { color-scheme: light dark; --ink: #1b1b1b; --soft: #555; --back: #fff; --panel: #f3f5f8;
+        --edge: #d8d8d8; --note: #fff6e0; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e7e9ee; --soft: #a5acb9; --back: #14161a; --panel: #22262d; --edge: #383d47;
+          --note: #3a2f12; }
+}
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem;
-       color: #1b1b1b; background: #fff; }
+       color: var(--ink); background: var(--back); overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem;
-     border-bottom: 1px solid #ccc; }
+     border-bottom: 1px solid var(--edge); }
+a { color: inherit; } nav ul { columns: 20rem; padding-left: 1.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.85rem; margin: 0.6rem 0; }
 caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
 th, td { padding: 0.2rem 0.6rem; text-align: right; white-space: nowrap;
-         border-bottom: 1px solid #e4e4e4; }
-th { background: #f3f5f8; } td.text, th.text { text-align: left; white-space: normal; }
+         border-bottom: 1px solid var(--edge); overflow-wrap: normal; }
+th { background: var(--panel); } td.text, th.text { text-align: left; white-space: normal; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; flex: 1 1 30rem; max-width: 46rem; }
-img { max-width: 100%; height: auto; } figcaption { font-size: 0.85rem; color: #444; }
-.note { background: #fff6e0; border-left: 4px solid #e0a000; padding: 0.4rem 0.8rem; }
-footer { margin-top: 3rem; font-size: 0.8rem; color: #555; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+figcaption { font-size: 0.85rem; color: var(--soft); }
+.note { background: var(--note); border-left: 4px solid #e0a000; padding: 0.4rem 0.8rem; }
+footer { margin-top: 3rem; font-size: 0.8rem; color: var(--soft); }
 </style>
 </head>
 <body>
 <h1>$title</h1>
+$contents
 $body
 <footer>$footer</footer>
 </body>
@@ -74,10 +83,10 @@ _SIGNED = {"bias", "mean_error"}
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of the page: the file's name, PNG bytes, and what it shows."""
+    """A picture of the page: name of the file beside it, SVG bytes, and what it shows."""
 
     name: str
-    png: bytes
+    svg: bytes
     caption: str
 
 
@@ -106,8 +115,15 @@ def format_page(title: str, sections: Sequence[Section], footer: str = "") -> st
     str
         HTML.
     """
-    body = "\n".join(_format_section(section) for section in sections)
-    return _PAGE.substitute(title=escape(title), body=body, footer=escape(footer))
+    body = "\n".join(_format_section(section, n) for n, section in enumerate(sections, start=1))
+    entries = "".join(
+        f'<li><a href="#part-{n}">{escape(section.title)}</a></li>'
+        for n, section in enumerate(sections, start=1)
+    )
+    contents = f'<nav aria-label="Contents"><ul>{entries}</ul></nav>' if len(sections) > 1 else ""
+    return _PAGE.substitute(
+        title=escape(title), contents=contents, body=body, footer=escape(footer)
+    )
 
 
 def format_table(table: Table, caption: str) -> str:
@@ -162,8 +178,8 @@ def format_number(name: str, value: Any, error: float | None = None) -> str:
     return f"{shown} \N{PLUS-MINUS SIGN} {error:.{digits}f}{unit}"
 
 
-def _format_section(section: Section) -> str:
-    parts = [f"<section><h2>{escape(section.title)}</h2>"]
+def _format_section(section: Section, number: int) -> str:
+    parts = [f'<section id="part-{number}"><h2>{escape(section.title)}</h2>']
     parts += [f'<p class="note">{escape(note)}</p>' for note in section.notes]
     parts += [f"<p>{escape(words)}</p>" for words in section.text]
     parts += [format_table(table, caption) for caption, table in section.tables]
@@ -175,9 +191,9 @@ def _format_section(section: Section) -> str:
 
 
 def _format_figure(figure: Figure) -> str:
-    data = base64.b64encode(figure.png).decode("ascii")
+    data = base64.b64encode(figure.svg).decode("ascii")
     words = escape(figure.caption)
     return (
-        f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{words}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{words} ({escape(figure.name)})</figcaption></figure>"
     )

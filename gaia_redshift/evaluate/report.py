@@ -20,6 +20,7 @@ from gaia_redshift.evaluate.benchmark import Benchmark
 from gaia_redshift.evaluate.comparison import Comparison
 from gaia_redshift.evaluate.evaluation import Evaluation
 from gaia_redshift.evaluate.page import Figure, Section, format_page
+from gaia_redshift.plot.canvas import off_screen
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -56,10 +57,10 @@ class _Folder:
         self.path = path
 
     def save_figure(self, name: str, axes: Axes, caption: str) -> Figure:
-        buffer = io.BytesIO()
         drawn: Any = axes.figure
-        drawn.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
-        (self.path / f"{name}.png").write_bytes(buffer.getvalue())
+        drawn.savefig(self.path / f"{name}.png", dpi=110, metadata={"Software": None})
+        buffer = io.BytesIO()
+        drawn.savefig(buffer, format="svg", metadata={"Date": None})
         return Figure(f"{name}.png", buffer.getvalue(), caption)
 
     def save_table(self, name: str, table: Table) -> None:
@@ -121,16 +122,8 @@ def write_report(
     """
     room = _Folder(check_folder(folder, overwrite=overwrite))
     try:
-        if isinstance(result, Benchmark):
-            heading, sections = "Redshift methods compared", _report_benchmark(result, room)
-        elif isinstance(result, Comparison):
-            heading, sections = "Redshifts side by side", _report_comparison(result, room, "")
-            for name, evaluation in result.evaluations.items():
-                label = result.labels.get(name, name)
-                sections += _report_evaluation(evaluation, room, f"{name}_", label)
-        else:
-            heading = f"Evaluation of {result.prediction}"
-            sections = _report_evaluation(result, room, "", result.prediction)
+        with off_screen():
+            heading, sections = _report(result, room)
         time = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         content = {"gaia_redshift_version": __version__, "created_utc": time, **result.to_dict()}
         text = json.dumps(content, indent=1, allow_nan=False)
@@ -141,6 +134,23 @@ def write_report(
     except OSError as error:
         raise InputError(f"cannot write the report to {room.path}: {error}") from error
     return target
+
+
+def _report(
+    result: Evaluation | Comparison | Benchmark, room: _Folder
+) -> tuple[str, list[Section]]:
+    if isinstance(result, Benchmark):
+        return "Redshift methods compared", _report_benchmark(result, room)
+    if isinstance(result, Evaluation):
+        return (
+            f"Evaluation of {result.prediction}",
+            _report_evaluation(result, room, "", result.prediction),
+        )
+    sections = _report_comparison(result, room, "")
+    for name, evaluation in result.evaluations.items():
+        label = result.labels.get(name, name)
+        sections += _report_evaluation(evaluation, room, f"{name}_", label)
+    return "Redshifts side by side", sections
 
 
 def _report_evaluation(e: Evaluation, room: _Folder, prefix: str, label: str) -> list[Section]:
@@ -193,6 +203,10 @@ def _describe_rows(e: Evaluation) -> list[str]:
             f" {e.meta.get('model_trained_on', 'not stated')}; spectra of"
             f" {e.meta.get('data_release', 'unknown')}."
         )
+    inputs = [Path(str(name)).name for name in e.meta.get("inputs", [])]
+    if inputs:
+        more = f" and {len(inputs) - 5:,} more" if len(inputs) > 5 else ""
+        lines.append(f"Input: {', '.join(inputs[:5])}{more}.")
     if e.crps is not None and e.pit is not None:
         lines.append(
             f"CRPS {e.crps['crps']:.4f} \N{PLUS-MINUS SIGN} {e.crps['crps_error']:.4f}"

@@ -1,13 +1,16 @@
 """Figures of spectra and redshifts. Each takes matplotlib axes or makes its own, and returns them.
 
-They need no display and leave matplotlib's settings alone: `save_plot` writes the figure of axes.
+Axes of their own are on a new figure of pyplot, so that notebooks show them. They need no display
+and leave matplotlib's settings alone: `save_plot` writes the figure of axes.
 """
 
+from gaia_redshift.lines import LINES
 from gaia_redshift.plot.canvas import check_plot, save_plot
 from gaia_redshift.plot.distribution import plot_pdf
 from gaia_redshift.plot.predictions import plot_predictions
 from gaia_redshift.plot.sky import plot_redshift_cone, plot_redshift_map
-from gaia_redshift.plot.spectrum import LINES, plot_spectrum
+from gaia_redshift.plot.source import plot_source
+from gaia_redshift.plot.spectrum import plot_spectrum
 
 __all__ = [
     "LINES",
@@ -16,6 +19,7 @@ __all__ = [
     "plot_predictions",
     "plot_redshift_cone",
     "plot_redshift_map",
+    "plot_source",
     "plot_spectrum",
     "save_plot",
 ]

@@ -1,8 +1,11 @@
-"""Axes to draw on, and pictures as files; no display is needed and pyplot is left alone."""
+"""Axes to draw on, and pictures as files; no display is needed."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +14,53 @@ from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["check_plot", "make_axes", "save_plot"]
+__all__ = ["check_plot", "make_axes", "make_figure", "off_screen", "place_legend", "save_plot"]
+
+
+_off_screen: ContextVar[bool] = ContextVar("off_screen", default=False)
+
+
+@contextmanager
+def off_screen() -> Iterator[None]:
+    """Make figures outside pyplot: for those that only become files, and go when they have."""
+    token = _off_screen.set(True)
+    try:
+        yield
+    finally:
+        _off_screen.reset(token)
+
+
+def make_figure(width: float, height: float, *, layout: str = "constrained") -> Figure:
+    """Return a new figure of pyplot, which notebooks and `pyplot.show` show; sizes in inches."""
+    options: Any = {"figsize": (width, height), "layout": layout}
+    if _off_screen.get():
+        from matplotlib.figure import Figure
+
+        return Figure(**options)
+    from matplotlib import pyplot
+
+    return pyplot.figure(**options)
 
 
 def make_axes(width: float, height: float, **options: Any) -> Axes:
-    """Return axes on a figure of their own, outside pyplot; sizes in inches."""
-    from matplotlib.figure import Figure
+    """Return axes on a new figure of pyplot."""
+    return make_figure(width, height).add_subplot(**options)
 
-    return Figure(figsize=(width, height), layout="constrained").add_subplot(**options)
+
+def place_legend(ax: Axes, title: str = "", *, columns: int = 2) -> None:
+    """Put the legend between the title and the axes, off the data."""
+    count = len(ax.get_legend_handles_labels()[1])
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        fontsize="small",
+        frameon=False,
+        borderaxespad=0.2,
+    )
+    ax.set_title(title, pad=8 + 16 * -(-count // columns))
 
 
 @preserve_settings()
@@ -40,8 +81,14 @@ def check_plot(path: str | os.PathLike[str]) -> None:
         raise InputError(f"cannot write the plot {target}: there is no folder {target.parent}")
 
 
-def save_plot(ax: Axes, path: str | os.PathLike[str]) -> None:
-    """Save the figure that axes belong to, by the ending of its name (.png, .pdf, .svg).
+def save_plot(ax: Axes | Figure, path: str | os.PathLike[str]) -> None:
+    """Save a figure, or the one that axes belong to, by the ending of the name.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes or Figure
+    path : path
+        .png, .pdf or .svg.
 
     Raises
     ------
@@ -49,7 +96,7 @@ def save_plot(ax: Axes, path: str | os.PathLike[str]) -> None:
         If it cannot be written.
     """
     check_plot(path)
-    figure: Any = ax.figure
+    figure: Any = getattr(ax, "figure", ax)
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
-from gaia_redshift.plot.canvas import make_axes
+from gaia_redshift.plot.canvas import make_axes, place_legend
+from gaia_redshift.plot.rows import find_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ def plot_pdf(
     grid: ArrayLike | None = None,
     *,
     row: int = 0,
+    source_id: int | None = None,
     truth: float | str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -40,10 +42,12 @@ def plot_pdf(
         of predictions hold it.
     row : int
         Which of several sources.
+    source_id : int, optional
+        Which one, by its id; for tables.
     truth : float or str, optional
         The true redshift, or the table's column of such.
     ax : matplotlib Axes, optional
-        Where to draw; by default on a figure of its own (``ax.figure``), outside pyplot.
+        Where to draw; by default on a new figure of pyplot (``ax.figure``).
 
     Returns
     -------
@@ -65,6 +69,7 @@ def plot_pdf(
         if grid is None:
             noted = (pdf["redshift_cnn_pdf"].info.meta or {}, pdf.meta)
             grid = next((meta[GRID_KEY] for meta in noted if GRID_KEY in meta), None)
+        row = find_row(np.asarray(pdf["source_id"]), row, source_id)
         pdf = pdf["redshift_cnn_pdf"]
     values: Any = np.atleast_2d(np.ma.filled(np.ma.asarray(pdf, dtype=float), np.nan))
     if not -len(values) <= row < len(values):
@@ -93,9 +98,9 @@ def plot_pdf(
         left, right = ax.get_xlim()
         margin = 0.03 * (right - left)
         ax.set_xlim(min(left, float(truth) - margin), max(right, float(truth) + margin))
-    ax.set(xlabel="redshift", ylabel="probability density", title=title)
+    ax.set(xlabel="redshift", ylabel="probability density")
     ax.set_ylim(bottom=0)
-    ax.legend(loc="best", frameon=False)
+    place_legend(ax, title)
     return ax
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.clean import explain_table, find_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.plot.canvas import make_axes
 
@@ -27,14 +28,17 @@ def plot_predictions(
 ) -> Axes:
     """Draw predicted against true redshifts, or the distribution of the predicted ones.
 
+    Rows that are not usable (see `gaia_redshift.select_clean`) are grey, and are not counted in the
+    metrics of the title.
+
     Parameters
     ----------
     table : Table
-        As `gaia_redshift.predict_table` returns it.
+        As `gaia_redshift.predict_table` returns it; without ``flags_cnn`` all rows are usable.
     truth : str or array-like of shape (n,), optional
         True redshifts, or the name of their column; without it a histogram is drawn.
     ax : matplotlib Axes, optional
-        Where to draw; by default on a figure of its own (``ax.figure``), outside pyplot.
+        Where to draw; by default on a new figure of pyplot (``ax.figure``).
 
     Returns
     -------
@@ -45,25 +49,65 @@ def plot_predictions(
     InputError
         If the table has no such column or the lengths differ.
     """
+    true = None if truth is None else _find_truth(table, truth)
     ax = ax or make_axes(6, 5.5)
     predicted: Any = np.ma.filled(np.ma.asarray(table["redshift_cnn"], dtype=float), np.nan)
-    if truth is None:
-        shown = predicted[np.isfinite(predicted)]
-        ax.hist(shown, bins=min(60, max(10, int(np.sqrt(len(shown))))), color="tab:blue")
-        ax.set(xlabel="predicted redshift", ylabel="sources", title=f"{len(shown):,} sources")
+    usable = np.isfinite(predicted)
+    counted = f"{int(usable.sum()):,} sources"
+    if "flags_cnn" in table.colnames:
+        usable = find_clean(table, "usable")
+        if not usable.all():
+            counted = explain_table(table)
+    if true is None:
+        _draw_histogram(ax, predicted, usable)
+        ax.set_title(counted, wrap=True)
         return ax
-    true = _find_truth(table, truth)
-    usable = np.isfinite(predicted) & np.isfinite(true)
-    predicted, true = predicted[usable], true[usable]
-    top = float(max([0.1, *(np.percentile(z, 99.8) for z in (predicted, true) if len(z))])) * 1.05
-    low = float(min([0.0, *(z.min() for z in (predicted, true) if len(z))]))
-    if len(true) > CROWDED:
+    known = np.isfinite(predicted) & np.isfinite(true)
+    _draw_comparison(ax, predicted, true, known & usable, known & ~usable)
+    title = _name_metrics(predicted[known & usable], true[known & usable])
+    ax.set_title(title if usable.all() else f"{counted}\n{title}", wrap=True)
+    return ax
+
+
+def _draw_histogram(ax: Axes, predicted: Any, usable: Any) -> None:
+    shown = np.isfinite(predicted)
+    bins = min(60, max(10, int(np.sqrt(shown.sum()))))
+    edges = np.histogram_bin_edges(predicted[shown], bins).tolist()
+    parts = [(usable, "tab:blue", "usable"), (shown & ~usable, "0.75", "not usable")]
+    parts = [part for part in parts if part[0].any()]
+    ax.hist(
+        [predicted[rows] for rows, _, _ in parts],
+        edges,
+        stacked=True,
+        color=[colour for _, colour, _ in parts] or None,
+        label=[label for _, _, label in parts] or None,
+    )
+    ax.set(xlabel="predicted redshift", ylabel="sources")
+    if (shown & ~usable).any():
+        ax.legend(frameon=False)
+
+
+def _draw_comparison(ax: Axes, predicted: Any, true: Any, usable: Any, others: Any) -> None:
+    both = [z[usable | others] for z in (predicted, true)]
+    top = float(max([0.1, *(np.percentile(z, 99.8) for z in both if len(z))])) * 1.05
+    low = float(min([0.0, *(z.min() for z in both if len(z))]))
+    if others.any():
+        ax.plot(true[others], predicted[others], "x", ms=3, color="0.7", label="not usable")
+    if usable.sum() > CROWDED:
         drawn = ax.hexbin(
-            true, predicted, gridsize=80, extent=(low, top, low, top), bins="log", mincnt=1
+            true[usable],
+            predicted[usable],
+            gridsize=80,
+            extent=(low, top, low, top),
+            bins="log",
+            mincnt=1,
         )
         ax.figure.colorbar(drawn, ax=ax, label="sources")
     else:
-        ax.plot(true, predicted, ".", ms=4, alpha=0.6, color="tab:blue")
+        true, predicted = true[usable], predicted[usable]
+        ax.plot(true, predicted, ".", ms=4, alpha=0.6, color="tab:blue", label="usable")
+    if others.any():
+        ax.legend(loc="upper left", frameon=False)
     line = np.array([low, top])
     ax.plot(line, line, "-", color="black", lw=1)
     for sign in (-1, 1):
@@ -74,9 +118,7 @@ def plot_predictions(
         aspect="equal",
         xlabel="true redshift",
         ylabel="predicted redshift",
-        title=_title(predicted, true),
     )
-    return ax
 
 
 def _find_truth(table: Table, truth: str | ArrayLike) -> Any:
@@ -92,9 +134,11 @@ def _find_truth(table: Table, truth: str | ArrayLike) -> Any:
     return values
 
 
-def _title(predicted: Any, true: Any) -> str:
+def _name_metrics(predicted: Any, true: Any) -> str:
     from gaia_redshift.evaluate.metrics import compute_metrics
 
+    if not len(predicted):
+        return "none to compare"
     found = compute_metrics(predicted, true)
     return (
         f"{found['n']:,} sources, $\\sigma_{{NMAD}}$ {found['sigma_nmad']:.4f},"

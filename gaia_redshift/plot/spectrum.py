@@ -9,7 +9,9 @@ import numpy as np
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid
+from gaia_redshift.lines import LINES
 from gaia_redshift.plot.canvas import make_axes
+from gaia_redshift.plot.rows import find_row
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
 if TYPE_CHECKING:
@@ -17,20 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LINES", "plot_spectrum"]
 
-LINES = {
-    "[O II]": (372.8, "emission"),
-    "Ca K, H": (395.2, "absorption"),
-    "H$\\delta$": (410.3, "absorption"),
-    "G": (430.6, "absorption"),
-    "H$\\beta$": (486.3, "emission"),
-    "[O III]": (500.8, "emission"),
-    "Mg b": (517.6, "absorption"),
-    "Na D": (589.3, "absorption"),
-    "H$\\alpha$": (656.5, "emission"),
-    "[S II]": (672.5, "emission"),
-}
-"""Rest wavelengths (nm, in vacuum but for some tenths) of what is prominent in galaxies, and how it
-is usually seen. XP spectra resolve 30 to 100 of their wavelength: blends have one name."""
 _COLOURS = {"emission": "tab:red", "absorption": "0.35"}
 
 
@@ -40,6 +28,7 @@ def plot_spectrum(
     redshift: float | None = None,
     *,
     row: int = 0,
+    source_id: int | None = None,
     grid: SamplingGrid = DEFAULT_GRID,
     lines: bool = True,
     ax: Axes | None = None,
@@ -53,12 +42,14 @@ def plot_spectrum(
         Predicted or true: the lines expected there are marked. NaN or masked marks none.
     row : int
         Which of several sources.
+    source_id : int, optional
+        Which one, by its id.
     grid : SamplingGrid
         Where coefficients are sampled; vectors have their own.
     lines : bool
         Mark lines.
     ax : matplotlib Axes, optional
-        Where to draw; by default on a figure of its own (``ax.figure``), outside pyplot.
+        Where to draw; by default on a new figure of pyplot (``ax.figure``).
 
     Returns
     -------
@@ -71,10 +62,10 @@ def plot_spectrum(
     """
     from gaia_redshift.sampling import sample_wavelengths
 
-    vectors = _find_vectors(spectrum, row, grid)
-    source_id, flux = int(vectors.source_id[0]), np.asarray(vectors.flux[0], dtype=float)
+    vectors = _find_vectors(spectrum, row, source_id, grid)
+    name, flux = int(vectors.source_id[0]), np.asarray(vectors.flux[0], dtype=float)
     if not np.isfinite(flux).all():
-        raise InputError(f"source_id {source_id}: its spectrum has no fluxes to draw")
+        raise InputError(f"source_id {name}: its spectrum has no fluxes to draw")
     errors = None if vectors.flux_error is None else np.asarray(vectors.flux_error[0], dtype=float)
     wavelength = np.asarray(sample_wavelengths(vectors.grid))
     ax = ax or make_axes(8, 4.5)
@@ -89,7 +80,7 @@ def plot_spectrum(
             ax.fill_between(x, y - e, y + e, color=colour, alpha=0.25, lw=0)
     ax.set_xlim(wavelength.min() - 10, wavelength.max() + 10)
     known = redshift is not None and not np.ma.is_masked(redshift) and np.isfinite(redshift)
-    title = f"source_id {source_id}"
+    title = f"source_id {name}"
     if known:
         assert redshift is not None
         title += f", z = {float(redshift):.4f}"
@@ -98,18 +89,19 @@ def plot_spectrum(
     ax.axhline(0, color="0.8", lw=0.8, zorder=0)
     ax.set(xlabel="wavelength (nm)", ylabel="flux (e$^-$/s per sample)")
     ax.set_title(title, pad=34 if known and lines else None)
-    ax.legend(loc="best", frameon=False)
+    ax.margins(y=0.12)  # room for the legend above the curves
+    ax.legend(loc="upper left", ncols=2, framealpha=1, edgecolor="none")
     return ax
 
 
-def _find_vectors(spectrum: Any, row: int, grid: SamplingGrid) -> FluxVectors:
+def _find_vectors(
+    spectrum: Any, row: int, source_id: int | None, grid: SamplingGrid
+) -> FluxVectors:
     if not isinstance(spectrum, XPSpectra | FluxVectors):
         from gaia_redshift.readers import read_spectra
 
         spectrum = read_spectra(spectrum)
-    if not -len(spectrum) <= row < len(spectrum):
-        raise InputError(f"there is no row {row}: there are {len(spectrum)} sources")
-    one = spectrum[row]
+    one = spectrum[find_row(spectrum.source_id, row, source_id)]
     if isinstance(one, FluxVectors):
         return one
     from gaia_redshift.sampling import sample_spectra

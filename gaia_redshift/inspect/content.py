@@ -1,0 +1,283 @@
+"""What an inspection shows of each object: spectrum, prediction, distribution, neighbours."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.clean import CleanLevel, find_clean
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+from gaia_redshift.inspect.nearest import Nearest, find_nearest
+from gaia_redshift.peaks import find_peaks
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from gaia_redshift.model.distribution import Prior
+
+__all__ = ["LARGEST", "Inspection", "gather_objects"]
+
+LARGEST = 5000
+"""Objects on one page: a browser still draws it at once (about 7 kB each)."""
+_BLOCK = 4096
+_TRUTH = "redshift_true"
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """The objects of a page.
+
+    Parameters
+    ----------
+    table : Table, n rows
+        Predictions and the columns to show.
+    vectors : FluxVectors, n rows
+    flat_pdf : ndarray, shape (n, m), or None
+        Distributions with a flat prior in the place of the model's.
+    prior : ndarray, shape (m,) or (n, m), or None
+        Density of that prior.
+    peaks : list of list of tuple of float
+        For each object redshift and odds of its peaks.
+    nearest : Nearest or None
+    shown : list of str
+        Columns of the table to show, but for the model's own.
+    """
+
+    table: Table
+    vectors: FluxVectors
+    flat_pdf: NDArray[np.float64] | None = None
+    prior: NDArray[np.float64] | None = None
+    peaks: list[list[tuple[float, float]]] = field(default_factory=list)
+    nearest: Nearest | None = None
+    shown: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+def gather_objects(
+    sources: Any,
+    *,
+    ids: Any = None,
+    columns: str | Sequence[str] | None = None,
+    clean: str | CleanLevel | None = None,
+    limit: int | None = None,
+    model: Any = "default",
+    prior: Prior | None = None,
+    n_simulated: int = 3000,
+    any_release: bool = False,
+    archive: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Inspection:
+    """Read or fetch spectra, choose among them, and predict; arguments as for `inspect_spectra`.
+
+    Raises
+    ------
+    InputError
+        As `inspect_spectra`.
+    """
+    from gaia_redshift.pipeline import load_for_prediction, predict_table
+    from gaia_redshift.readers import parse_keep
+    from gaia_redshift.sampling import sample_spectra
+
+    loaded = load_for_prediction(model)
+    wanted, described = _read_ids(ids)
+    keep = parse_keep(columns)
+    spectra = _read(
+        sources,
+        wanted,
+        keep=keep,
+        described=described,
+        most=(LARGEST + 1 if limit is None else limit) if clean is None else None,
+        archive=archive or {},
+        progress=progress,
+    )
+    if described is not None:
+        spectra = _add_columns(spectra, described, keep)
+    if clean is None and limit is None:
+        _check_number(len(spectra))
+    has_pdf = getattr(loaded, "bins", None) is not None
+    options: dict[str, Any] = {"model": loaded, "any_release": any_release}
+    kept = "all" if spectra.columns is not None else None
+    table = predict_table(spectra, keep=kept, flux_errors=True, prior=prior, pdf=has_pdf, **options)
+    if clean is not None:
+        rows = np.flatnonzero(find_clean(table, clean))
+        if not len(rows):
+            raise InputError(f"none of {len(table):,} objects is {_name(clean)}: nothing to show")
+        spectra, table = spectra[rows], table[rows]
+    if limit is not None:
+        spectra, table = spectra[:limit], table[:limit]
+    _check_number(len(table))
+    vectors = sample_spectra(spectra, grid=loaded.grid)
+    flat: NDArray[np.float64] | None = None
+    density: NDArray[np.float64] | None = None
+    peaks: list[list[tuple[float, float]]] = [[] for _ in range(len(table))]
+    if has_pdf:
+        even = predict_table(spectra, flux_errors=True, prior="flat", pdf=True, **options)
+        flat = np.ma.filled(np.ma.asarray(even["redshift_cnn_pdf"], dtype=float), np.nan)
+        density = _find_prior(table, flat)
+        redshift, odds = find_peaks(table, n=4)
+        peaks = [
+            [(z, p) for z, p in zip(*pair, strict=True) if p >= 0.01]
+            for pair in zip(redshift.tolist(), odds.tolist(), strict=True)
+        ]
+    return Inspection(
+        table=table,
+        vectors=vectors,
+        flat_pdf=flat,
+        prior=density,
+        peaks=peaks,
+        nearest=find_nearest(vectors, n_simulated) if n_simulated else None,
+        shown=[name for name in table.colnames if name != "source_id" and table[name].ndim == 1],
+    )
+
+
+def _name(level: str | CleanLevel) -> str:
+    return level if isinstance(level, str) else level.name
+
+
+def _find_prior(table: Table, flat: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Work out the prior from distributions with it and with a flat one, by Bayes' theorem.
+
+    It may be one for all objects or, where it knows their brightness, one for each.
+    """
+    pdf: Any = np.ma.filled(np.ma.asarray(table["redshift_cnn_pdf"], dtype=float), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(flat > 1e-30, pdf / flat, np.nan)
+        ratio /= np.nanmax(ratio, axis=1, keepdims=True, initial=0.0)
+    held = np.isfinite(ratio)
+    if not held.any():
+        return None
+    whole = held.all(axis=1)
+    if whole.any() and np.allclose(ratio[whole], ratio[whole][:1], rtol=1e-2, atol=1e-4):
+        return np.asarray(ratio[whole][0])
+    return np.asarray(np.where(held, ratio, 0.0))
+
+
+def _read_ids(ids: Any) -> tuple[NDArray[np.int64] | None, Table | None]:
+    """Return the ids wanted, and the table that they are from."""
+    if ids is None:
+        return None, None
+    from astropy.table import Table
+
+    from gaia_redshift.archive.wanted import read_ids
+    from gaia_redshift.readers.columns import to_source_ids
+
+    table = read_ids(ids) if isinstance(ids, str | os.PathLike) else ids
+    if not hasattr(table, "colnames"):
+        return to_source_ids(np.atleast_1d(np.asarray(table)), "the ids"), None
+    assert isinstance(table, Table)
+    lower = {name.lower(): name for name in table.colnames}
+    if "source_id" not in lower:
+        raise InputError(f"the table of ids has no column source_id: {', '.join(table.colnames)}")
+    column = np.ma.asarray(table[lower["source_id"]])
+    return to_source_ids(column, "the ids"), table
+
+
+def _read(
+    sources: Any,
+    ids: NDArray[np.int64] | None,
+    *,
+    keep: Any,
+    described: Table | None,
+    most: int | None,
+    archive: Mapping[str, Any],
+    progress: bool,
+) -> XPSpectra:
+    """Return the spectra wanted, in the order of the ids where such are given.
+
+    Reading stops when there are ``most``; without ids and all that are clean, that is the limit.
+    """
+    from gaia_redshift.archive.wanted import is_for_archive
+    from gaia_redshift.readers import iter_spectra
+
+    if sources is None:
+        if ids is None:
+            raise InputError("give spectra, or ids to fetch")
+        sources = ids
+    if is_for_archive(sources):
+        from gaia_redshift.archive.fetch import fetch_spectra
+
+        found = fetch_spectra(sources, keep=keep, progress=progress, **archive)
+        return found if ids is None else _order(found, ids)
+    optional: tuple[str, ...] = (_TRUTH,) if keep != "all" else ()
+    in_table = () if described is None or keep in (None, "all") else described.colnames
+    wanted = keep if keep in (None, "all") else tuple(n for n in keep if n not in in_table)
+    parts, n = [], 0
+    for block in iter_spectra(
+        sources, block_size=_BLOCK, keep=wanted or None, optional=optional, progress=progress
+    ):
+        rows = slice(None) if ids is None else np.flatnonzero(np.isin(block.source_id, ids))
+        part = block[rows]
+        n += len(part)
+        if len(part):
+            parts.append(part)
+        if ids is None and most is not None and n >= most:
+            break
+    if not parts:
+        raise InputError(
+            "the input holds no spectra" + ("" if ids is None else " of these source ids")
+        )
+    spectra = XPSpectra.concatenate(parts)
+    return spectra if ids is None else _order(spectra, ids)
+
+
+def _warn_of_missing(ids: NDArray[np.int64], found: NDArray[np.int64]) -> None:
+    missing = np.setdiff1d(ids, found)
+    if len(missing):
+        warnings.warn(
+            f"{len(missing):,} of {len(np.unique(ids)):,} source ids are not in the input, such as"
+            f" {missing[0]}",
+            GaiaRedshiftWarning,
+            stacklevel=6,
+        )
+
+
+def _order(spectra: XPSpectra, ids: NDArray[np.int64]) -> XPSpectra:
+    """Put spectra in the order of the ids; what is there twice stays together."""
+    rank = {int(one): place for place, one in reversed(list(enumerate(ids)))}
+    _warn_of_missing(ids, spectra.source_id)
+    order = np.argsort([rank.get(int(one), len(rank)) for one in spectra.source_id], kind="stable")
+    return spectra[order]
+
+
+def _check_number(n: int) -> None:
+    if n > LARGEST:
+        raise InputError(
+            f"more than {LARGEST:,} objects are too many for a page: choose some with ids=, clean="
+            " or limit= (--ids, --clean, --limit)"
+        )
+
+
+def _add_columns(spectra: XPSpectra, table: Table, keep: Any) -> XPSpectra:
+    """Put the columns asked for of the table of ids beside the spectra."""
+    from dataclasses import replace
+
+    from astropy.table import Table
+
+    own = {"source_id", "redshift_cnn_pdf", "flags_cnn"}
+    names = [
+        name
+        for name in table.colnames
+        if name.lower() not in own
+        and not name.startswith("redshift_cnn")
+        and (keep == "all" or name in (keep or ()))
+        and table[name].ndim == 1
+    ]
+    if not names:
+        return spectra
+    lower = {name.lower(): name for name in table.colnames}
+    ids = np.asarray(table[lower["source_id"]]).astype(np.int64)
+    first = {int(one): place for place, one in reversed(list(enumerate(ids)))}
+    rows = [first[int(one)] for one in spectra.source_id]
+    columns = Table() if spectra.columns is None else spectra.columns.copy()
+    for name in names:
+        columns[name] = table[name][rows]
+    return replace(spectra, columns=columns)
