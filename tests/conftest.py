@@ -33,6 +33,7 @@ def _no_figures_left():
 def _only_loopback(request, monkeypatch):
     if "remote_data" in request.keywords:
         return
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     connect = socket.socket.connect
 
     def guarded(self, address):

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from archive_samples import (
 )
 from astropy.table import Table
 from doubles.gaia_archive import NEW_WORDS, OLD_WORDS, Fault, GaiaArchiveDouble
+from doubles.gaia_products import pack_members, write_spectra
 
 from gaia_redshift import XPSpectra, fetch_spectra
 from gaia_redshift.archive import FetchStatus, fetch_with_account, open_stream, read_ids, run_query
@@ -92,9 +94,9 @@ def test_every_id_is_answered_through_every_fault():
             Fault("short_csv", times=2, skip=2),
             Fault("slow", skip=5, delay=1.0),
             Fault("empty", skip=1),
-            Fault("status", endpoint="async$", status=500, times=2),
-            Fault("reset", endpoint="phase", skip=4),
-            Fault("truncate", endpoint="results/result", skip=2),
+            Fault("status", endpoint="tap/sync", status=500, times=2),
+            Fault("reset", endpoint="tap/sync", skip=4),
+            Fault("truncate", endpoint="tap/sync", skip=2),
         ]
         got, account = fetch_with_account(asked, settings=settings)
         assert all(fault.times == 0 for fault in archive.faults), "every fault happened"
@@ -308,13 +310,92 @@ def test_a_server_that_never_answers_ends_within_the_deadline(endpoint):
         assert time.monotonic() - started < 5
 
 
-def test_a_query_that_never_ends_is_given_up_at_the_deadline():
+QUERY = "SELECT source_id FROM gaiadr3.gaia_source"
+
+
+def test_a_query_that_waits_for_long_is_taken_up_again_by_a_second_run():
+    with make_archive(n=6, phases=["QUEUED"] * 10_000) as archive:
+        settings = make_settings(archive, query_deadline=1.0)
+        with pytest.raises(ArchiveError, match=r"did not finish the query within 1 s.*again"):
+            fetch_spectra(QUERY, settings=settings)
+        (job,) = archive.jobs.values()
+        assert "aborted" not in job, "it keeps its place in the queue"
+        archive.phases = ()
+        check_rows(fetch_spectra(QUERY, settings=settings), fetched_ids(archive), archive)
+        assert len(archive.of("async$")) == 1
+        fetch_spectra(QUERY, settings=settings)
+        assert len(archive.of("async$")) == 2, "a job that has been read is not taken up"
+
+
+def fetched_ids(archive):
+    return np.array(archive.database.query(QUERY)["source_id"])
+
+
+@pytest.mark.parametrize("state", ["gone", "failed", "damaged note"])
+def test_a_job_that_cannot_be_taken_up_is_begun_anew(state, tmp_path):
+    with make_archive(n=6, phases=["QUEUED"] * 10_000) as archive:
+        settings = make_settings(archive, query_deadline=0.5)
+        with pytest.raises(ArchiveError, match=r"did not finish|at the deadline"):
+            run_query(QUERY, settings=settings)
+        archive.phases = ()
+        (name,) = archive.jobs
+        if state == "gone":
+            del archive.jobs[name]
+        elif state == "failed":
+            archive.jobs[name]["error"] = "the server was restarted"
+        else:
+            (path,) = tmp_path.rglob("servers/*.json")
+            path.write_text(path.read_text().replace(name, "../../elsewhere"))
+        assert len(run_query(QUERY, settings=settings)) == 16
+        assert len(archive.of("async$")) == 2
+
+
+def test_a_query_that_nobody_could_take_up_is_not_left_running():
     with make_archive(phases=["EXECUTING"] * 10_000) as archive:
         settings = make_settings(archive, query_deadline=0.5)
-        with pytest.raises(ArchiveError, match=r"did not finish the query within 0.5 s"):
-            run_query("SELECT source_id FROM gaiadr3.gaia_source", settings=settings)
+        with pytest.raises(ArchiveError, match=r"within 0.5 s \(the job is executing\)$"):
+            fetch_spectra(QUERY, settings=settings, cache=False)
         (job,) = archive.jobs.values()
-        assert job["aborted"], "the job is not left running"
+        assert job["aborted"]
+
+
+def test_a_queue_is_told_of(monkeypatch):
+    monkeypatch.setattr("gaia_redshift.archive.jobs._FIRST_NOTICE", 0.05)
+    told: list[str] = []
+    with make_archive(phases=["QUEUED"] * 12) as archive:
+        run_query(QUERY, settings=make_settings(archive), notice=told.append)
+    assert told
+    assert "the query has been queued for 0 s (users who log in wait less" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("pack", "words"),
+    [
+        (lambda body: [("a.fits", bytes(30_000_000))], "unpacks to more than"),
+        (lambda body: [("a.fits", body), ("a.fits", body)], "two files of one name"),
+    ],
+    ids=["a bomb", "one name twice"],
+)
+def test_odd_zips_are_refused(pack, words):
+    with make_archive(n=4) as archive:
+        whole = write_spectra(archive.spectra, "fits")
+        with warnings.catch_warnings(action="ignore"):
+            body = pack_members(pack(whole))
+        archive.pack = lambda *_: body
+        settings = make_settings(archive, largest_answer=20_000_000, tries=2)
+        with pytest.raises(ArchiveError, match=words):
+            fetch_spectra(archive.spectra.source_id, settings=settings)
+
+
+def test_redirects_to_another_host_are_not_followed():
+    with make_archive(n=4) as archive, make_archive(n=4) as other:
+        settings = make_settings(archive)
+        archive.moved_to = f"{other.base}/elsewhere"
+        with pytest.raises(ArchiveError, match=r"redirects to .*, which is not followed|HTTP 302"):
+            run_query(QUERY, settings=settings)
+        with pytest.raises(ArchiveError, match="HTTP 302"):
+            fetch_spectra([FIRST_ID + 1], settings=settings)
+        assert other.requests == []
 
 
 def test_a_drip_ends_at_the_deadline():
@@ -367,7 +448,9 @@ def test_malformed_adql_gives_one_line(adql, words):
     assert len(archive.of("async$")) == 1, "it is not tried again"
 
 
-@pytest.mark.parametrize("endpoint", ["async$", "phase", "results/result", "data-server/data"])
+@pytest.mark.parametrize(
+    "endpoint", ["async$", r"async/\w+$", "results/result", "data-server/data"]
+)
 def test_a_maintenance_page_gives_one_line(endpoint):
     with make_archive() as archive:
         archive.faults.append(Fault("html", endpoint=endpoint, times=100))
@@ -610,11 +693,11 @@ def test_dr4_has_its_own_names():
 )
 def test_every_id_is_answered_whatever_the_words_of_the_day(structures, wasted, tmp_path):
     """12,001 rows by four threads: one request at most is wasted, and none by a second call."""
-    n = 12_001 if len(structures) > 1 else 801
+    n = 12_001 if len(structures) > 1 else 201
     spectra = make_spectra(n - n // 4)
     sources = make_sources(spectra, n_without=n // 8)
     with GaiaArchiveDouble(spectra, sources, structures=structures) as archive:
-        asked = ask_for(archive, n_unknown=n - len(sources) - 100, n_repeated=100)
+        asked = ask_for(archive, n_unknown=n - len(sources) - 20, n_repeated=20)
         assert len(asked) == n
         settings = make_settings(archive, chunk_size=500, parallel=4)
         got, account = fetch_with_account(asked, settings=settings)
@@ -623,7 +706,7 @@ def test_every_id_is_answered_whatever_the_words_of_the_day(structures, wasted, 
         check_flags(got, archive, asked)
         words = [request.fields["DATA_STRUCTURE"] for request in archive.of("data-server/data")]
         assert sum(word not in structures for word in words) == wasted
-        more = spectra.source_id[:600]
+        more = spectra.source_id[:100]
         check_rows(
             fetch_spectra(more, settings=settings, cache=tmp_path / "elsewhere"), more, archive
         )
@@ -877,8 +960,6 @@ first.join()
 
 
 def test_settings_of_the_process_survive():
-    import warnings
-
     with make_archive(n=30) as archive:
         before, options = list(warnings.filters), np.get_printoptions()
         fetch_spectra(archive.spectra.source_id, settings=make_settings(archive, parallel=4))

@@ -103,8 +103,6 @@ def test_astroquery_itself_can_use_the_double(tmp_path, monkeypatch):
         )
         assert list(found) == ["XP_CONTINUOUS_RAW.fits"]
         assert len(found["XP_CONTINUOUS_RAW.fits"][0]) == 5
-        for service in (gaia._Tap__connHandler, gaia._GaiaClass__gaiadata._Tap__connHandler):
-            service.close()
 
 
 def test_a_validator_would_find_the_basic_documents():

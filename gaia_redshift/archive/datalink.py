@@ -76,20 +76,25 @@ def request_spectra(
     check_answer(answer, what="the request for spectra", expected=(200, 204))
     if answer.status == 204:
         return None
-    spectra = _parse(answer)
+    spectra = _parse(answer, connections.settings.largest_answer)
     return None if spectra is None else _select(spectra, source_id, answer.host, release)
 
 
-def _parse(answer: Answer) -> XPSpectra | None:
+def _parse(answer: Answer, most: int) -> XPSpectra | None:
     host, body = answer.host, answer.body
     if not body:
         raise TransientError(f"{host} sent an empty answer to the request for spectra")
     if body[:2] == b"PK":
         try:
             with zipfile.ZipFile(io.BytesIO(body)) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                members = [info for info in archive.infolist() if not info.is_dir()]
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
             raise TransientError(f"{host} sent a zip that is cut short or damaged") from error
+        names = [info.filename for info in members]
+        if sum(info.file_size for info in members) > most:
+            raise RefusedError(f"{host} sent a zip that unpacks to more than {most / 1e9:.3g} GB")
+        if len(set(names)) < len(names):
+            raise TransientError(f"{host} sent a zip with two files of one name")
         if not names:
             return None
     elif not body.startswith(b"SIMPLE") and body[:40].isascii():

@@ -191,6 +191,12 @@ class Patience:
         self.on_failure = on_failure
         self.failures = 0
 
+    def renew(self) -> Patience:
+        """Return new tries within the same deadline, for another step of the task."""
+        again = Patience(self.settings, self.seconds, self.stop, self.on_failure)
+        again.ends = self.ends
+        return again
+
     @property
     def left(self) -> float:
         """Seconds until the deadline."""

@@ -1,18 +1,26 @@
-"""Queries (ADQL) to the archive's TAP service: asynchronous jobs with a deadline."""
+"""Queries (ADQL) to a TAP service, by pyvo on our session: with deadlines, and taken up again.
+
+`run_query` makes an asynchronous job, whose address is noted, so that a later call with the same
+query takes it up instead of queueing again. `ask_now` is for small questions: it needs no queue.
+"""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import logging
 import re
 import threading
+import time
 import warnings
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
+from gaia_redshift.archive.cache_folders import find_cache_root
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import (
     Answer,
@@ -25,16 +33,22 @@ from gaia_redshift.archive.failures import (
 )
 from gaia_redshift.archive.login import Login
 from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.web import TimedSession, in_one_line, to_answer
 from gaia_redshift.errors import ArchiveError, GaiaRedshiftWarning, InputError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["run_query"]
+__all__ = ["ask_now", "run_query"]
 
 logger = logging.getLogger(__name__)
 
+JOB_AGE = 3 * 86_400.0
+"""Seconds for which a job is taken up again: servers keep them for some days."""
 _RUNNING = ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN")
+_FIRST_NOTICE = 20.0
+
+Notice = Callable[[str], None]
 
 
 @preserve_settings()
@@ -48,6 +62,7 @@ def run_query(
     deadline: float | None = None,
     connections: Connections | None = None,
     stop: threading.Event | None = None,
+    notice: Notice | None = None,
 ) -> Table:
     """Run a query as an asynchronous job and return its whole result.
 
@@ -67,6 +82,8 @@ def run_query(
         Open ones to use, instead of new ones by ``settings`` and ``login``.
     stop : threading.Event, optional
         Gives up when set.
+    notice : callable, optional
+        Told in words how long the query has been waiting, now and then.
 
     Returns
     -------
@@ -85,6 +102,11 @@ def run_query(
     -----
     GaiaRedshiftWarning
         If the server cut the result at its limit of rows.
+
+    Notes
+    -----
+    A query that is interrupted or not finished at the deadline goes on in the archive: within three
+    days the same call takes it up again, where the cache can be written.
     """
     if not isinstance(adql, str) or not adql.strip():
         raise InputError("the query is empty")
@@ -92,21 +114,14 @@ def run_query(
         if not re.fullmatch(r"[A-Za-z]\w*", name):
             raise InputError(f"'{name}' cannot be the name of an uploaded table")
     if connections is None:
-        connections = Connections(settings or ArchiveSettings(), login)
+        connections = Connections(settings or ArchiveSettings(), login, notes=find_cache_root())
     settings = connections.settings
     seconds = settings.query_deadline if deadline is None else deadline
-    job = _Job(connections, Patience(settings, seconds, stop))
-    job.start(adql, upload or {}, maxrec)
-    try:
-        job.wait()
-        table = job.patience.run(job.read_result)
-    except TransientError:  # it does not answer: there is no point in asking it to stop
-        raise
-    except BaseException:
-        job.discard(abort=True)
-        raise
-    job.discard()
-    if job.overflow and (maxrec is None or len(table) < maxrec):
+    files = {name: _to_votable(table) for name, table in (upload or {}).items()}
+    patience = Patience(settings, seconds, stop)
+    job = _Job(connections, adql, files, maxrec=maxrec, patience=patience, notice=notice)
+    table, overflow = job.run()
+    if overflow and (maxrec is None or len(table) < maxrec):
         warnings.warn(
             f"the archive cut the result of the query at its limit of {len(table):,} rows: narrow"
             " the query, or log in for a higher limit",
@@ -116,130 +131,241 @@ def run_query(
     return table
 
 
+def ask_now(session: TimedSession, adql: str, patience: Patience, *, maxrec: int) -> Table:
+    """Ask a small question, whose answer comes at once and must be whole.
+
+    Parameters
+    ----------
+    session : TimedSession
+        Of a TAP service.
+    adql : str
+    patience : Patience
+    maxrec : int
+        More rows than there can be.
+
+    Raises
+    ------
+    ArchiveError
+        If it is refused, there are more rows, or no answer comes within the deadline.
+    """
+
+    def ask() -> Table:
+        with session.asking("the query", patience.ends):
+            response = _submit(session, adql, mode="sync", maxrec=maxrec)
+            if response.status_code == 303:
+                response = session.get(session.rebase(response.headers["location"]))
+        table, overflow = parse_result(to_answer(response), session.settings.largest_answer)
+        if overflow or len(table) > maxrec:
+            raise RefusedError(f"{session.host} cut the answer to a query at {len(table):,} rows")
+        return table
+
+    return patience.run(ask)
+
+
+def _submit(
+    session: TimedSession, adql: str, files: Mapping[str, bytes] | None = None, **options: Any
+) -> Any:
+    """Send a query, as a job or not; the answer to it, which may lead elsewhere."""
+    from pyvo.dal.tap import TAPQuery
+
+    uploads = {name: io.BytesIO(content) for name, content in (files or {}).items()}
+    query = TAPQuery(
+        session.url, adql, uploads=uploads, session=session, format="votable", **options
+    )
+    return query.submit()
+
+
 class _Job:
-    def __init__(self, connections: Connections, patience: Patience) -> None:
-        self.connections = connections
-        self.patience = patience
-        self.address = ""
-        self.overflow = False
-        self._renew()
+    def __init__(
+        self,
+        connections: Connections,
+        adql: str,
+        files: Mapping[str, bytes],
+        *,
+        maxrec: int | None,
+        patience: Patience,
+        notice: Notice | None,
+    ) -> None:
+        self.connections, self.session = connections, connections.tap
+        self.adql, self.files, self.maxrec = adql, files, maxrec
+        self.patience, self.notice = patience, notice
+        user = connections.credentials.user if connections.credentials else ""
+        content = repr((adql, sorted(files.items()), maxrec, user)).encode()
+        self.key = f"job {hashlib.sha256(content).hexdigest()[:24]}"
+        self.job: Any = None
 
-    def _renew(self) -> None:
-        """Give each step its own tries: all of them share the deadline."""
-        old = self.patience
-        self.patience = Patience(old.settings, old.seconds, old.stop, old.on_failure)
-        self.patience.ends = old.ends
+    def run(self) -> tuple[Table, bool]:
+        """Take the job up or make it, wait for it, and read its result; and whether it was cut."""
+        if not self._take_up():
+            self._start()
+        try:
+            self._wait()
+            self.patience = self.patience.renew()
+            result = self.patience.run(self._read_result)
+        except RefusedError:
+            self._discard(abort=True)
+            raise
+        except (ArchiveError, KeyboardInterrupt):
+            if self.connections.tap_notes.path is None:  # nobody could take it up again
+                self._discard(abort=True)
+            raise
+        self._discard()
+        return result
 
-    def start(self, adql: str, upload: Mapping[str, Table], maxrec: int | None) -> None:
+    def _asking(self, what: str) -> Any:
+        return self.session.asking(what, self.patience.ends)
+
+    def _take_up(self) -> bool:
+        """Find the job that an earlier call has left, if it still runs or has ended well."""
+        noted = self.connections.tap_notes.get(self.key, JOB_AGE)
+        if not isinstance(noted, str) or not re.fullmatch(r"[\w.-]+", noted):
+            return False
+        self.address = f"{self.session.url}/async/{noted}"
+        with suppress(RefusedError):  # it is not known any more
+            phase = self.patience.run(self._look)
+            if phase == "COMPLETED" or phase in _RUNNING:
+                logger.info("%s: job %s is taken up again", self.session.host, noted)
+                return True
+        self.connections.tap_notes.put(self.key, None)
+        self.job = None
+        return False
+
+    def _start(self) -> None:
         """Create the job; its address is on the server that made it."""
-        fields: dict[str, Any] = {
-            "REQUEST": "doQuery",
-            "LANG": "ADQL",
-            "FORMAT": "votable",
-            "PHASE": "RUN",
-            "QUERY": adql,
-        }
-        if maxrec is not None:
-            fields["MAXREC"] = str(maxrec)
-        files = []
-        if upload:
-            fields["UPLOAD"] = ";".join(f"{name},param:{name}" for name in upload)
-            files = [(name, f"{name}.vot", _to_votable(table)) for name, table in upload.items()]
 
         def post() -> Answer:
-            answer = self.connections.post_tap("async", fields, files)
-            return check_answer(answer, what="the query", expected=(200, 201, 303))
+            with self._asking("the query"):
+                response = _submit(
+                    self.session,
+                    self.adql,
+                    self.files,
+                    mode="async",
+                    maxrec=self.maxrec,
+                    phase="RUN",
+                )
+            return to_answer(response)
 
         answer = self.patience.run(post)
-        location = answer.headers.get("location", "")
-        if not location:
+        name = answer.headers.get("location", "").rstrip("/").rpartition("/")[2]
+        if not name:
             raise RefusedError(f"{answer.host} answered the query without making a job of it")
-        self.address = f"async/{location.rstrip('/').rpartition('/')[2]}"
+        self.address = f"{self.session.url}/async/{name}"
+        self.connections.tap_notes.put(self.key, name)
         logger.debug("job %s", self.address)
 
-    def wait(self) -> None:
+    def _look(self) -> str:
+        from pyvo.dal.tap import AsyncTAPJob
+
+        try:
+            with self._asking("the question after the query"), ignore_warnings():
+                if self.job is None:
+                    self.job = AsyncTAPJob(self.address, session=self.session, delete=False)
+                phase = str(self.job.phase).strip().upper()
+        except ArchiveError:
+            raise
+        except Exception as error:  # pyvo's parser of XML raises anything
+            raise TransientError(f"{self.session.host} did not say how the query stands") from error
+        if not re.fullmatch(r"[A-Z]+", phase):
+            raise TransientError(f"{self.session.host} did not say how the query stands")
+        return phase
+
+    def _wait(self) -> None:
         """Look at the job, less and less often, until it has ended."""
-        self._renew()
+        self.patience = self.patience.renew()
         pause = self.patience.settings.first_poll
+        began = time.monotonic()
+        next_notice = _FIRST_NOTICE
         while True:
             phase = self.patience.run(self._look)
             if phase == "COMPLETED":
                 return
             if phase == "PENDING":  # some servers do not start it by itself
-                self.patience.run(self._run)
+                with self._asking("the start of the query"):
+                    self.patience.run(self.job.run)
             elif phase not in _RUNNING:
-                reason = self._read_error()
                 raise RefusedError(
-                    f"{self.connections.tap_host} could not run the query"
-                    f" ({phase.lower()}): {reason or 'no reason given'}"
+                    f"{self.session.host} could not run the query"
+                    f" ({phase.lower()}): {self._read_error() or 'no reason given'}"
                 )
             if pause >= self.patience.left:
                 raise ArchiveError(
-                    f"{self.connections.tap_host} did not finish the query within"
-                    f" {self.patience.seconds:g} s (the job is {phase.lower()})"
+                    f"{self.session.host} did not finish the query within"
+                    f" {self.patience.seconds:g} s (the job is {phase.lower()}){self._explain()}"
                 )
+            waited = time.monotonic() - began
+            if waited >= next_notice:
+                self._tell(phase, waited)
+                next_notice = waited + max(_FIRST_NOTICE, 0.25 * waited)
             self.patience.sleep(pause)
             pause = min(1.5 * pause, self.patience.settings.longest_poll)
 
-    def _look(self) -> str:
-        answer = self.connections.get_tap(f"{self.address}/phase")
-        check_answer(answer, what="the question after the query")
-        phase = answer.body.decode("ascii", errors="replace").strip().upper()
-        if not re.fullmatch(r"[A-Z]+", phase):
-            raise TransientError(f"{answer.host} did not say how the query stands")
-        return phase
+    def _explain(self) -> str:
+        return (
+            "; the same call takes it up again"
+            if self.connections.tap_notes.path is not None
+            else ""
+        )
 
-    def _run(self) -> Answer:
-        answer = self.connections.post_tap(f"{self.address}/phase", {"PHASE": "RUN"})
-        return check_answer(answer, what="the start of the query", expected=(200, 303))
+    def _tell(self, phase: str, waited: float) -> None:
+        how_long = f"{waited:.0f} s" if waited < 90 else f"{waited / 60:.0f} min"
+        text = f"{self.session.host}: the query has been {phase.lower()} for {how_long}"
+        if phase == "QUEUED" and not self.connections.logged_in:
+            text += " (users who log in wait less: --login USER)"
+        text += self._explain()
+        logger.info("%s", text)
+        if self.notice is not None:
+            self.notice(text)
 
     def _read_error(self) -> str:
-        with suppress(ArchiveError):
-            answer = self._follow(f"{self.address}/error")
-            if answer.status == 200 and answer.body:
-                return read_reason(answer)
-        with suppress(ArchiveError):
-            return read_reason(self._follow(self.address))
+        from pyvo.dal.exceptions import DALQueryError
+
+        try:
+            self.job.raise_if_error()
+        except DALQueryError as error:
+            words = in_one_line(error).removeprefix("Query Error: ")
+            if "No useful error" not in words:
+                return read_reason(Answer(400, {}, words.encode()))
+        with suppress(ArchiveError), self.session.asking("", self.patience.ends):
+            answer = to_answer(self.session.get(f"{self.address}/error"))
+            return read_reason(answer) if answer.status == 200 else ""
         return ""
 
-    def _follow(self, path: str) -> Answer:
-        answer = self.connections.get_tap(path, until=self.patience.ends)
-        for _ in range(5):
-            location = answer.headers.get("location")
-            if answer.status not in (301, 302, 303, 307) or not location:
-                break
-            if not location.startswith("http") and not location.startswith("async/"):
-                location = f"{self.address}/{location.lstrip('/')}"
-            answer = self.connections.get_tap(location, until=self.patience.ends)
-        return answer
+    def _read_result(self) -> tuple[Table, bool]:
+        with self._asking("the result of the query"):
+            answer = to_answer(self.session.get(f"{self.address}/results/result"))
+        return parse_result(answer, self.session.settings.largest_answer)
 
-    def read_result(self) -> Table:
-        """Fetch the result once.
-
-        Raises
-        ------
-        TransientError
-            If it is damaged.
-        """
-        answer = self._follow(f"{self.address}/results/result")
-        check_answer(answer, what="the result of the query")
-        table, self.overflow = parse_result(answer)
-        return table
-
-    def discard(self, *, abort: bool = False) -> None:
+    def _discard(self, *, abort: bool = False) -> None:
         """Do not leave the job behind on the server: at best, whatever it says."""
-        if not abort and not self.connections.logged_in:
+        self.connections.tap_notes.put(self.key, None)
+        if self.job is None or not (abort or self.connections.logged_in):
             return  # anonymous jobs go by themselves
-        with suppress(ArchiveError, StoppedError):
+        with suppress(ArchiveError, StoppedError), self.session.asking("", time.monotonic() + 10):
             if abort:
-                self.connections.post_tap(f"{self.address}/phase", {"PHASE": "ABORT"})
+                self.job.abort()
             if self.connections.logged_in:
-                job = self.address.rpartition("/")[2]
-                self.connections.post_tap("deletejobs", {"JOB_IDS": job})
+                self.job.delete()
 
 
-def parse_result(answer: Answer) -> tuple[Table, bool]:
+def _unpack(body: bytes, most: int, host: str) -> bytes:
+    """Unpack gzip; a bomb is refused."""
+    if body[:2] != b"\x1f\x8b":
+        return body
+    unpacker = zlib.decompressobj(31)
+    unpacked = unpacker.decompress(body, most)
+    if unpacker.unconsumed_tail:
+        raise RefusedError(f"{host} sent a result that unpacks to more than {most / 1e9:.3g} GB")
+    return unpacked if unpacker.eof and not unpacker.unused_data else gzip.decompress(body)
+
+
+def parse_result(answer: Answer, most: int) -> tuple[Table, bool]:
     """Turn a VOTable, perhaps packed with gzip, into a table.
+
+    Parameters
+    ----------
+    answer : Answer
+    most : int, bytes
+        What it may unpack to.
 
     Returns
     -------
@@ -256,10 +382,8 @@ def parse_result(answer: Answer) -> tuple[Table, bool]:
     """
     from astropy.io.votable import parse
 
-    body = answer.body
     try:
-        if body[:2] == b"\x1f\x8b":
-            body = gzip.decompress(body)
+        body = _unpack(answer.body, most, answer.host)
         plain = Answer(answer.status, answer.headers, body, answer.host)
         check_answer(plain, what="the result of the query")
         with ignore_warnings():  # oddities that do not stop astropy
@@ -286,11 +410,10 @@ def parse_result(answer: Answer) -> tuple[Table, bool]:
     return table, any(value == "OVERFLOW" for value, _ in words)
 
 
-def _to_votable(table: Table) -> str:
-    """Write a table for upload: as text, because astroquery's multipart form is text."""
+def _to_votable(table: Table) -> bytes:
     from astropy.io.votable import from_table, writeto
 
     stream = io.BytesIO()
     with ignore_warnings():
         writeto(from_table(table), stream, tabledata_format="tabledata")
-    return stream.getvalue().decode("utf-8")
+    return stream.getvalue()

@@ -59,16 +59,17 @@ class Notes:
     def put(self, key: str, value: Any) -> None:
         """Keep a value; None forgets it. That it cannot be written is no reason to stop."""
         with self._lock:
-            self._values = {**self._values, **self._read()}  # what others have learnt meanwhile
-            self._values[key] = [time.time(), value]
-            if value is None:
-                del self._values[key]
+            kept = self._read()  # others may have learnt more, or forgotten something
+            for values in (self._values, kept):
+                values[key] = [time.time(), value]
+                if value is None:
+                    del values[key]
             if self.path is None:
                 return
             part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                part.write_text(json.dumps(self._values, indent=1), encoding="utf-8")
+                part.write_text(json.dumps(kept, indent=1), encoding="utf-8")
                 os.replace(part, self.path)
             except OSError as error:
                 logger.info("%s: cannot be written: %s", self.path, error)

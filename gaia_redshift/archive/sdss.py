@@ -21,12 +21,8 @@ from gaia_redshift.archive.failures import Patience, TransientError
 from gaia_redshift.archive.matching import ARCSEC, SkyObjects
 from gaia_redshift.archive.redshift_catalogues import COLUMNS, find_names, join_objects, to_objects
 from gaia_redshift.archive.settings import ArchiveSettings
-from gaia_redshift.archive.web_clients import (
-    read_quietly,
-    session_type,
-    skyserver_type,
-    xmatch_type,
-)
+from gaia_redshift.archive.web import TimedSession
+from gaia_redshift.archive.web_clients import read_quietly, skyserver_type, xmatch_type
 from gaia_redshift.errors import ArchiveError, InputError
 
 if TYPE_CHECKING:
@@ -46,9 +42,7 @@ _CELL = 0.5
 _LONGEST_SQL = 1500
 """SkyServer takes queries in the address, which servers limit to 2,048 characters."""
 
-Asker = Callable[
-    [NDArray[np.float64], NDArray[np.float64], float, ArchiveSettings], "Iterator[Any]"
-]
+Asker = Callable[[NDArray[np.float64], NDArray[np.float64], float, TimedSession], "Iterator[Any]"]
 
 
 def fetch_sdss_objects(
@@ -93,10 +87,13 @@ def fetch_sdss_objects(
     parts: list[SkyObjects] = []
     from tqdm import tqdm
 
-    steps = SERVICES[service](places[:, 0], places[:, 1], radius, settings)
+    address, list_steps = SERVICES[service]
+    session = TimedSession(getattr(settings, address), settings)
+    steps = list_steps(places[:, 0], places[:, 1], radius, session)
     for ask in tqdm(list(steps), desc=f"SDSS ({service})", disable=not progress):
         patience = Patience(settings, settings.query_deadline, on_failure=_log_failure)
-        table = patience.run(ask)
+        with session.asking("the cross-match", patience.ends):
+            table = patience.run(ask)
         if table is None or not len(table):
             continue
         try:
@@ -147,12 +144,12 @@ def _chunk_positions(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Itera
 
 
 def _ask_xmatch(
-    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, settings: ArchiveSettings
+    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, session: TimedSession
 ) -> Iterator[Callable[[], Table]]:
     from astropy import units
 
     client = xmatch_type()()
-    client.URL, client.TIMEOUT = settings.xmatch_url, settings.timeout
+    client.URL, client.session = session.url, session
     client.table = VIZIER_TABLE
 
     def ask(positions: Table) -> Table:
@@ -165,7 +162,7 @@ def _ask_xmatch(
                 colDec1="gaia_dec",
                 cache=False,
             ),
-            settings.xmatch_url,
+            session.url,
         )
 
     for positions in _chunk_positions(ra, dec):
@@ -176,12 +173,12 @@ def _ask_xmatch(
 
 
 def _ask_tapvizier(
-    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, settings: ArchiveSettings
+    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, session: TimedSession
 ) -> Iterator[Callable[[], Table]]:
     import pyvo
 
-    url = settings.vizier_tap_url
-    service = pyvo.dal.TAPService(url, session=session_type()(settings.timeout))
+    url = session.url
+    service = pyvo.dal.TAPService(url, session=session)
     adql = (
         "SELECT s.objID, s.RA_ICRS, s.DE_ICRS, s.mode, s.zsp, s.e_zsp, s.f_zsp, s.spCl"
         f' FROM TAP_UPLOAD.sources AS u JOIN "{VIZIER_TABLE}" AS s'
@@ -210,12 +207,12 @@ _address_lock = threading.Lock()
 
 
 def _ask_skyserver(
-    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, settings: ArchiveSettings
+    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, session: TimedSession
 ) -> Iterator[Callable[[], Table | None]]:
     client = skyserver_type()()
     from astroquery.sdss import conf
 
-    url = settings.skyserver_url.rstrip("/")
+    client.session, url = session, session.url
 
     def ask(where: str) -> Table | None:
         # n_rows tells whether all rows came: a csv cut short looks like a whole one.
@@ -226,9 +223,7 @@ def _ask_skyserver(
 
         def run() -> Table | None:
             with _address_lock, conf.set_temp("skyserver_baseurl", url):
-                return client.query_sql(
-                    sql, timeout=settings.timeout, data_release=SKYSERVER_RELEASE, cache=False
-                )
+                return client.query_sql(sql, data_release=SKYSERVER_RELEASE, cache=False)
 
         table = read_quietly(run, url)
         if table is not None and (
@@ -269,9 +264,9 @@ def _list_boxes(ra: NDArray[np.float64], dec: NDArray[np.float64], reach: float)
             yield f"({band} AND s.ra <= {right - 360:.7f})"
 
 
-SERVICES: dict[str, Asker] = {
-    "xmatch": _ask_xmatch,
-    "tapvizier": _ask_tapvizier,
-    "skyserver": _ask_skyserver,
+SERVICES: dict[str, tuple[str, Asker]] = {
+    "xmatch": ("xmatch_url", _ask_xmatch),
+    "tapvizier": ("vizier_tap_url", _ask_tapvizier),
+    "skyserver": ("skyserver_url", _ask_skyserver),
 }
-"""For each service the function that makes its requests."""
+"""For each service the setting with its address, and the function that makes its requests."""

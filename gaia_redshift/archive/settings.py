@@ -56,6 +56,8 @@ class ArchiveSettings:
         Chunks asked for at a time, at most 4.
     chunk_size : int
         Sources in one request, at most 5,000.
+    largest_answer : int, bytes
+        Answers that are larger, or unpack to more, are refused.
     first_poll, longest_poll : float, s
         Time between looks at a running query: it grows from the first to the second.
 
@@ -88,19 +90,28 @@ class ArchiveSettings:
     longest_wait: float = 120.0
     parallel: int = 2
     chunk_size: int = 2000
+    largest_answer: int = 2_000_000_000
     first_poll: float = 0.25
     longest_poll: float = 5.0
 
     def __post_init__(self) -> None:
         for name in _ADDRESSES:
             parts = urlsplit(getattr(self, name))
+            if parts.username is not None or parts.password is not None:
+                raise InputError(
+                    f"{name} must not hold a user name or password: they would end in logs and"
+                    " files; log in with --login (login=...)"
+                )
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise InputError(f"{name} must be an http(s) address, not '{getattr(self, name)}'")
         for name, most in (("chunk_size", MOST_IDS), ("parallel", MOST_PARALLEL), ("tries", 1000)):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= most:
                 raise InputError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
-        for name in ("timeout", "deadline", "query_deadline", "first_poll", "longest_poll"):
+        for name in (
+            *("timeout", "deadline", "query_deadline", "first_poll", "longest_poll"),
+            "largest_answer",
+        ):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
         if not 0 <= self.first_wait <= self.longest_wait:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.archive.connection import Connections
-from gaia_redshift.archive.jobs import run_query
 from gaia_redshift.archive.releases import Release
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, to_source_ids
@@ -21,6 +19,8 @@ from gaia_redshift.readers.tables import is_table
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from gaia_redshift.archive.connection import Connections
 
 __all__ = ["Wanted", "is_for_archive", "read_ids", "resolve_sources"]
 
@@ -139,6 +139,8 @@ def resolve_sources(
         If a query fails.
     """
     if isinstance(sources, str) and ADQL.match(sources):
+        from gaia_redshift.archive.jobs import run_query
+
         result = run_query(sources, connections=connect())
         return _from_table(result, "the result of the query", release, connect, radius)
     if isinstance(sources, str | os.PathLike) and not _is_id(sources):
@@ -270,6 +272,8 @@ def _match_positions(
 ) -> Wanted:
     """Find the nearest Gaia source of each position, by queries with uploaded positions."""
     from astropy.table import Table, vstack
+
+    from gaia_redshift.archive.jobs import run_query
 
     names = _find_positions(table.colnames)
     if names is None:

@@ -1,21 +1,33 @@
-"""The usual clients of CDS and SDSS services, with time-outs and with answers that are checked.
+"""The usual clients of CDS and SDSS services on a `TimedSession`, with answers that are checked.
 
-They are subclassed in functions, because importing astroquery and pyvo is slow.
+They are subclassed in functions, because importing astroquery is slow.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from gaia_redshift._quiet import ignore_warnings, silent_output
-from gaia_redshift.archive.failures import Answer, TransientError, check_answer
+from gaia_redshift.archive.failures import TransientError
 from gaia_redshift.errors import ArchiveError
 
-__all__ = ["read_quietly", "session_type", "skyserver_type", "xmatch_type"]
+__all__ = ["read_quietly", "skyserver_type", "xmatch_type"]
+
+
+class _OnSession:
+    """What makes a client of astroquery send its requests through ``session``, uncached.
+
+    astroquery would keep and replay whatever came with HTTP 200.
+    """
+
+    session: Any = None
+
+    def _request(self, method: str, url: str, *_: Any, **fields: Any) -> Any:
+        sent = {key: fields.get(key) for key in ("params", "data", "files", "headers")}
+        return self.session.request(method, url, **sent)
 
 
 @lru_cache(maxsize=1)
@@ -24,8 +36,8 @@ def xmatch_type() -> type[Any]:
     with silent_output:  # it prints that it would like the package regions
         from astroquery.xmatch import XMatchClass
 
-    class CheckedXMatch(XMatchClass):  # type: ignore[misc]
-        """Checks each answer, and does not ask for the list of all tables of VizieR first."""
+    class CheckedXMatch(_OnSession, XMatchClass):  # type: ignore[misc]
+        """Does not ask for the list of all tables of VizieR first."""
 
         table = ""
         """The one that is asked for."""
@@ -33,44 +45,7 @@ def xmatch_type() -> type[Any]:
         def get_available_tables(self, *, cache: bool = False) -> list[str]:
             return [self.table]
 
-        def _request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-            kwargs["cache"] = False  # it would keep and replay whatever came with HTTP 200
-            return _check_response(
-                lambda: super(CheckedXMatch, self)._request(method, url, *args, **kwargs), url
-            )
-
     return CheckedXMatch
-
-
-class _Body(io.BytesIO):
-    """A whole body that is read as pyvo reads a socket."""
-
-    def read(self, size: int | None = -1, decode_content: bool | None = None) -> bytes:
-        return super().read(size)
-
-
-@lru_cache(maxsize=1)
-def session_type() -> type[Any]:
-    """Make a session for pyvo."""
-    import requests
-
-    class TimedSession(requests.Session):
-        """A session with a time-out whose failures say what happened."""
-
-        def __init__(self, timeout: float) -> None:
-            super().__init__()
-            self.timeout = timeout
-
-        def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
-            kwargs.setdefault("timeout", self.timeout)
-            kwargs["stream"] = False  # so that a body cut short is noticed here
-            response = _check_response(
-                lambda: super(TimedSession, self).request(method, url, *args, **kwargs), str(url)
-            )
-            response.raw = _Body(response.content)  # which is what pyvo reads
-            return response
-
-    return TimedSession
 
 
 @lru_cache(maxsize=1)
@@ -78,46 +53,10 @@ def skyserver_type() -> type[Any]:
     """Make the subclass of astroquery's ``SDSSClass``."""
     from astroquery.sdss import SDSSClass
 
-    class CheckedSkyServer(SDSSClass):  # type: ignore[misc]
+    class CheckedSkyServer(_OnSession, SDSSClass):  # type: ignore[misc]
         """Checks each answer, which astroquery reads whatever its status."""
 
-        def _request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-            kwargs["cache"] = False
-            return _check_response(
-                lambda: super(CheckedSkyServer, self)._request(method, url, *args, **kwargs), url
-            )
-
     return CheckedSkyServer
-
-
-def _check_response(call: Callable[[], Any], url: str) -> Any:
-    """Make a request with ``requests``; return its response if it is what was asked for.
-
-    Raises
-    ------
-    ArchiveError
-        In one line.
-    """
-    import requests
-
-    host = urlsplit(url).netloc
-    try:
-        response = call()
-        body = response.content
-    except requests.Timeout as error:
-        raise TransientError(f"{host} did not answer in time", answered=False) from error
-    except requests.RequestException as error:
-        reason = "sent an answer that is cut short" if _is_cut(error) else "closed the connection"
-        if isinstance(error, requests.ConnectionError) and "refused" in str(error):
-            reason = "refuses connections"
-        raise TransientError(f"{host} {reason}", answered=False) from error
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    check_answer(Answer(response.status_code, headers, body, host), what="the cross-match")
-    return response
-
-
-def _is_cut(error: Exception) -> bool:
-    return "IncompleteRead" in str(error)
 
 
 def read_quietly(read: Callable[[], Any], url: str) -> Any:

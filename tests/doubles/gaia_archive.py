@@ -96,6 +96,7 @@ class GaiaArchiveDouble(LoopbackServer):
         self.structures = tuple(structures)
         self.max_rows = max_rows
         self.closed = closed
+        self.moved_to = ""  # an address to which everything redirects
         self.jobs: dict[str, dict[str, Any]] = {}
         self.sessions: dict[str, str] = {}
         self.answers: dict[tuple[int, ...], bytes] = {}  # made ready before, for timing
@@ -257,7 +258,9 @@ class _Handler(LoopbackHandler):
 
     def _route(self, path: str, fields: dict[str, str], files: dict[str, bytes]) -> None:
         archive = self.double
-        if path in ("/tap-server/login", "/data-server/login"):
+        if archive.moved_to:
+            self._send(302, Location=archive.moved_to)
+        elif path in ("/tap-server/login", "/data-server/login"):
             self._log_in(fields)
         elif path in ("/tap-server/logout", "/data-server/logout"):
             self._send(200)
@@ -392,7 +395,23 @@ class _Handler(LoopbackHandler):
             body = _error_votable(job.get("error", ""))
             self._send(200, body, "application/x-votable+xml")
         else:
-            self._send(200, _JOB.format(name=name, phase=self._phase(job)).encode(), "text/xml")
+            self._send(200, self._describe_job(name, job), "text/xml")
+
+    def _describe_job(self, name: str, job: dict[str, Any]) -> bytes:
+        phase = self._phase(job)
+        more = ""
+        if phase == "COMPLETED":
+            home = f"{self.double.tap_url}/async/{name}"
+            more = (
+                '<uws:results><uws:result id="result" xlink:type="simple"'
+                f' xlink:href="{home}/results/result"/></uws:results>'
+            )
+        if phase == "ERROR":
+            more = (
+                '<uws:errorSummary type="fatal" hasDetail="true"><uws:message>'
+                f"{escape(job['error'])}</uws:message></uws:errorSummary>"
+            )
+        return _JOB.format(name=name, phase=phase, more=more).encode()
 
     def _upload(self, fields: dict[str, str], files: dict[str, bytes]) -> None:
         user = self.request_seen.user
@@ -429,8 +448,10 @@ class _Handler(LoopbackHandler):
 
 _JOB = (
     '<?xml version="1.0" encoding="UTF-8"?><uws:job version="1.1"'
-    ' xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0"><uws:jobId>{name}</uws:jobId>'
-    "<uws:phase>{phase}</uws:phase></uws:job>"
+    ' xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><uws:jobId>{name}</uws:jobId>'
+    '<uws:ownerId xsi:nil="true"/><uws:phase>{phase}</uws:phase><uws:quote xsi:nil="true"/>'
+    "<uws:executionDuration>5400</uws:executionDuration>{more}</uws:job>"
 )
 _AVAILABLE = (
     b'<?xml version="1.0"?><vosi:availability'
