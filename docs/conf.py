@@ -37,6 +37,7 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = [
+    "explanation/clean_numbers.md",
     "explanation/model_numbers.md",
     "explanation/simulator_numbers.md",
     "_build",

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int = arguments.run(arguments)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            _complain("interrupted")
+            _complain(f"interrupted{_advise_resume(arguments)}")
             code = 130
         except BrokenPipeError:  # the reader of our output, such as `head`, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -61,6 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             logging.getLogger("gaia_redshift").removeHandler(handler)
     return code
+
+
+def _advise_resume(arguments: argparse.Namespace) -> str:
+    """How the work goes on that was interrupted."""
+    if getattr(arguments, "resume", None) is not None and arguments.output:
+        return ": the same command with --resume goes on where it was"
+    if arguments.command in ("fetch", "dataset"):
+        return ": the same command goes on where it was"
+    return ""
 
 
 def _complain(message: str, kind: str = "error") -> None:

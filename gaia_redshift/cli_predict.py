@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._quiet import defer_interrupt
+from gaia_redshift.clean import find_clean
 from gaia_redshift.cli_archive import (
     add_archive_options,
     count_failed,
     list_archive_sources,
     make_archive_options,
 )
+from gaia_redshift.cli_inspect import add_clean_option
+from gaia_redshift.cli_summary import TRUTH, Summary, say
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
 
 if TYPE_CHECKING:
-    from astropy.table import Table
-
     from gaia_redshift.scale.stream import Job
     from gaia_redshift.table import PredictedRows
 
 __all__ = ["PREDICT_EPILOG", "TRUTH", "add_predict", "parse_keep_option", "run_predict"]
-
-TRUTH = "redshift_true"
-"""Column of true redshifts that simulated spectra carry; compared with when it is there."""
 
 PREDICT_EPILOG = """examples:
   gaia-redshift predict XP_CONTINUOUS_RAW.csv          print the redshifts
@@ -37,11 +36,13 @@ PREDICT_EPILOG = """examples:
   gaia-redshift predict bulk/ -o redshifts.parquet --resume
   gaia-redshift predict simulated.csv.gz --plot z.png  compare with the column redshift_true
   gaia-redshift predict a.fits --prior flat --pdf -o z.parquet
+  gaia-redshift predict a.fits --clean -o clean.ecsv   only the rows to use
   gaia-redshift predict --ids ids.csv -o z.ecsv        fetch the spectra from the Gaia archive
 
-A source that cannot be predicted is masked and flagged, which is no failure of the command. A file
-that cannot be read is: it is named, the other files are still predicted and written, and the exit
-code is 1."""
+The table is printed on stdout, or written to FILE; the summary goes to stderr, or with --json to
+stdout. A source that cannot be predicted is masked and flagged, which is no failure of the command.
+A file that cannot be read is: it is named, the other files are still predicted and written, and the
+exit code is 1."""
 
 Complain = Callable[..., None]
 
@@ -104,6 +105,15 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="where the network runs; gpu needs Keras with TensorFlow or JAX, and is worth it for"
         " large catalogues (default: cpu)",
+    )
+    parser.add_argument(
+        "--peaks",
+        action="store_true",
+        help="add the two most probable peaks of each distribution with their odds",
+    )
+    add_clean_option(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print the summary as JSON, and no table"
     )
     parser.add_argument("--plot", metavar="PNG", help="draw the redshifts (against the true ones)")
     parser.add_argument(
@@ -188,7 +198,7 @@ def _make_job(arguments: argparse.Namespace) -> Job:
     if arguments.truth and keep != "all":
         keep = list(dict.fromkeys([*(keep or []), arguments.truth]))
     asked: dict[str, Any] = {} if arguments.prior is None else {"prior": arguments.prior}
-    asked |= {name: True for name in ("std", "pdf") if getattr(arguments, name)}
+    asked |= {name: True for name in ("std", "pdf", "peaks") if getattr(arguments, name)}
     return make_job(
         arguments.model,
         keep=keep,
@@ -228,9 +238,8 @@ def _write(
 ) -> tuple[int, int]:
     """Write the output block by block; return how many inputs and fetched sources failed."""
     from gaia_redshift.scale.files import run_to_file
-    from gaia_redshift.terminal import summarise_counts
 
-    wanted = _Wanted(arguments)
+    wanted = Summary(arguments)
     named: list[str] = []
 
     def name(message: str) -> None:
@@ -246,19 +255,24 @@ def _write(
             overwrite=arguments.overwrite,
             progress=progress,
             complain=name,
-            note=None if arguments.quiet else print,
+            note=lambda account: say(arguments, account),
             collect=wanted.collect,
+            clean=arguments.clean,
         )
     except InputError:
         if len(named) == len(inputs):  # every one of them has been named
             return len(named), 0
         raise
-    if not arguments.quiet and summary.n_resumed:
-        print(f"{summary.n_resumed:,} sources were predicted before")
-    lines = [summarise_counts(summary.n_rows, summary.n_masked, summary.flags)]
-    lines += [*wanted.sum_up(), f"table: {arguments.output}", *wanted.plot()]
-    if not arguments.quiet:
-        print("\n".join(lines))
+    if summary.n_resumed:
+        say(arguments, f"{summary.n_resumed:,} sources were predicted before")
+    wanted.finish(
+        n=summary.n_rows,
+        n_masked=summary.n_masked,
+        n_usable=summary.n_usable,
+        n_written=summary.n_written,
+        flags=summary.flags,
+        n_failed=len(summary.failed),
+    )
     return len(summary.failed), summary.flags.get("fetch_failed", 0)
 
 
@@ -272,7 +286,7 @@ def _show(
     """Print the first rows; return how many inputs and fetched sources failed."""
     from gaia_redshift.scale.progress import Progress
     from gaia_redshift.scale.stream import iter_steps
-    from gaia_redshift.terminal import format_columns, summarise_columns
+    from gaia_redshift.terminal import count_columns, format_columns
 
     found: dict[int, list[PredictedRows]] = {}
     failed = 0
@@ -282,8 +296,8 @@ def _show(
             if step.rows is not None:
                 found.setdefault(step.index, []).append(step.rows)
                 bar.update(len(step.rows))
-                if "archive_account" in step.rows.meta and not arguments.quiet:
-                    print(step.rows.meta["archive_account"])
+                if "archive_account" in step.rows.meta:
+                    say(arguments, step.rows.meta["archive_account"])
             elif step.failure is not None:
                 failed += 1
                 found.pop(step.index, None)
@@ -294,16 +308,20 @@ def _show(
         bar.close()
     if not found:
         return failed, 0
-    wanted = _Wanted(arguments)
+    wanted = Summary(arguments)
     columns = _join([rows for several in found.values() for rows in several], wanted)
-    print(format_columns(columns))
-    lines = [summarise_columns(columns), *wanted.sum_up(), *wanted.plot()]
-    if not arguments.quiet:
-        print("\n".join(lines))
+    shown = columns
+    if arguments.clean:
+        rows = find_clean(columns, arguments.clean)
+        shown = {name: values[rows] for name, values in columns.items()}
+    if not arguments.json:
+        print(format_columns(shown))
+        sys.stdout.flush()
+    wanted.finish(**count_columns(columns), n_written=len(shown["flags_cnn"]), n_failed=failed)
     return failed, count_failed(columns["flags_cnn"])
 
 
-def _join(parts: Sequence[PredictedRows], wanted: _Wanted) -> Mapping[str, Any]:
+def _join(parts: Sequence[PredictedRows], wanted: Summary) -> Mapping[str, Any]:
     """Return the columns of all; as a table only where its import, half a second, is needed."""
     if len(parts) == 1 and parts[0].columns is None and not wanted.arguments.plot:
         return parts[0].to_columns()
@@ -312,47 +330,3 @@ def _join(parts: Sequence[PredictedRows], wanted: _Wanted) -> Mapping[str, Any]:
     table = join_predictions([rows.to_table() for rows in parts])
     wanted.collect(table)
     return dict(zip(table.colnames, table.itercols(), strict=True))
-
-
-class _Wanted:
-    """The columns that metrics and the plot need, gathered as the table is written."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments = arguments
-        self.tables: list[Table] = []
-
-    def collect(self, table: Table) -> None:
-        """Take the columns of some rows."""
-        truth = self._name_truth(table)
-        if truth or self.arguments.plot:
-            self.tables.append(table[["redshift_cnn", *([truth] if truth else [])]])
-
-    def _name_truth(self, table: Table) -> str | None:
-        truth = self.arguments.truth or (TRUTH if TRUTH in table.colnames else None)
-        if truth and f"{truth}_in" in table.colnames:  # the output has such a column itself
-            return f"{truth}_in"
-        return truth
-
-    def sum_up(self) -> list[str]:
-        """Return a line of metrics, where there are true redshifts."""
-        from gaia_redshift.table import stack_tables
-        from gaia_redshift.terminal import summarise_metrics
-
-        if not self.tables:
-            return []
-        self.tables = [stack_tables(self.tables)]
-        truth = self._find_truth()
-        return [summarise_metrics(self.tables[0], truth)] if truth else []
-
-    def _find_truth(self) -> str | None:
-        names = [name for name in self.tables[0].colnames if name != "redshift_cnn"]
-        return names[0] if names else None
-
-    def plot(self) -> list[str]:
-        """Draw the plot that was asked for, and return a line about it."""
-        if not self.arguments.plot:
-            return []
-        from gaia_redshift.plot import plot_predictions, save_plot
-
-        save_plot(plot_predictions(self.tables[0], self._find_truth()), self.arguments.plot)
-        return [f"plot: {self.arguments.plot}"]

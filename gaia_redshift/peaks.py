@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 
-__all__ = ["find_peaks", "name_peak_columns", "take_distributions"]
+__all__ = ["find_peaks", "take_distributions"]
 
 Float = NDArray[np.float64]
 
@@ -136,9 +136,3 @@ def take_distributions(pdf: Any, edges: ArrayLike | None = None) -> tuple[Float,
             f" not shape {at.shape}"
         )
     return density, at
-
-
-def name_peak_columns(n: int = 2) -> list[tuple[str, str]]:
-    """Return the names of the columns of each peak: its redshift and its odds."""
-    numbers = ["", *(str(k) for k in range(2, n + 1))]
-    return [(f"redshift_cnn_peak{k}", f"redshift_cnn_peak{k}_odds") for k in numbers]

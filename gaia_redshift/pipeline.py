@@ -18,6 +18,7 @@ from gaia_redshift._rows import as_slice
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.peaks import find_peaks
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 from gaia_redshift.table import (
     PredictedRows,
@@ -78,6 +79,7 @@ class _Results:
     upper: list[NDArray[np.floating]] = field(default_factory=list)
     std: list[NDArray[np.floating]] = field(default_factory=list)
     pdf: list[NDArray[np.floating]] = field(default_factory=list)
+    peaks: list[NDArray[np.floating]] = field(default_factory=list)
     edges: NDArray[np.float64] | None = None
     prior: str | None = None
     has_interval: bool = False
@@ -98,6 +100,7 @@ def predict_table(
     prior: Prior | None = None,
     std: bool = False,
     pdf: bool = False,
+    peaks: bool = False,
     block_size: int = BLOCK_SIZE,
     progress: bool = False,
     archive: Mapping[str, Any] | None = None,
@@ -131,6 +134,10 @@ def predict_table(
     pdf : bool
         Add the distributions, ``redshift_cnn_pdf``: m densities a row, for the bins of redshift
         whose m + 1 edges are the column's ``meta["redshift_grid"]``.
+    peaks : bool
+        Add the two most probable peaks of the distributions, ``redshift_cnn_peak`` and
+        ``redshift_cnn_peak2``, each with its probability, ``..._odds`` (see
+        `gaia_redshift.peaks.find_peaks`).
     block_size : int
         Sources in memory at a time.
     progress : bool
@@ -183,6 +190,7 @@ def predict_table(
         prior=prior,
         std=std,
         pdf=pdf,
+        peaks=peaks,
         block_size=block_size,
         progress=progress,
         archive=archive,
@@ -204,6 +212,7 @@ def predict_rows(
     prior: Prior | None = None,
     std: bool = False,
     pdf: bool = False,
+    peaks: bool = False,
     block_size: int = BLOCK_SIZE,
     progress: bool = False,
     archive: Mapping[str, Any] | None = None,
@@ -224,7 +233,7 @@ def predict_rows(
     loaded = load_for_prediction(model, device)
     chosen = _choose_grid(grid, loaded)
     errors = loaded.uses_errors if flux_errors is None else flux_errors
-    wanted_options = _choose_options(prior, std, pdf)
+    wanted_options = _choose_options(prior, std, pdf, peaks)
     results = _Results()
     unknown: list[str] = []
     keep = parse_keep(keep)
@@ -274,6 +283,7 @@ def predict_redshift(
     prior: Prior | None = None,
     std: bool = False,
     pdf: bool = False,
+    peaks: bool = False,
     any_release: bool = False,
     progress: bool = False,
     device: Device = "auto",
@@ -293,7 +303,7 @@ def predict_redshift(
         Identifiers that go with an array of fluxes; by default 0 to n - 1.
     keep : str, list of str, or "all", optional
         Columns of ``vectors.columns`` to carry along.
-    prior, std, pdf, any_release
+    prior, std, pdf, peaks, any_release
         As for `predict_table`.
     progress : bool
         Show a progress bar.
@@ -329,7 +339,7 @@ def predict_redshift(
         columns=select_columns(checked.columns, parse_keep(keep)),
     )
     results = _Results()
-    options = _choose_options(prior, std, pdf)
+    options = _choose_options(prior, std, pdf, peaks)
     if progress:
         options["progress"] = True
     _predict(checked, loaded, results, options)
@@ -410,10 +420,11 @@ def _choose_grid(grid: Any, model: Model) -> SamplingGrid:
     return grid
 
 
-def _choose_options(prior: Prior | None, std: bool, pdf: bool) -> dict[str, Any]:
-    """Return what a model is to be asked for beyond redshifts."""
+def _choose_options(prior: Prior | None, std: bool, pdf: bool, peaks: bool) -> dict[str, Any]:
+    """Return what a model is to be asked for beyond redshifts; ``peaks`` are found here."""
     options: dict[str, Any] = {} if prior is None else {"prior": prior}
-    return options | {name: True for name, asked in (("std", std), ("pdf", pdf)) if asked}
+    asked = {"std": std, "pdf": pdf, "peaks": peaks}
+    return options | {name: True for name, wanted in asked.items() if wanted}
 
 
 def _predict(
@@ -426,9 +437,9 @@ def _predict(
     redshift, lower, upper, std = (np.full(n, np.nan, dtype=np.float32) for _ in range(4))
     # Without rows the model is asked all the same: it says what columns there are.
     if n:
-        prediction = model.predict(
-            vectors.flux[rows], _take_errors(vectors, rows, model), **options
-        )
+        asked = {**options, "pdf": True} if options.get("peaks") else dict(options)
+        wants_peaks = asked.pop("peaks", False)
+        prediction = model.predict(vectors.flux[rows], _take_errors(vectors, rows, model), **asked)
         redshift[rows] = prediction.redshift
         if prediction.flags is not None:
             flags[rows] |= np.asarray(prediction.flags, dtype=np.int32)
@@ -442,7 +453,11 @@ def _predict(
         if getattr(prediction, "pdf", None) is not None:
             pdf = np.full((n, prediction.pdf.shape[1]), np.nan, dtype=np.float32)
             pdf[rows] = prediction.pdf
-            results.pdf.append(pdf)
+            if options.get("pdf"):
+                results.pdf.append(pdf)
+            if wants_peaks:
+                found = np.stack(find_peaks(pdf, prediction.edges), axis=2)
+                results.peaks.append(found.reshape(n, -1).astype(np.float32))
         results.edges = getattr(prediction, "edges", None)
         results.prior = getattr(prediction, "prior", None)
     results.source_id.append(vectors.source_id)
@@ -492,6 +507,7 @@ def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> PredictedR
         upper=np.concatenate(results.upper) if results.has_interval else None,
         std=np.concatenate(results.std) if results.std else None,
         pdf=np.concatenate(results.pdf) if results.pdf else None,
+        peaks=np.concatenate(results.peaks) if results.peaks else None,
         redshift_grid=results.edges,
         columns=columns,
         meta=meta,

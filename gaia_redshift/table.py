@@ -66,6 +66,22 @@ COLUMNS: dict[str, dict[str, str]] = {
         "ucd": "stat.probability;src.redshift",
         "description": "Probability density of the redshift, one number for each bin",
     },
+    "redshift_cnn_peak": {
+        "ucd": "src.redshift",
+        "description": "Most probable peak of the predicted redshift distribution",
+    },
+    "redshift_cnn_peak_odds": {
+        "ucd": "stat.probability;src.redshift",
+        "description": "Probability of redshift_cnn_peak, of all between the valleys beside it",
+    },
+    "redshift_cnn_peak2": {
+        "ucd": "src.redshift",
+        "description": "Second most probable peak, masked where there is one alone",
+    },
+    "redshift_cnn_peak2_odds": {
+        "ucd": "stat.probability;src.redshift",
+        "description": "Probability of redshift_cnn_peak2",
+    },
     "flags_cnn": {
         "ucd": "meta.code.qual",
         "description": "Quality flags of the redshift (bits), 0 is clean: "
@@ -73,6 +89,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
 }
 """UCD and description of each column that this package makes; none of them has a unit."""
+PEAK_COLUMNS = [name for name in COLUMNS if name.startswith("redshift_cnn_peak")]
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class PredictedRows:
 
     Parameters
     ----------
-    source_id, redshift, flags, lower, upper, std, pdf, redshift_grid, columns, meta
+    source_id, redshift, flags, lower, upper, std, pdf, peaks, redshift_grid, columns, meta
         As for `build_table`, of the types of the output.
     """
 
@@ -92,6 +109,7 @@ class PredictedRows:
     upper: NDArray[np.floating] | None = None
     std: NDArray[np.floating] | None = None
     pdf: NDArray[np.floating] | None = None
+    peaks: NDArray[np.floating] | None = None
     redshift_grid: NDArray[np.floating] | None = None
     columns: Table | None = None
     meta: dict[str, Any] = field(default_factory=dict)
@@ -108,6 +126,8 @@ class PredictedRows:
             "redshift_cnn_std": self.std,
             "redshift_cnn_pdf": self.pdf,
         }
+        if self.peaks is not None:
+            numbers |= dict(zip(PEAK_COLUMNS, self.peaks.T, strict=True))
         masked = {
             name: np.ma.MaskedArray(values, ~np.isfinite(values), fill_value=np.nan)
             for name, values in numbers.items()
@@ -151,6 +171,7 @@ def build_table(
     upper: ArrayLike | None = None,
     std: ArrayLike | None = None,
     pdf: ArrayLike | None = None,
+    peaks: ArrayLike | None = None,
     redshift_grid: ArrayLike | None = None,
     columns: Table | None = None,
     meta: Mapping[str, Any] | None = None,
@@ -168,6 +189,8 @@ def build_table(
     std : array-like, shape (n,), optional
     pdf : array-like, shape (n, m), optional
         Densities, NaN in rows without.
+    peaks : array-like, shape (n, 4), optional
+        The two most probable peaks, each followed by its odds.
     redshift_grid : array-like, shape (m + 1,), optional
         Edges of the densities' bins, kept in their column's ``meta``.
     columns : Table, n rows, optional
@@ -194,6 +217,7 @@ def build_table(
         upper=to_floats(upper),
         std=to_floats(std),
         pdf=to_floats(pdf),
+        peaks=to_floats(peaks),
         redshift_grid=None if redshift_grid is None else np.asarray(redshift_grid),
         columns=columns,
         meta=dict(meta or {}),
@@ -273,7 +297,7 @@ def stack_rows(parts: Sequence[PredictedRows]) -> PredictedRows:
         return first
     arrays = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("source_id", "redshift", "flags", "lower", "upper", "std", "pdf")
+        for name in ("source_id", "redshift", "flags", "lower", "upper", "std", "pdf", "peaks")
         if getattr(first, name) is not None
     }
     columns = [part.columns for part in parts if part.columns is not None]

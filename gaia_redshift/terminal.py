@@ -7,38 +7,58 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift.clean import explain_unusable, find_clean
 from gaia_redshift.evaluate.metrics import compute_metrics
 from gaia_redshift.flags import QualityFlag, decode_flags
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["format_columns", "summarise_columns", "summarise_counts", "summarise_metrics"]
+__all__ = [
+    "count_columns",
+    "format_columns",
+    "measure",
+    "summarise_counts",
+    "summarise_metrics",
+]
 
 SHOWN_ROWS = 20
 
 
-def summarise_columns(columns: Mapping[str, Any]) -> str:
-    """Return how many sources got a redshift, and how many carry each flag."""
+def count_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many sources there are, without a redshift, usable, and with each flag."""
     flags = np.asarray(columns["flags_cnn"])
     masked = int(np.ma.getmaskarray(np.ma.asarray(columns["redshift_cnn"])).sum())
     counts = {str(f.name).lower(): int(((flags & f) != 0).sum()) for f in QualityFlag}
-    return summarise_counts(len(flags), masked, counts)
+    return {
+        "n": len(flags),
+        "n_masked": masked,
+        "n_usable": int(find_clean(columns, "usable").sum()),
+        "flags": {name: count for name, count in counts.items() if count},
+    }
 
 
-def summarise_counts(n: int, n_masked: int, flags: Mapping[str, int]) -> str:
-    """Return the same of numbers that were counted before; ``flags`` by their names."""
+def summarise_counts(n: int, n_masked: int, n_usable: int, flags: Mapping[str, int]) -> str:
+    """Return these numbers in words; ``flags`` by their names."""
     names = [str(f.name).lower() for f in QualityFlag]
     words = ", ".join(f"{name} {flags[name]:,}" for name in names if flags.get(name))
     text = f"{n:,} source{'s' * (n != 1)}, {n - n_masked:,} with a redshift"
     if n_masked:
         text += f", {n_masked:,} masked" + (": no redshift at all" if n_masked == n else "")
+    if n_usable < n - n_masked:
+        text += f"; {explain_unusable(n, n_usable, dict(flags))}"
     return f"{text}; flags: {words or 'none'}"
 
 
-def summarise_metrics(table: Table, truth: str) -> str:
-    """Return one line of metrics against the column of true redshifts."""
-    found = compute_metrics(table["redshift_cnn"], table[truth])
+def measure(table: Table, truth: str) -> dict[str, Any]:
+    """Return metrics against the column of true redshifts."""
+    return compute_metrics(table["redshift_cnn"], table[truth])
+
+
+def summarise_metrics(found: Mapping[str, Any], truth: str) -> str:
+    """Return metrics of usable rows in one line."""
+    if not found["n"]:
+        return f"against {truth}: no usable row to compare"
     return (
         f"against {truth}: n {found['n']:,}, bias {found['bias']:+.4f},"
         f" sigma_NMAD {found['sigma_nmad']:.4f}, MAE {found['mae']:.4f},"

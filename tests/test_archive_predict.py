@@ -164,14 +164,14 @@ def test_the_commands(archive, tmp_path, capsys, monkeypatch):
     assert len(archive.of("data-server")) == n_before
     table = read_table(tmp_path / "z.ecsv")
     assert table["redshift_cnn"].mask.tolist() == [False] * 4 + [True] * 2
-    assert "4 with a redshift" in capsys.readouterr().out
+    assert "4 with a redshift" in capsys.readouterr().err
 
     query = tmp_path / "q.adql"
     query.write_text("SELECT TOP 2 source_id FROM gaiadr3.gaia_source ORDER BY source_id DESC")
     assert main(["predict", str(ids[0]), "--adql", f"@{query}", "--offline"]) == 1
     assert "not possible when offline" in capsys.readouterr().err
     assert main(["predict", str(ids[0]), "--adql", f"@{query}"]) == 0
-    assert "3 sources" in capsys.readouterr().out
+    assert "3 sources" in capsys.readouterr().err
 
     assert main(["cache", "path"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "gaia_redshift")

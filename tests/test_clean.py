@@ -2,14 +2,17 @@
 
 import re
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gaia_redshift import QualityFlag, select_clean
+from gaia_redshift import QualityFlag, predict_table, select_clean, simulate_spectra
 from gaia_redshift.clean import LEVELS, explain_unusable, find_clean, format_clean
 from gaia_redshift.errors import InputError
+from gaia_redshift.evaluate.clean_samples import measure_levels, measure_passing
 from gaia_redshift.flags import FATAL
+from gaia_redshift.simulate import simulate_contaminants
 from gaia_redshift.table import build_table
 
 N = 400
@@ -127,3 +130,69 @@ def test_how_many_are_usable_in_words():
     assert explain_unusable(9, 5, {"unlike_training": 3, "missing_bp": 1}) == (
         "5 of 9 usable: 3 unlike the training galaxies, 1 without BP"
     )
+
+
+NUMBERS = Path(__file__).parents[1] / "docs" / "explanation" / "clean_numbers.md"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def read_promises():
+    """The published tables: (level, bin) to kept, accurate; kind to the part of each level."""
+    lines = [line.strip("| \n") for line in NUMBERS.read_text(encoding="utf-8").splitlines()]
+    cells = [[cell.strip(" `") for cell in line.split("|")] for line in lines if "|" in line]
+    galaxies = {(row[0], row[1]): (float(row[3]), row[4]) for row in cells if row[0] in LEVELS}
+    kinds = {
+        row[0]: dict(zip(LEVELS, map(float, row[2:]), strict=True))
+        for row in cells
+        if len(row) == 2 + len(LEVELS) and row[1].isdigit()
+    }
+    return galaxies, kinds
+
+
+def test_the_published_numbers_hold_on_fresh_galaxies():
+    promised, kinds = read_promises()
+    n = 3000
+    table = predict_table(simulate_spectra(n, seed=1234), keep="all")
+    for row in measure_levels(table):
+        if row["bin"] != "all":
+            continue
+        kept, accurate = promised[row["level"], "all"]
+        for found, stated in ((row["completeness"], kept), (row["accurate"], float(accurate))):
+            assert found == pytest.approx(
+                stated, abs=4 * np.sqrt(stated * (1 - stated) / n) + 0.005
+            )
+    for kind in ("star", "quasar"):
+        others = predict_table(simulate_contaminants(600, seed=1234, kind=kind))
+        (passing,) = measure_passing({kind: others})
+        for level in LEVELS:
+            stated = kinds[f"simulated {kind}s"][level]
+            assert passing[level] <= stated + 4 * np.sqrt(stated / 600) + 0.005
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="real spectra are not here")
+def test_the_published_numbers_hold_on_real_sources_that_are_no_galaxies():
+    _, kinds = read_promises()
+    for name in ("xp_continuous_616_dr3_sources.csv.gz", "xp_coefficients_2000_dr3_sources.fits"):
+        table = predict_table(SHARED / name, flux_errors=True)
+        (passing,) = measure_passing({"real": table})
+        stated = kinds[f"{len(table):,} real DR3 sources"]
+        assert {level: round(float(passing[level]), 4) for level in LEVELS} == stated
+        assert passing["clean"] < 0.01
+
+
+def test_the_measures_of_a_sample_made_by_hand():
+    table = build_table(
+        np.arange(6), [0.1, 0.2, 0.3, 0.4, 0.5, np.nan], [0, 0, 0, 1 << 20, 1 << 17, 1]
+    )
+    table["redshift_true"] = [0.1, 0.2, 0.5, 0.4, 0.5, 0.1]
+    table["mag"] = [15.0, 16, 17, 18, 19, 20]
+    found = measure_levels(table, brightness="mag", redshift_edges=[0, 0.25, 1])
+    rows = {(row["level"], row["bin"]): row for row in found}
+    assert rows["usable", "all"]["completeness"] == pytest.approx(4 / 6)
+    assert rows["clean", "all"]["completeness"] == pytest.approx(3 / 6)
+    assert rows["clean", "all"]["accurate"] == pytest.approx(2 / 3)
+    assert rows["clean", "z 0 to 0.25"]["n"] == 3
+    assert rows["clean", "brightest third"]["completeness"] == 1
+    assert rows["clean", "faintest third"]["n_kept"] == 0
+    with pytest.raises(InputError, match="no column 'z'"):
+        measure_levels(table, "z")

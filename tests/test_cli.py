@@ -1,5 +1,6 @@
 """The command as a user meets it: what it prints, writes, and exits with."""
 
+import json
 import os
 import subprocess
 import sys
@@ -75,10 +76,10 @@ def test_predict_prints_a_readable_table_and_a_summary(folder, capsys):
     assert lines[1].split()[2] == "-"
     assert lines[2].split()[1] == "--"
     assert "non_finite_flux" in lines[2]
-    assert lines[5].startswith("4 sources, 3 with a redshift, 1 masked")
-    assert "non_finite_flux 1" in lines[5]
-    assert len(lines) == 6
-    assert err == ""
+    assert len(lines) == 5
+    assert err.startswith("4 sources, 3 with a redshift, 1 masked")
+    assert "non_finite_flux 1" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_long_tables_are_cut_on_the_terminal(folder, capsys):
@@ -86,7 +87,7 @@ def test_long_tables_are_cut_on_the_terminal(folder, capsys):
     assert main(["predict", "a.parquet"]) == 0
     out = capsys.readouterr().out
     assert "... 10 more rows" in out
-    assert len(out.splitlines()) == 1 + 20 + 1 + 1
+    assert len(out.splitlines()) == 1 + 20 + 1
 
 
 @pytest.mark.parametrize("name", ["z.ecsv", "z.fits", "z.vot", "z.parquet", "z.csv"])
@@ -96,7 +97,7 @@ def test_output_is_written_with_the_columns_kept(folder, capsys, name):
     table = read_table(name)
     assert table.colnames == ["source_id", "redshift_cnn", "flags_cnn", "ra", "dec", "g"]
     assert table["source_id"].dtype == np.int64
-    assert f"table: {name}" in capsys.readouterr().out
+    assert f"table: {name}" in capsys.readouterr().err
     if name != "z.csv":
         assert table.meta["model_name"] == "fake"
         assert table.meta["inputs"]
@@ -146,34 +147,65 @@ def test_a_damaged_file_among_others_does_not_stop_them(folder, capsys):
     write_spectra("c.parquet", start=2)
     (folder / "b.parquet").write_bytes(b"PAR1 no")
     assert main(["predict", "a.parquet", "b.parquet", "c.parquet", "-o", "z.ecsv"]) == 1
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert "b.parquet" in err.splitlines()[0]
-    assert "1 of 3 inputs" in err.splitlines()[1]
+    assert "1 of 3 inputs" in err.splitlines()[-1]
     table = read_table("z.ecsv")
     assert len(table) == 8
-    assert "duplicate_source_id 4" in out  # two sources are in both files
+    assert "duplicate_source_id 4" in err  # two sources are in both files
 
 
 def test_true_redshifts_are_compared_with_where_there_are_any(folder, capsys):
     write_spectra("a.parquet", redshift_true=np.full(4, 0.5))
     assert main(["predict", "a.parquet", "--plot", "z.png"]) == 0
-    out = capsys.readouterr().out
-    assert "against redshift_true: n 4, bias" in out
-    assert "sigma_NMAD" in out
-    assert "|dz| > 0.15" in out
+    out, err = capsys.readouterr()
+    assert "against redshift_true: n 4, bias" in err
+    assert "sigma_NMAD" in err
+    assert "|dz| > 0.15" in err
     assert "redshift_true" in out.splitlines()[0]
     assert (folder / "z.png").read_bytes().startswith(b"\x89PNG")
     write_spectra("b.parquet", z_spec=np.full(4, 0.5))
     assert main(["predict", "b.parquet", "--truth", "z_spec"]) == 0
-    assert "against z_spec: n 4" in capsys.readouterr().out
+    assert "against z_spec: n 4" in capsys.readouterr().err
     assert main(["predict", "b.parquet", "--plot", "z.png"]) == 0
-    assert "against" not in capsys.readouterr().out
+    assert "against" not in capsys.readouterr().err
 
 
 def test_everything_masked_is_no_failure_but_is_said(folder, capsys):
     write_spectra("a.parquet", n=2, bad=[0, 1])
     assert main(["predict", "a.parquet", "--plot", "z.png"]) == 0
-    assert "2 masked: no redshift at all" in capsys.readouterr().out
+    assert "2 masked: no redshift at all" in capsys.readouterr().err
+
+
+def test_the_summary_as_json(folder, capsys):
+    write_spectra("a.parquet", bad=[1], redshift_true=np.full(4, 0.5))
+    assert main(["predict", "a.parquet", "-o", "z.ecsv", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert err == ""
+    assert (found["sources"], found["with_redshift"], found["usable"]) == (4, 3, 3)
+    assert found["flags"] == {"non_finite_flux": 1}
+    assert found["output"] == "z.ecsv"
+    assert found["metrics"]["truth"] == "redshift_true"
+    assert found["metrics"]["n"] == 3
+    assert main(["predict", "a.parquet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == found["metrics"]
+
+
+@pytest.mark.parametrize("name", ["z.ecsv", "z.fits", "z.vot", "z.parquet", "z.h5", "z.csv"])
+def test_a_clean_sample_is_written(folder, capsys, name):
+    write_spectra("a.parquet", bad=[1])
+    write_spectra("b.parquet", n=3, start=10, bad=[0, 1, 2])
+    assert main(["predict", "a.parquet", "b.parquet", "--clean", "-o", name]) == 0
+    assert "3 of 7 are clean: !NULL_redshift_cnn && (flags_cnn & " in capsys.readouterr().err
+    table = read_table(name)
+    assert table["source_id"].tolist() == [4 * 10**18 + i for i in (0, 2, 3)]
+    if name != "z.csv":
+        assert "flags_cnn" in table.meta["clean_sample"]
+    assert main(["predict", "b.parquet", "--clean", "-o", name, "--overwrite"]) == 0
+    assert len(read_table(name)) == 0
+    assert main(["predict", "a.parquet", "--clean"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3
 
 
 def test_warnings_are_a_line_and_quiet_is_quiet(folder, capsys):
@@ -183,7 +215,7 @@ def test_warnings_are_a_line_and_quiet_is_quiet(folder, capsys):
     assert main(["predict", "a.parquet", "--grid", "grid.csv"]) == 0
     err = capsys.readouterr().err
     assert err.startswith("gaia-redshift: warning: the model fake was trained on another grid")
-    assert len(err.splitlines()) == 1
+    assert len(err.splitlines()) == 2
     assert main(["predict", "a.parquet", "--grid", "grid.csv", "-q", "-o", "z.ecsv"]) == 0
     assert capsys.readouterr() == ("", "")
     assert read_table("z.ecsv").meta["grid_bp_nm"][0] == 330
@@ -240,7 +272,10 @@ def test_interruption_exits_130(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(FakeModel, "predict", interrupt)
     assert main(["predict", "a.parquet", "-o", "z.ecsv"]) == 130
-    assert capsys.readouterr().err == "gaia-redshift: error: interrupted\n"
+    said = capsys.readouterr().err
+    assert said == (
+        "gaia-redshift: error: interrupted: the same command with --resume goes on where it was\n"
+    )
     assert not (folder / "z.ecsv").exists()
 
 
@@ -264,9 +299,9 @@ def test_simulated_galaxies_can_be_written_and_predicted(folder, capsys):
     assert main(["simulate", "-n", "30", "--seed", "1", "-o", "sim.csv"]) == 1  # exists
     capsys.readouterr()
     assert main(["predict", "sim.csv", "-o", "z.ecsv"]) == 0
-    out = capsys.readouterr().out
-    assert "30 sources" in out
-    assert "against redshift_true: n 30" in out
+    err = capsys.readouterr().err
+    assert "30 sources" in err
+    assert "against redshift_true: n 30" in err
     assert main(["simulate", "-n", "0", "--seed", "1", "-o", "s.csv"]) == 1
 
 
@@ -292,7 +327,7 @@ def test_a_bad_file_in_a_folder_does_not_stop_the_others(folder, capsys):
     assert main(["predict", "spectra", "-o", "z.ecsv"]) == 1
     err = capsys.readouterr().err.splitlines()
     assert "b.csv" in err[0]
-    assert "1 of 2 inputs" in err[1]
+    assert "1 of 2 inputs" in err[-1]
     assert len(read_table("z.ecsv")) == 4
 
 

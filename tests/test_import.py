@@ -59,7 +59,7 @@ def test_printed_redshifts_do_not_wait_for_astropy_tables(tmp_path):
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 sources, 2 with a redshift" in done.stdout
+    assert "2 sources, 2 with a redshift" in done.stderr
 
 
 def test_common_predictions_load_neither_gaiaxpy_nor_pandas(tmp_path):

@@ -390,7 +390,7 @@ def test_killed_at_any_moment_and_resumed_equals_undisturbed(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    before = int(done.stdout.split(" sources were predicted before")[0].replace(",", ""))
+    before = int(done.stderr.split(" sources were predicted before")[0].replace(",", ""))
     assert 17 * 64 <= before < 2000
     assert_same(read_table(output), read_table(whole))
     ids = [390 * i + k for i in range(5) for k in range(400)]
@@ -420,7 +420,7 @@ def test_the_command_resumes_and_says_so(fake_default, monkeypatch, capsys, tmp_
     assert main(["predict", "a.parquet", "-o", "z.fits"]) == 1
     assert "--resume" in capsys.readouterr().err
     assert main(["predict", "a.parquet", "-o", "z.fits", "--resume"]) == 0
-    out = capsys.readouterr().out.splitlines()
+    out = capsys.readouterr().err.splitlines()
     assert out[0] == "16 sources were predicted before"
     assert out[1].startswith("40 sources, 39 with a redshift, 1 masked")
     assert "against redshift_true: n 39" in out[2]
@@ -437,7 +437,7 @@ def test_the_command_names_every_damaged_file(fake_default, capsys, tmp_path):
     assert main(["predict", "in", "-o", "z.csv"]) == 1
     err = capsys.readouterr().err.splitlines()
     assert "11.parquet" in err[0]
-    assert "1 of 20 inputs could not be read" in err[1]
+    assert "1 of 20 inputs could not be read" in err[-1]
     assert len(read_table("z.csv")) == 76
     (tmp_path / "in/12.parquet").write_bytes(b"PAR1 no")
     assert main(["predict", "in/11.parquet", "in/12.parquet", "-o", "y.csv"]) == 1

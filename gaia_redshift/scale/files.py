@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.clean import find_clean, find_level, format_clean
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.scale.inputs import describe_plan, list_inputs
@@ -43,8 +44,11 @@ class FileSummary:
     ----------
     output : Path
         The file written.
-    n_rows, n_masked : int
-        Sources, and those of them without a redshift.
+    n_rows, n_masked, n_usable : int
+        Sources, those of them without a redshift, and those that `gaia_redshift.select_clean` calls
+        usable.
+    n_written : int
+        Rows of the output; fewer than ``n_rows`` where only a clean sample was asked for.
     n_resumed : int
         Sources that an earlier, unfinished run had predicted.
     flags : dict
@@ -56,6 +60,8 @@ class FileSummary:
     output: Path
     n_rows: int = 0
     n_masked: int = 0
+    n_usable: int = 0
+    n_written: int = 0
     n_resumed: int = 0
     flags: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -64,6 +70,7 @@ class FileSummary:
         """Add the rows of a table."""
         self.n_rows += len(table)
         self.n_masked += int(np.ma.getmaskarray(np.ma.asarray(table["redshift_cnn"])).sum())
+        self.n_usable += int(find_clean(table, "usable").sum())
         bits = np.asarray(table["flags_cnn"])
         for flag in QualityFlag:
             n = int(((bits & flag) != 0).sum())
@@ -85,6 +92,7 @@ def predict_to_file(
     block_size: int | None = None,
     progress: bool = False,
     archive: Mapping[str, Any] | None = None,
+    clean: str | None = None,
     **options: Any,
 ) -> FileSummary:
     """Predict any number of sources and write the table, in memory that does not grow.
@@ -111,6 +119,8 @@ def predict_to_file(
         Sources in memory at a time; by default 1024.
     progress : bool
         Show a progress bar with rate and remaining time.
+    clean : str, optional
+        Write only the rows of this level of `gaia_redshift.select_clean`.
     **options
         Further arguments of `gaia_redshift.predict_table`.
 
@@ -146,6 +156,8 @@ def predict_to_file(
     >>> from gaia_redshift import predict_to_file
     >>> predict_to_file("bulk/XpContinuousMeanSpectrum_*.csv.gz", "z.parquet")  # doctest: +SKIP
     """
+    if clean is not None:
+        find_level(clean)
     inputs = list_inputs(sources)
     job = make_job(
         model,
@@ -167,6 +179,7 @@ def predict_to_file(
         overwrite=overwrite,
         progress=progress,
         complain=complain,
+        clean=clean,
     )
 
 
@@ -222,6 +235,7 @@ def run_to_file(
     complain: Callable[[str], None],
     note: Callable[[str], None] | None = None,
     collect: Callable[[Table], None] | None = None,
+    clean: str | None = None,
 ) -> FileSummary:
     """Do the work of `predict_to_file`.
 
@@ -238,6 +252,8 @@ def run_to_file(
         Given the account of what was fetched, as soon as it is there.
     collect : callable, optional
         Given each table as it goes into the output, duplicates flagged.
+    clean : str, optional
+        As for `predict_to_file`.
 
     Returns
     -------
@@ -282,7 +298,7 @@ def run_to_file(
             raise InputError(
                 "no input could be read" if journal.failed else "the input holds no spectra"
             )
-        _assemble(journal, target, summary, collect)
+        _assemble(journal, target, summary, collect, clean)
     except BaseException:
         with suppress(InputError):
             journal.flush()  # what is there is kept, for the next try
@@ -300,12 +316,17 @@ def _assemble(
     target: Path,
     summary: FileSummary,
     collect: Callable[[Table], None] | None,
+    clean: str | None,
 ) -> None:
     """Make one file of the parts, and flag sources that occur more than once."""
     parts = [part for part in journal.parts if journal.count_rows(part)]
     n_rows = sum(map(journal.count_rows, parts))
     repeated = find_repeated(journal.read_ids, n_rows)
     example = journal.read_example()
+    if clean is not None:
+        n_rows = sum(int(find_clean(table, clean).sum()) for table in journal.read_parts())
+        example.meta["clean_sample"] = format_clean(clean, example.colnames)
+    summary.n_written = n_rows
 
     columns = join_columns(part["columns"] for part in parts)
 
@@ -314,6 +335,8 @@ def _assemble(
             table = fit_columns(part, columns)
             table["flags_cnn"] |= _flag_repeated(np.asarray(table["source_id"]), repeated)
             summary.count(table)
+            if clean is not None:
+                table = table[find_clean(table, clean)]
             if collect is not None:
                 collect(table)
             yield table
