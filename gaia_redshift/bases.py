@@ -31,6 +31,7 @@ __all__ = [
     "register_basis_set",
     "sample_pseudo_wavelengths",
     "sample_wavelengths",
+    "sample_widths",
 ]
 
 BasisFunction = Callable[[str, NDArray[np.float64]], Any]
@@ -194,17 +195,48 @@ def sample_pseudo_wavelengths(grid: SamplingGrid = DEFAULT_GRID) -> dict[str, ND
         ``{"bp": array (80,), "rp": array (106,)}``; wavelength rises with the index, so BP's
         pseudo-wavelength falls.
     """
+    return {band: _trim(band, values) for band, values in _all_pseudo_wavelengths(grid).items()}
+
+
+def sample_widths(grid: SamplingGrid = DEFAULT_GRID) -> dict[str, NDArray[np.float64]]:
+    """Return how wide the kept samples of each band are, in pseudo-wavelength.
+
+    A flux per sample is the spectrum's value there, which is per unit pseudo-wavelength, times
+    this width.
+
+    Parameters
+    ----------
+    grid : SamplingGrid
+
+    Returns
+    -------
+    dict
+        ``{"bp": array (80,), "rp": array (106,)}``, positive: the local spacing of all 120
+        samples, the same for all of them where the grid is given by its end points.
+    """
+    return {
+        band: _trim(band, np.abs(np.gradient(values)))
+        for band, values in _all_pseudo_wavelengths(grid).items()
+    }
+
+
+def _all_pseudo_wavelengths(grid: SamplingGrid) -> dict[str, NDArray[np.float64]]:
+    """Return where all 120 samples of each band lie."""
     with quiet_gaiaxpy():
         from gaiaxpy.core.dispersion_function import wl_to_pwl
 
-        kept = {}
+        places = {}
         for band in ("bp", "rp"):
             values = np.asarray(wl_to_pwl(band, np.array(getattr(grid, band))), dtype=float)
             if values.size == 2:
                 values = np.linspace(values[0], values[1], N_SAMPLES)
-            low, high = TRIM[band]
-            kept[band] = values[low : N_SAMPLES - high]
-    return kept
+            places[band] = values
+    return places
+
+
+def _trim(band: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = TRIM[band]
+    return values[low : N_SAMPLES - high]
 
 
 @preserve_settings()
@@ -233,7 +265,10 @@ def compute_design_matrices(
     *,
     tabulated: bool = True,
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the bases at the kept samples: ``coefficients @ matrix`` are fluxes in e-/s.
+    """Return what turns coefficients into fluxes: ``coefficients @ matrix`` are e-/s per sample.
+
+    The bases at the kept samples, which are per unit pseudo-wavelength as in GaiaXPy's converter,
+    times the samples' widths.
 
     Parameters
     ----------
@@ -254,14 +289,33 @@ def compute_design_matrices(
     InputError
         If no set has this name or its source cannot be read.
     """
-    if isinstance(basis_set, str):
-        if basis_set not in _SETS:
-            raise InputError(
-                f"no basis set '{basis_set}'; known are {', '.join(_SETS)}; register_basis_set adds"
-                " others"
-            )
-        basis_set = _SETS[basis_set]
-    return _cached_design_matrices(grid, basis_set, tabulated)
+    return _cached_design_matrices(grid, get_basis_set(basis_set), tabulated)
+
+
+def get_basis_set(name: BasisSet | str) -> BasisSet:
+    """Return a set by its name (a set is returned as it is).
+
+    Raises
+    ------
+    InputError
+        If no set has this name.
+    """
+    if isinstance(name, BasisSet):
+        return name
+    if name not in _SETS:
+        _register_shipped_sets()
+    if name not in _SETS:
+        raise InputError(
+            f"no basis set '{name}'; known are {', '.join(_SETS)}; register_basis_set adds others"
+        )
+    return _SETS[name]
+
+
+def evaluate_bases(
+    basis_set: BasisSet | str, positions: dict[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return a set's functions, shape (k, m), at pseudo-wavelengths, shape (m,), for each band."""
+    return _evaluate(get_basis_set(basis_set).source, positions)
 
 
 @lru_cache(maxsize=16)
@@ -271,6 +325,8 @@ def _cached_design_matrices(
     matrices = read_table(grid, basis_set.name, basis_set.source) if tabulated else None
     if matrices is None:
         matrices = _evaluate(basis_set.source, sample_pseudo_wavelengths(grid))
+        for band, width in sample_widths(grid).items():
+            matrices[band] *= width
     for matrix in matrices.values():
         matrix.flags.writeable = False
     return matrices

@@ -5,8 +5,9 @@ The Unresolved Galaxy Classifier's vectors (Gaia DR3 documentation 11.3.13; Kira
 non-zero transmission", wavelength rising with the index in both bands, of which BP loses the first
 34 and last 6 and RP the first 4 and last 10. ESA's wavelength table could not be fetched here, so
 the end points below are ours: those with which simulated mean spectra fit the real ones best
-(``python -m gaia_redshift.simulate.calibration``), next to where the response falls to a
-thousandth of its maximum (BP 327.5-682.5, RP 615.5-1069.5 nm). They stand only here, are recorded
+(``python -m gaia_redshift.simulate.calibration``: mean spectra, their level and colour beside
+photometry), near where the response falls to a thousandth of its maximum (BP 327.5-682.5, RP
+615.5-1069.5 nm). Towards the red end of BP 18 nm are one sample. They stand only here, are recorded
 with every model, and a user may pass another table (`SamplingGrid`). A shorter grid, BP 325-680
 and RP 616-1050 nm, would keep 366 to 996 nm, which these vectors are said to span.
 """
@@ -41,11 +42,11 @@ TRIM = {"bp": (34, 6), "rp": (4, 10)}
 N_BP = N_SAMPLES - sum(TRIM["bp"])
 N_RP = N_SAMPLES - sum(TRIM["rp"])
 N_FLUX = N_BP + N_RP
-END_POINTS_NM = {"bp": (320.0, 678.0), "rp": (615.0, 1067.0)}
+END_POINTS_NM = {"bp": (318.5, 660.0), "rp": (612.0, 1069.0)}
 """First and last wavelength of each band's 120 samples, in nm."""
 PLAUSIBLE_END_POINTS_NM = {
-    "bp": ((320.0, 327.0), (665.0, 685.0)),
-    "rp": ((613.0, 618.0), (1048.0, 1072.0)),
+    "bp": ((318.0, 327.0), (660.0, 685.0)),
+    "rp": ((612.0, 618.0), (1048.0, 1072.0)),
 }
 """Where the end points of others' vectors may lie, from and to, in nm."""
 

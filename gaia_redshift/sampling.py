@@ -1,6 +1,8 @@
 """From XP coefficients to vectors of 186 fluxes and their errors (`XPSpectra` -> `FluxVectors`).
 
-Flux is ``c @ B``, one matrix product per band and set of bases, as in GaiaXPy's converter. The
+Flux is ``c @ B``, one matrix product per band and set of bases: the bases' values at the samples,
+as in GaiaXPy's converter, times the samples' widths, which makes e-/s per sample of e-/s per unit
+pseudo-wavelength. The
 variance of a sample is ``b^T E C E b`` (E: coefficient errors, C: their correlations). It is
 linear in the products ``c_ij e_i e_j``, so that a block of sources costs one matrix product with
 the table of ``2 b_i b_j``; this was measured to be faster than building each source's (k, k)
@@ -90,7 +92,10 @@ def sample_spectra(
 
     Notes
     -----
-    Fluxes and errors agree with ``gaiaxpy.convert(..., truncation=False)``.
+    ``gaiaxpy.convert(..., truncation=False)`` gives values per unit pseudo-wavelength; fluxes and
+    errors here are those times the width of a sample (0.36 in RP and 0.35 in BP on the default
+    grid), that is e-/s per sample, as in the vectors of Gaia's Unresolved Galaxy Classifier.
+    Summed over all samples of a band they give its photometric flux.
     """
     if not isinstance(spectra, XPSpectra):
         raise InputError(

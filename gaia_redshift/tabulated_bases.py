@@ -21,6 +21,7 @@ from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 __all__ = ["read_table", "write_table"]
 
 SET_NAME = "dr3-hermite"
+UNIT = "e-/s per sample"
 _FILE = ("data", "bases", "dr3_hermite.npz")
 
 
@@ -48,7 +49,8 @@ def read_table(
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             about = json.loads(str(content["about"]))
-            if about["grid"] != grid.to_dict():  # of another version of this package
+            # Else it is of another version of this package.
+            if about["grid"] != grid.to_dict() or about.get("unit") != UNIT:
                 return None
             return {band: content[band] for band in ("bp", "rp")}
     except FileNotFoundError:
@@ -68,7 +70,9 @@ def write_table(path: Any = None) -> None:
     target = files("gaia_redshift").joinpath(*_FILE) if path is None else path
     matrices = compute_design_matrices(DEFAULT_GRID, SET_NAME, tabulated=False)
     about = {
-        "what": "DR3's Hermite bases (ids 56 and 57) at the kept samples of the default grid",
+        "what": "DR3's Hermite bases (ids 56 and 57) at the kept samples of the default grid, times"
+        " the samples' widths in pseudo-wavelength",
+        "unit": UNIT,
         "grid": DEFAULT_GRID.to_dict(),
         "gaiaxpy": importlib.metadata.version("gaiaxpy"),
         "command": "python -m gaia_redshift.tabulated_bases",

@@ -1,8 +1,9 @@
 """Stars and quasars as Gaia would observe them: what a galaxy's redshift must not be given to.
 
-Point sources through the instrument and the noise of the simulated galaxies, with spectra made of
-formulas (`gaia_redshift.simulate.stars`, `gaia_redshift.simulate.quasars`), for tests of the flags
-that tell galaxies from the rest.
+They go through the instrument and the noise of the simulated galaxies, with spectra made of formulas
+(`gaia_redshift.simulate.stars`, `gaia_redshift.simulate.quasars`): single stars and quasars, double
+stars, stars beside a galaxy, and, as the hardest test of whether a spectrum is read, stars smeared
+like a galaxy.
 """
 
 from __future__ import annotations
@@ -15,24 +16,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.simulate.generate import TRUTH_COLUMNS
-from gaia_redshift.simulate.instrument import load_instrument
+from gaia_redshift.simulate.generate import TRUTH_COLUMNS, point_source_coefficients
+from gaia_redshift.simulate.instrument import BANDS, load_instrument
 from gaia_redshift.simulate.observation import (
     CHUNK,
     assemble_blocks,
     check_numbers,
     disperse_fluxes,
     observe_sources,
+    smear_sources,
 )
+from gaia_redshift.simulate.profile import displace_coefficients
 from gaia_redshift.simulate.quasars import draw_quasars, quasar_fluxes
+from gaia_redshift.simulate.redshifts import Survey, make_quantile
 from gaia_redshift.simulate.stars import draw_temperatures, star_fluxes
 from gaia_redshift.simulate.survey import (
-    Survey,
     SurveyParameters,
     draw_brightness,
+    draw_nuisances,
+    draw_profiles,
     draw_transits,
+    draw_truth,
     load_parameters,
-    make_quantile,
 )
 from gaia_redshift.spectra import XPSpectra
 
@@ -45,19 +50,23 @@ __all__ = [
 
 Float = NDArray[np.float64]
 
-CONTAMINANTS = ("star", "quasar")
+CONTAMINANTS = ("star", "quasar", "double_star", "star_galaxy", "smeared_star")
 """Kinds of sources other than galaxies."""
 
 CONTAMINANT_COLUMNS = {
     **TRUTH_COLUMNS,
-    "redshift_true": ("", "true redshift of the simulated source; 0 for a star"),
-    "type": (None, "kind of the simulated source: star or quasar"),
+    "redshift_true": ("", "true redshift of the simulated source; 0 for stars"),
+    "type": (None, "kind of the simulated source"),
     "teff": ("K", "effective temperature of the simulated star; NaN for a quasar"),
 }
 """Truth columns of simulated stars and quasars: those of galaxies, and the temperature."""
 
 # Stars stand in or behind the Milky Way's dust: log-normal E(B-V), mag. Quasars as galaxies.
 _STAR_EBV = (0.12, 1.0, 1.3)
+_SEPARATION = (3.4, 17.0)
+"""Of two sources, pixels of 59 mas: 0.2 to 1 arcsec."""
+_POINT_LEVEL = 0.1
+"""Errors of a point source's level over those of a galaxy's."""
 
 
 def simulate_contaminants(
@@ -77,14 +86,15 @@ def simulate_contaminants(
     ----------
     n : int
         Number of sources.
-    kind : {"star", "quasar"}
-        Stars of 2,800 to 30,000 K with extinctions up to 4 mag, or quasars at redshifts 0 to 4.5.
+    kind : {"star", "quasar", "double_star", "star_galaxy", "smeared_star"}
+        Stars of 2,800 to 30,000 K with extinctions up to 4 mag; quasars at redshifts 0 to 4.5;
+        double stars, 0.2 to 1 arcsec apart; stars with a galaxy of up to their own flux within 1
+        arcsec; stars with the light profile of a galaxy.
     seed : int
         The same seed gives the same sources; the first of a longer run are those of a shorter.
     brightness : {"galaxies"}, array-like or callable
-        Mean RP flux in the window (e-/s): as the galaxies of the survey "sdss" have it (before
-        their losses outside the window), a sample to follow, or a quantile function (uniform
-        numbers -> fluxes).
+        Photometric RP flux (e-/s): as the galaxies of the survey "sdss" have it, a sample to
+        follow, or a quantile function (uniform numbers -> fluxes).
     correlations, noise, parameters, progress
         As for `gaia_redshift.simulate_spectra`.
 
@@ -194,43 +204,79 @@ def _simulate_chunk(
 ) -> XPSpectra:
     # Streams of their own: a star and a galaxy of the same seed have nothing in common.
     rng = np.random.default_rng([seed, index, CONTAMINANTS.index(kind) + 1])
+    instrument = load_instrument()
     truth: dict[str, NDArray[Any]] = {
         "type": np.full(CHUNK, kind),
-        "profile_scale": np.zeros(CHUNK),
+        "redshift_true": np.zeros(CHUNK),
+        "radius_sersic": np.zeros(CHUNK),
+        "n_sersic": np.ones(CHUNK),
+        "ellipticity_sersic": np.zeros(CHUNK),
         "point_fraction": np.ones(CHUNK),
+        "background_taken": np.zeros(CHUNK),
         "rp_flux": draw_flux(CHUNK, rng),
+        "teff": np.full(CHUNK, np.nan),
+        **draw_transits(CHUNK, rng, parameters),
+        **draw_nuisances(CHUNK, rng, parameters),
     }
-    truth |= draw_transits(CHUNK, rng, parameters)
-    instrument = load_instrument()
-    if kind == "star":
+    truth["blend_flux"] = np.zeros(CHUNK)
+    if kind == "smeared_star":
+        z = Survey.resolve("sdss").quantile(rng.uniform(size=CHUNK))
+        truth |= draw_profiles(z, np.ones(CHUNK, dtype=bool), rng, parameters)
+    else:  # a point's level hardly depends on the scan angle
+        for name in ("level_error_bp", "level_error_rp", "level_sigma_bp", "level_sigma_rp"):
+            truth[name] = truth[name] * _POINT_LEVEL
+    calibration = rng if noise else None
+
+    def disperse_stars() -> dict[str, Float]:
         median, scatter, most = _STAR_EBV
-        teff = draw_temperatures(CHUNK, rng)
+        teff = truth["teff"] = draw_temperatures(CHUNK, rng)
         strength = np.exp(rng.normal(0.0, 0.25, CHUNK))
         truth["ebv"] = np.minimum(rng.lognormal(np.log(median), scatter, CHUNK), most)
-        truth["redshift_true"] = np.zeros(CHUNK)
+        return disperse_fluxes(
+            lambda band: star_fluxes(teff, strength, getattr(instrument, band).wavelength),
+            truth,
+            parameters,
+            calibration,
+        )
 
-        def fluxes(band: str) -> Float:
-            return star_fluxes(teff, strength, getattr(instrument, band).wavelength)
-    else:
+    if kind == "quasar":
         quasars = draw_quasars(CHUNK, rng)
-        teff = np.full(CHUNK, np.nan)
-        truth["ebv"] = rng.lognormal(np.log(parameters.ebv_median), parameters.ebv_scatter, CHUNK)
+        truth["ebv"] = rng.lognormal(
+            np.log(parameters.galactic_extinction_ebv_median),
+            parameters.galactic_extinction_ebv_scatter,
+            CHUNK,
+        )
         truth["redshift_true"] = quasars["redshift"]
-
-        def fluxes(band: str) -> Float:
-            return quasar_fluxes(quasars, getattr(instrument, band).edges)
-
-    truth["teff"] = teff
+        point = disperse_fluxes(
+            lambda band: quasar_fluxes(quasars, getattr(instrument, band).edges),
+            truth,
+            parameters,
+            calibration,
+        )
+    else:
+        second = disperse_stars() if kind == "double_star" else None
+        point = disperse_stars()
+        if kind == "star_galaxy":
+            galaxies = draw_truth(CHUNK, rng, Survey.resolve("sdss"), parameters=parameters)
+            galaxies["rp_flux"] = np.ones(CHUNK)
+            light = point_source_coefficients(galaxies, parameters)
+            second = smear_sources(light, galaxies)
+        if second is not None:
+            ratio = rng.uniform(0.1, 1.0, CHUNK)
+            separation = rng.uniform(*_SEPARATION, CHUNK)
+            for band in BANDS:
+                beside = displace_coefficients(second[band], separation, band)
+                point[band] = point[band] + ratio[:, None] * beside
     return observe_sources(
-        disperse_fluxes(fluxes, truth, parameters, rng if noise else None),
+        smear_sources(point, truth),
         truth,
         rng,
+        parameters=parameters,
         columns=CONTAMINANT_COLUMNS,
         index=index,
         seed=seed,
         kind=kind,
-        label=f"simulated {kind}s, seed {seed}",
-        extended=False,
+        label=f"simulated {kind.replace('_', ' ')}s, seed {seed}",
         correlations=correlations,
         noise=noise,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.simulate.galaxies import GalaxyLibrary, load_library, redshift_spectra
-from gaia_redshift.simulate.instrument import load_instrument
+from gaia_redshift.simulate.instrument import Instrument, load_instrument
 from gaia_redshift.simulate.observation import (
     CHUNK,
     FIRST_SOURCE_ID,
@@ -19,8 +19,10 @@ from gaia_redshift.simulate.observation import (
     check_numbers,
     disperse_fluxes,
     observe_sources,
+    smear_sources,
 )
-from gaia_redshift.simulate.survey import Survey, SurveyParameters, draw_truth, load_parameters
+from gaia_redshift.simulate.redshifts import Survey
+from gaia_redshift.simulate.survey import SurveyParameters, draw_truth, load_parameters
 from gaia_redshift.spectra import XPSpectra
 
 __all__ = ["FIRST_SOURCE_ID", "TRUTH_COLUMNS", "simulate_blocks", "simulate_spectra"]
@@ -28,12 +30,15 @@ __all__ = ["FIRST_SOURCE_ID", "TRUTH_COLUMNS", "simulate_blocks", "simulate_spec
 TRUTH_COLUMNS = {
     "redshift_true": ("", "true redshift of the simulated galaxy"),
     "type": (None, "type of the simulated galaxy"),
-    "profile_scale": ("pix", "along-scan exponential scale of the light profile (59 mas pixels)"),
-    "point_fraction": ("", "part of the light in the compact core"),
-    "rp_flux": ("electron / s", "mean RP flux before losses outside the window"),
+    "radius_sersic": ("mas", "effective radius of the light profile along its major axis"),
+    "n_sersic": ("", "Sersic index of the light profile"),
+    "ellipticity_sersic": ("", "ellipticity of the light profile"),
+    "point_fraction": ("", "part of the light in a compact core beside the profile"),
+    "rp_flux": ("electron / s", "photometric RP flux: integral of the spectrum over the window"),
     "ebv": ("mag", "Galactic reddening E(B-V)"),
     "transits_bp": ("", "transits in the BP mean spectrum"),
     "transits_rp": ("", "transits in the RP mean spectrum"),
+    "blend_flux": ("", "RP flux of a star in the window over the galaxy's, 0 without one"),
 }
 """Truth columns of simulated spectra: unit and meaning."""
 
@@ -47,6 +52,7 @@ def simulate_spectra(
     correlations: bool = True,
     noise: bool = True,
     parameters: SurveyParameters | None = None,
+    instrument: Instrument | None = None,
     progress: bool = False,
 ) -> XPSpectra:
     """Simulate galaxies as Gaia DR3 would publish them.
@@ -63,9 +69,12 @@ def simulate_spectra(
     correlations : bool
         Whether to work out the coefficients' correlations (24 kB a galaxy).
     noise : bool
-        False leaves noise and calibration errors out; errors are those it would have had.
+        False leaves out noise and all that disturbs a spectrum (calibration and background errors,
+        shifts, neighbours); errors are those it would have had.
     parameters : SurveyParameters, optional
         Another population than the package's own.
+    instrument : Instrument, optional
+        Another instrument or set of bases than DR3's (`gaia_redshift.simulate.load_instrument`).
     progress : bool
         Show a progress bar.
 
@@ -92,6 +101,7 @@ def simulate_spectra(
         correlations=correlations,
         noise=noise,
         parameters=parameters,
+        instrument=instrument,
         progress=progress,
     )
     return XPSpectra.concatenate(list(blocks))
@@ -106,6 +116,7 @@ def simulate_blocks(
     correlations: bool = True,
     noise: bool = True,
     parameters: SurveyParameters | None = None,
+    instrument: Instrument | None = None,
     progress: bool = False,
 ) -> Iterator[XPSpectra]:
     """Simulate galaxies block by block, with memory that does not grow with n.
@@ -114,7 +125,7 @@ def simulate_blocks(
     ----------
     block_size : int
         Galaxies per block.
-    n, seed, survey, correlations, noise, parameters, progress
+    n, seed, survey, correlations, noise, parameters, instrument, progress
         As for `simulate_spectra`.
 
     Yields
@@ -129,6 +140,7 @@ def simulate_blocks(
         correlations=correlations,
         noise=noise,
         parameters=parameters or load_parameters(),
+        instrument=instrument or load_instrument(),
     )
     return assemble_blocks(
         n, block_size, draw, prepare=load_library, unit="galaxy", progress=progress
@@ -140,8 +152,9 @@ def point_source_coefficients(
     parameters: SurveyParameters,
     rng: np.random.Generator | None = None,
     library: GalaxyLibrary | None = None,
+    instrument: Instrument | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Noise-free coefficients of galaxies as if they were points, scaled to ``rp_flux``.
+    """Noise-free coefficients of galaxies as if they were points, to an RP flux of 1 e-/s.
 
     Parameters
     ----------
@@ -152,19 +165,21 @@ def point_source_coefficients(
         Draws the calibration error of each galaxy; none without it.
     library : GalaxyLibrary, optional
         Rest-frame spectra; by default the package's own.
+    instrument : Instrument, optional
+        DR3's by default.
 
     Returns
     -------
-    dict of ndarray, shape (n, 55), e-/s
+    dict of ndarray, shape (n, k)
     """
     chosen = library or load_library()
-    instrument = load_instrument()
+    through = instrument or load_instrument()
 
     def fluxes(band: str) -> NDArray[np.float32]:
-        edges = getattr(instrument, band).edges
+        edges = getattr(through, band).edges
         return redshift_spectra(chosen, truth["galaxy"], truth["redshift_true"], edges)
 
-    return disperse_fluxes(fluxes, truth, parameters, rng)
+    return disperse_fluxes(fluxes, truth, parameters, rng, through)
 
 
 def _simulate_chunk(
@@ -175,14 +190,18 @@ def _simulate_chunk(
     correlations: bool,
     noise: bool,
     parameters: SurveyParameters,
+    instrument: Instrument,
 ) -> XPSpectra:
     rng = np.random.default_rng([seed, index])
     truth = draw_truth(CHUNK, rng, survey, parameters=parameters)
-    point = point_source_coefficients(truth, parameters, rng if noise else None)
+    point = point_source_coefficients(
+        truth, parameters, rng if noise else None, instrument=instrument
+    )
     return observe_sources(
-        point,
+        smear_sources(point, truth, instrument),
         truth,
         rng,
+        parameters=parameters,
         columns=TRUTH_COLUMNS,
         index=index,
         seed=seed,
@@ -190,4 +209,5 @@ def _simulate_chunk(
         label=f"simulated galaxies, seed {seed}, survey {survey.name}",
         correlations=correlations,
         noise=noise,
+        instrument=instrument,
     )

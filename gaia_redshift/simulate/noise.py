@@ -15,6 +15,10 @@ fluctuations of angular frequency w are given the precision 1 + (w / w0)^8 inste
 The constants were fitted to the published covariances of the real sources with mean fluxes below
 150 e-/s among 616 (`gaia_redshift.simulate.real_noise` measures how well they do). Read noise and
 background act alike where the flux is low; only read_noise^2 / t + background is known.
+
+An extended source's flux also scatters from transit to transit with the scan angle, by the same
+factor at all samples. That moves the level of the mean spectrum (it is no noise of single samples),
+but the published errors, which the fit's standard deviation multiplies, rise with it.
 """
 
 from __future__ import annotations
@@ -26,14 +30,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.simulate.instrument import N_BASES, WINDOW, load_instrument
+from gaia_redshift.simulate.instrument import Band, Instrument, load_instrument
 
 __all__ = ["NOISE", "BandNoise", "coefficient_covariance", "draw_noise", "triangle_indices"]
 
 EXPOSURE_S = 4.42
 """Exposure of one transit of one CCD (s)."""
 SAMPLES_PER_TRANSIT = 60
-_STEP = 0.4
+_EVERY = 4
+"""Points of the instrument's fine grid that one step of the integrals takes."""
 
 
 @dataclass(frozen=True)
@@ -64,49 +69,53 @@ NOISE = {
 }
 
 
-@functools.lru_cache(maxsize=1)
-def triangle_indices() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+@functools.lru_cache(maxsize=8)
+def triangle_indices(size: int = 55) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the archive's correlations: upper triangle, column by column."""
-    column, row = np.tril_indices(N_BASES, -1)
+    column, row = np.tril_indices(size, -1)
     return row, column
 
 
-@functools.lru_cache(maxsize=2)
-def _fine_bases(band: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+@functools.lru_cache(maxsize=8)
+def _fine_bases(instrument: Instrument, band: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Bases on the window's fine grid, and what each of its points adds to the precision.
 
     The second has a column for each pair of bases (lower triangle with diagonal).
     """
-    part = getattr(load_instrument(), band)
-    position = np.arange(WINDOW[0], WINDOW[1] + _STEP / 2, _STEP)
-    take = np.searchsorted(part.position, position - 1e-6)
-    derivative = part.bases
+    part: Band = getattr(instrument, band)
+    step = part.position[1] - part.position[0]
+    derivative = part.published
     for _ in range(4):
-        derivative = np.gradient(derivative, part.position, axis=1)
-    phi, fourth = part.bases[:, take], derivative[:, take]
-    row, column = np.tril_indices(N_BASES)
+        derivative = np.gradient(derivative, step, axis=1)
+    phi, fourth = part.published[:, ::_EVERY], derivative[:, ::_EVERY]
+    row, column = np.tril_indices(len(phi))
     damping = (NOISE[band].shortest_period / (2 * np.pi)) ** 8
     products = phi[row] * phi[column] + damping * (fourth[row] * fourth[column])
-    return phi, np.ascontiguousarray(products.T) * _STEP
+    return phi, np.ascontiguousarray(products.T) * step * _EVERY
 
 
 def coefficient_covariance(
-    coefficients: NDArray[np.floating], transits: NDArray[np.floating], band: str
+    coefficients: NDArray[np.floating],
+    transits: NDArray[np.floating],
+    band: str,
+    instrument: Instrument | None = None,
 ) -> NDArray[np.float64]:
     """Predict the covariance matrices of coefficients.
 
     Parameters
     ----------
-    coefficients : ndarray, shape (n, 55), e-/s
+    coefficients : ndarray, shape (n, k), e-/s
     transits : ndarray, shape (n,)
         Number of transits in the mean spectrum.
     band : {"bp", "rp"}
+    instrument : Instrument, optional
+        DR3's by default.
 
     Returns
     -------
-    covariance : ndarray, shape (n, 55, 55), (e-/s)^2
+    covariance : ndarray, shape (n, k, k), (e-/s)^2
     """
-    root = _inverse_root(coefficients, transits, band)
+    root, _ = _inverse_root(coefficients, transits, band, instrument or load_instrument())
     return np.matmul(root.transpose(0, 2, 1), root)
 
 
@@ -116,45 +125,66 @@ def draw_noise(
     band: str,
     rng: np.random.Generator,
     *,
+    level_sigma: NDArray[np.floating] | float = 0.0,
+    error_scatter: float = 0.0,
     correlations: bool = True,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32] | None]:
+    instrument: Instrument | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32] | None, NDArray[np.float64]]:
     """Add noise to coefficients, and say how much in the archive's form.
 
     Parameters
     ----------
-    coefficients : ndarray, shape (n, 55), e-/s
-        Noise-free coefficients.
+    coefficients : ndarray, shape (n, k), e-/s
+        Noise-free coefficients, as published.
     transits : ndarray, shape (n,)
     band : {"bp", "rp"}
     rng : numpy.random.Generator
+    level_sigma : ndarray, shape (n,), or float
+        Relative error of the mean level: the scatter from transit to transit over the root of
+        their number. It is not drawn here, but the published errors tell of it.
+    error_scatter : float
+        Scatter of the ln of the factor by which published errors differ from true ones.
     correlations : bool
         Whether to work out the correlations.
+    instrument : Instrument, optional
+        DR3's by default.
 
     Returns
     -------
-    noisy : ndarray, shape (n, 55), e-/s
-    errors : ndarray, shape (n, 55), e-/s
-        Standard errors of the coefficients.
-    correlations : ndarray, shape (n, 1485), float32, or None
+    noisy : ndarray, shape (n, k), e-/s
+    errors : ndarray, shape (n, k), e-/s
+        Standard errors of the coefficients as they would be published.
+    correlations : ndarray, shape (n, k (k - 1) / 2), float32, or None
         Column-ordered upper triangle of the correlation matrix.
+    standard_deviation : ndarray, shape (n,)
+        Of the fit, by which the errors are multiplied; near 1 for a point source.
     """
-    root = _inverse_root(coefficients, transits, band)
+    root, excess = _inverse_root(coefficients, transits, band, instrument or load_instrument())
     draw = rng.standard_normal(coefficients.shape)
     noisy = coefficients + np.matmul(draw[:, None, :], root)[:, 0]
     errors = np.sqrt(np.einsum("nij,nij->nj", root, root))
+    deviation = np.sqrt(1.0 + np.asarray(level_sigma) ** 2 * transits * excess)
+    deviation = deviation * np.exp(error_scatter * rng.standard_normal(len(coefficients)))
+    published = errors * deviation[:, None]
     if not correlations:
-        return noisy, errors, None
+        return noisy, published, None, deviation
     root /= errors[:, None, :]
     matrix = np.matmul(root.transpose(0, 2, 1), root)
-    row, column = triangle_indices()
-    return noisy, errors, matrix[:, row, column].astype(np.float32)
+    row, column = triangle_indices(coefficients.shape[1])
+    return noisy, published, matrix[:, row, column].astype(np.float32), deviation
 
 
 def _inverse_root(
-    coefficients: NDArray[np.floating], transits: NDArray[np.floating], band: str
-) -> NDArray[np.float64]:
-    """Return X with X^T X the covariance: the inverse of the precision's Cholesky factor."""
-    phi, products = _fine_bases(band)
+    coefficients: NDArray[np.floating],
+    transits: NDArray[np.floating],
+    band: str,
+    instrument: Instrument,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return X with X^T X the covariance, and the mean of flux^2 over a sample's variance.
+
+    X is the inverse of the precision's Cholesky factor.
+    """
+    phi, products = _fine_bases(instrument, band)
     constants = NOISE[band]
     flux = np.maximum(coefficients @ phi, 0.0)
     variance = (
@@ -163,10 +193,11 @@ def _inverse_root(
         + (constants.calibration * flux.mean(axis=1, keepdims=True)) ** 2
     )
     weights = np.asarray(transits, dtype=float)[:, None] / variance
-    row, column = np.tril_indices(N_BASES)
-    precision = np.zeros((len(weights), N_BASES, N_BASES))
+    size = len(phi)
+    row, column = np.tril_indices(size)
+    precision = np.zeros((len(weights), size, size))
     precision[:, row, column] = weights @ products
-    return _invert_lower(np.linalg.cholesky(precision))
+    return _invert_lower(np.linalg.cholesky(precision)), (flux**2 / variance).mean(axis=1)
 
 
 def _invert_lower(lower: NDArray[Any]) -> NDArray[Any]:

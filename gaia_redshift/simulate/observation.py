@@ -1,7 +1,8 @@
 """Observe sources: the steps from spectra in wavelength bins to coefficients in archive form.
 
 Galaxies, user's spectra, stars and quasars share them, so that they differ in their spectra and
-light profiles alone: Galactic extinction, calibration error, dispersion, smearing, noise.
+light profiles alone: Galactic extinction, calibration error, dispersion, smearing, neighbours,
+shifts, background, noise.
 """
 
 from __future__ import annotations
@@ -15,13 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.simulate.instrument import BANDS, N_BASES, WINDOW, load_instrument
+from gaia_redshift.simulate.instrument import BANDS, Instrument, load_instrument
 from gaia_redshift.simulate.noise import SAMPLES_PER_TRANSIT, draw_noise
-from gaia_redshift.simulate.profile import load_profile_maps, smear_coefficients
+from gaia_redshift.simulate.profile import (
+    PIXEL_MAS,
+    constant_coefficients,
+    displace_coefficients,
+    shift_coefficients,
+    smear_coefficients,
+    take_background,
+)
+from gaia_redshift.simulate.stars import star_fluxes
 from gaia_redshift.simulate.survey import SurveyParameters
 from gaia_redshift.spectra import BandSpectra, XPSpectra
 
-__all__ = ["CHUNK", "FIRST_SOURCE_ID", "KINDS", "disperse_fluxes", "observe_sources"]
+__all__ = [
+    "CHUNK",
+    "FIRST_SOURCE_ID",
+    "KINDS",
+    "disperse_fluxes",
+    "observe_sources",
+    "smear_sources",
+]
 
 Float = NDArray[np.float64]
 Truth = Mapping[str, NDArray[Any]]
@@ -30,20 +46,19 @@ CHUNK = 1000
 """Sources drawn from one random stream: results do not depend on the block size."""
 FIRST_SOURCE_ID = 7_000_000_000_000_000_000
 """Above every real Gaia source_id (HEALPix level 12 ends at 6.917e18): simulated ids stand out."""
-KINDS = ("galaxy", "star", "quasar", "sed")
+KINDS = ("galaxy", "star", "quasar", "sed", "double_star", "smeared_star", "star_galaxy")
 """What can be simulated; each kind has source_ids of its own."""
-_BASIS_ID = {"bp": 56, "rp": 57}
 
 
-@functools.lru_cache(maxsize=1)
-def _extinction_curves(rv: float) -> dict[str, Float]:
+@functools.lru_cache(maxsize=8)
+def _extinction_curves(rv: float, instrument: Instrument) -> dict[str, Float]:
     """A(lambda) per E(B-V) in the bands' bins, after Gordon et al. (2023)."""
     import astropy.units as u
     from dust_extinction.parameter_averages import G23
 
     law = G23(Rv=rv)
     return {
-        band: rv * np.asarray(law(getattr(load_instrument(), band).wavelength * u.nm))
+        band: rv * np.asarray(law(getattr(instrument, band).wavelength * u.nm))
         for band in BANDS
     }
 
@@ -53,8 +68,9 @@ def disperse_fluxes(
     truth: Truth,
     parameters: SurveyParameters,
     rng: np.random.Generator | None = None,
+    instrument: Instrument | None = None,
 ) -> dict[str, Float]:
-    """Redden and disperse spectra as if they were points, scaled to ``rp_flux``.
+    """Redden and disperse spectra as if they were points, to an RP flux of 1 in the window.
 
     Parameters
     ----------
@@ -62,119 +78,181 @@ def disperse_fluxes(
         For a band ("bp" or "rp") the flux density per wavelength in the instrument's bins, shape
         (n, m), any unit.
     truth : mapping
-        ``ebv`` (mag) and ``rp_flux`` (e-/s), shape (n,).
+        ``ebv`` (mag), shape (n,).
     parameters : SurveyParameters
     rng : numpy.random.Generator, optional
         Draws the calibration error of each source; none without it.
+    instrument : Instrument, optional
+        DR3's by default.
 
     Returns
     -------
-    dict of ndarray, shape (n, 55), e-/s
+    dict of ndarray, shape (n, k)
+        Coefficients on the calibration's bases; the RP spectrum's integral is 1 e-/s.
     """
-    instrument = load_instrument()
-    curves = _extinction_curves(parameters.ebv_rv)
-    n = len(truth["rp_flux"])
+    chosen = instrument or load_instrument()
+    curves = _extinction_curves(parameters.galactic_extinction_r_v, chosen)
+    ebv = np.asarray(truth["ebv"])
     observed = {}
     for band in BANDS:
-        part = getattr(instrument, band)
         flux = fluxes(band)
-        flux = flux * np.exp(np.multiply.outer(-0.4 * np.log(10) * truth["ebv"], curves[band]))
+        flux = flux * np.exp(np.multiply.outer(-0.4 * np.log(10) * ebv, curves[band]))
         if rng is not None:
-            flux *= _calibration_error(n, part.wavelength, parameters, rng)
+            wavelength = getattr(chosen, band).wavelength
+            flux *= _calibration_error(len(ebv), wavelength, parameters, rng)
         observed[band] = flux
-    bp, rp = instrument.disperse(observed["bp"], observed["rp"])
-    level = truth["rp_flux"] / (rp @ _window_mean())
+    bp, rp = chosen.disperse(observed["bp"], observed["rp"])
+    level = 1.0 / (rp @ chosen.rp.integral)
     return {"bp": bp * level[:, None], "rp": rp * level[:, None]}
-
-
-@functools.lru_cache(maxsize=1)
-def _window_mean() -> Float:
-    """Mean over the RP window of each basis function."""
-    part = load_instrument().rp
-    inside = (part.position >= WINDOW[0]) & (part.position <= WINDOW[1])
-    return part.bases[:, inside].mean(axis=1)
 
 
 def _calibration_error(
     n: int, wavelength: Float, p: SurveyParameters, rng: np.random.Generator
 ) -> Float:
-    """Smooth relative error of the flux calibration: a few cosines over the band and a level."""
+    """Smooth relative error of the flux calibration: a few cosines over the band."""
     phase = (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0]) * np.pi
     waves = np.cos(np.multiply.outer(np.arange(1, 9), phase)) * np.sqrt(2.0 / 8.0)
-    shape = rng.normal(0.0, p.calibration_shape, (n, 8)) @ waves
-    return 1.0 + shape + rng.normal(0.0, p.calibration_level, (n, 1))
+    return 1.0 + rng.normal(0.0, p.calibration_error_shape, (n, 8)) @ waves
+
+
+def smear_sources(
+    point: Mapping[str, Float],
+    truth: Truth,
+    instrument: Instrument | None = None,
+) -> dict[str, Float]:
+    """Smear dispersed spectra by their light profiles and bring them to their ``rp_flux``.
+
+    Parameters
+    ----------
+    point : mapping of ndarray, shape (n, k)
+        What `disperse_fluxes` returned.
+    truth : mapping
+        ``rp_flux``, ``radius_sersic`` (mas), ``n_sersic``, ``ellipticity_sersic``,
+        ``background_taken`` and ``point_fraction`` (1 for a point), shape (n,).
+    instrument : Instrument, optional
+
+    Returns
+    -------
+    dict of ndarray, shape (n, k), e-/s
+        The RP spectrum's integral over the window is ``rp_flux``.
+    """
+    chosen = instrument or load_instrument()
+    bp, rp = point["bp"], point["rp"]
+    if np.any(truth["point_fraction"] < 1):
+        round_radius = truth["radius_sersic"] * np.sqrt(1 - truth["ellipticity_sersic"])
+        bp, rp = smear_coefficients(
+            bp,
+            rp,
+            round_radius / PIXEL_MAS,
+            truth["n_sersic"],
+            truth["point_fraction"],
+            instrument=chosen,
+        )
+        taken = truth["background_taken"] * (truth["point_fraction"] < 1)
+        bp, rp = (take_background(c, taken, b, chosen) for c, b in ((bp, "bp"), (rp, "rp")))
+    level = (truth["rp_flux"] / (rp @ chosen.rp.integral))[:, None]
+    return {"bp": bp * level, "rp": rp * level}
+
+
+def disturb_sources(
+    clean: Mapping[str, Float],
+    truth: Truth,
+    parameters: SurveyParameters,
+    instrument: Instrument,
+) -> dict[str, Float]:
+    """Add to spectra what `survey.draw_nuisances` drew: a neighbour, shift, background, level."""
+    spectra = {band: np.array(clean[band]) for band in BANDS}
+    blended = np.flatnonzero(truth["blend_flux"] > 0)
+    if blended.size:
+        part = {name: np.asarray(truth[name])[blended] for name in truth}
+        star = disperse_fluxes(
+            lambda band: star_fluxes(
+                part["blend_teff"], np.ones(blended.size), getattr(instrument, band).wavelength
+            ),
+            part,
+            parameters,
+            instrument=instrument,
+        )
+        flux = (part["blend_flux"] * part["rp_flux"])[:, None]
+        for band in BANDS:
+            moved = displace_coefficients(star[band], part["blend_separation"], band, instrument)
+            spectra[band][blended] += flux * moved
+    for band in BANDS:
+        moved = shift_coefficients(spectra[band], truth["shift"], band, instrument)
+        moved += np.multiply.outer(
+            truth[f"background_{band}"], constant_coefficients(band, instrument)
+        )
+        spectra[band] = moved * (1.0 + np.asarray(truth[f"level_error_{band}"]))[:, None]
+    return spectra
 
 
 def observe_sources(
-    point: dict[str, Float],
+    clean: Mapping[str, Float],
     truth: Truth,
     rng: np.random.Generator,
     *,
+    parameters: SurveyParameters,
     columns: Mapping[str, tuple[str | None, str]],
     index: int,
     seed: int,
     kind: str,
     label: str,
-    extended: bool = True,
     correlations: bool = True,
     noise: bool = True,
+    instrument: Instrument | None = None,
 ) -> XPSpectra:
-    """Smear dispersed spectra, add their noise, and put them into the archive's form.
+    """Disturb spectra, add their noise, and put them into the archive's form.
 
     Parameters
     ----------
-    point : dict of ndarray, shape (n, 55), e-/s
-        What `disperse_fluxes` returned.
+    clean : mapping of ndarray, shape (n, k), e-/s
+        What `smear_sources` returned.
     truth : mapping
         Columns of shape (n,); those named in ``columns`` go along with the spectra.
     rng : numpy.random.Generator
+    parameters : SurveyParameters
     columns : mapping
         Name to unit and description.
     index, seed, kind
         Number of the chunk, seed, and one of `KINDS`: they make the source_id.
     label : str
         Where the spectra came from, for their metadata.
-    extended : bool
-        Whether to smear by the light profile (``profile_scale``, ``point_fraction``).
-    correlations, noise : bool
+    correlations, noise, instrument
         As for `gaia_redshift.simulate.simulate_spectra`.
     """
     from astropy.table import Table
 
+    chosen = instrument or load_instrument()
     n = len(truth["rp_flux"])
-    if extended:
-        smeared = dict(
-            zip(
-                BANDS,
-                smear_coefficients(
-                    point["bp"], point["rp"], truth["profile_scale"], truth["point_fraction"]
-                ),
-                strict=True,
-            )
-        )
-    else:
-        smeared = point
-    parts = {}
-    for band in BANDS:
-        noisy, errors, triangle = draw_noise(
-            smeared[band], truth[f"transits_{band}"], band, rng, correlations=correlations
-        )
-        parts[band] = BandSpectra(
-            coefficients=noisy if noise else smeared[band],
-            errors=errors,
-            correlations=triangle,
-            n_coefficients=np.full(n, N_BASES, dtype=np.int16),
-            basis_id=np.full(n, _BASIS_ID[band], dtype=np.int16),
-        )
+    spectra = disturb_sources(clean, truth, parameters, chosen) if noise else dict(clean)
     table = Table({name: truth[name] for name in columns})
     for name, (unit, description) in columns.items():
         table[name].description = description
         if unit:
             table[name].unit = unit
+    parts = {}
     for band in BANDS:
-        table[f"{band}_n_measurements"] = (
-            truth[f"transits_{band}"].astype(np.int32) * SAMPLES_PER_TRANSIT
+        transits = np.asarray(truth[f"transits_{band}"])
+        published = chosen.publish(spectra[band], band)
+        noisy, errors, triangle, deviation = draw_noise(
+            published,
+            transits,
+            band,
+            rng,
+            level_sigma=truth[f"level_sigma_{band}"],
+            error_scatter=parameters.published_error_scatter,
+            correlations=correlations,
+            instrument=chosen,
         )
+        parts[band] = BandSpectra(
+            coefficients=noisy if noise else published,
+            errors=errors,
+            correlations=triangle,
+            n_coefficients=np.full(n, published.shape[1], dtype=np.int16),
+            basis_id=np.full(n, getattr(chosen, band).basis_id or -1, dtype=np.int16),
+        )
+        table[f"{band}_n_measurements"] = transits.astype(np.int32) * SAMPLES_PER_TRANSIT
+        table[f"{band}_standard_deviation"] = deviation.astype(np.float32)
     first = (
         FIRST_SOURCE_ID
         + KINDS.index(kind) * 1_000_000_000_000_000
@@ -186,7 +264,7 @@ def observe_sources(
         bp=parts["bp"],
         rp=parts["rp"],
         columns=table,
-        release="DR3",
+        release="DR3" if chosen is load_instrument() else None,
         meta={"inputs": [label]},
     )
 
@@ -230,7 +308,6 @@ def assemble_blocks(
     if prepare is not None:
         prepare()
     load_instrument()
-    load_profile_maps()
 
     def make(start: int) -> XPSpectra:
         chunk, size = draw(start // CHUNK), min(CHUNK, n - start)

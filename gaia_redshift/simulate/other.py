@@ -21,8 +21,10 @@ from gaia_redshift.simulate.observation import (
     assemble_blocks,
     check_numbers,
     observe_sources,
+    smear_sources,
 )
-from gaia_redshift.simulate.survey import Survey, SurveyParameters, draw_truth, load_parameters
+from gaia_redshift.simulate.redshifts import Survey
+from gaia_redshift.simulate.survey import SurveyParameters, draw_truth, load_parameters
 from gaia_redshift.spectra import XPSpectra
 
 __all__ = ["load_kcorrect_templates", "simulate_seds"]
@@ -80,7 +82,7 @@ def simulate_seds(
     plain = dataclasses.replace(
         p,
         type_fractions={"sed": np.ones_like(p.redshift_knots)},
-        dust_tilt={"quiescent": 0.0, "active": 0.0},
+        colour_scatter=np.full_like(p.colour_scatter, np.inf),
     )
     draw = functools.partial(
         _simulate_chunk,
@@ -155,10 +157,12 @@ def _simulate_chunk(
     rng = np.random.default_rng([seed, index])
     truth = draw_truth(CHUNK, rng, survey, parameters=parameters, library=library)
     truth["sed"] = truth["galaxy"].astype(np.int32)
+    point = point_source_coefficients(truth, parameters, rng if noise else None, library)
     return observe_sources(
-        point_source_coefficients(truth, parameters, rng if noise else None, library),
+        smear_sources(point, truth),
         truth,
         rng,
+        parameters=parameters,
         columns=SED_COLUMNS,
         index=index,
         seed=seed,

@@ -1,11 +1,14 @@
 """The survey: which galaxies, how far, how bright, how extended, how often observed.
 
 Every number stands in ``data/simulate/survey.json`` with its meaning and unit;
-`gaia_redshift.simulate.calibration` fits those that real mean spectra can tell.
+`gaia_redshift.simulate.calibration` fits those that real photometry and real mean spectra can tell.
+Flux, size, type and colour are drawn together: a galaxy is chosen by its type and colour, and its
+brightness and light profile follow from both.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -18,84 +21,100 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.simulate.galaxies import GalaxyLibrary, load_library
+from gaia_redshift.simulate.redshifts import REDSHIFT_RANGE, SURVEYS, Survey
+from gaia_redshift.simulate.selection import (
+    QUIESCENT,
+    choose_galaxies,
+    find_node,
+    load_selection,
+)
+from gaia_redshift.simulate.stars import draw_temperatures
 
-__all__ = ["SURVEYS", "Survey", "SurveyParameters", "draw_truth", "load_parameters"]
+__all__ = [
+    "SKIES",
+    "SURVEYS",
+    "Survey",
+    "SurveyParameters",
+    "draw_truth",
+    "load_parameters",
+    "widen_sky",
+]
 
 Float = NDArray[np.float64]
 
-REDSHIFT_RANGE = (0.0, 0.6)
-QUIESCENT = ("passive", "green_valley", "post_burst")
-"""Types whose dust follows ``dust_tilt.quiescent``; the others follow ``dust_tilt.active``."""
 
-# Kiraleos (2023): percentiles of the 520,393 SDSS redshifts and shares of galaxies per bin of 0.05.
-_PERCENTILES = {
-    1: 0.0256, 5: 0.0446, 10: 0.0596, 25: 0.0843, 50: 0.1257,
-    75: 0.1811, 90: 0.2586, 95: 0.3023, 99: 0.3694,
-}  # fmt: skip
-_BIN_PERCENT = (6.62, 27.77, 28.99, 16.61, 8.80, 6.00, 3.55, 1.15, 0.30, 0.11, 0.06, 0.04)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SurveyParameters:
     """Contents of ``survey.json``; see there for meanings and units."""
 
     redshift_knots: Float
     type_fractions: dict[str, Float]
-    dust_tilt: dict[str, float]
-    profile_scale: Float
-    profile_scatter: float
-    point_fraction: Float
-    point_concentration: float
-    rp_flux: Float
-    rp_flux_scatter: Float
-    rp_flux_tail: float
-    ebv_median: float
-    ebv_scatter: float
-    ebv_rv: float
+    colour_redshift_knots: Float
+    colour_median: Float
+    colour_scatter: Float
+    colour_active_offset: float
+    colour_active_factor: float
+    profile_radius: Float
+    profile_radius_scatter: float
+    profile_index: Float
+    profile_index_scatter: float
+    profile_index_correlation: float
+    profile_active_radius: float
+    profile_active_index: float
+    profile_ellipticity: tuple[float, float]
+    profile_point_fraction: Float
+    profile_point_fraction_concentration: float
+    profile_background_taken: float
+    profile_background_scatter: float
+    brightness_redshift_knots: Float
+    brightness_log_rp_flux: Float
+    brightness_scatter: Float
+    brightness_tail: Float
+    brightness_colour_slope: float
+    photometric_error_bp: float
+    photometric_error_rp: float
+    photometric_error_scatter: float
+    photometric_error_correlation: float
+    galactic_extinction_ebv_median: float
+    galactic_extinction_ebv_scatter: float
+    galactic_extinction_r_v: float
     transits_median: float
     transits_scatter: float
+    transits_tail: tuple[float, float]
     transits_range: tuple[float, float]
-    bp_transit_ratio: float
-    calibration_shape: float
-    calibration_level: float
+    transits_bp_to_rp: float
+    calibration_error_shape: float
+    published_error_scatter: float
+    background_residual_scatter: float
+    background_residual_limit: float
+    shift_scatter: float
+    shift_limit: float
+    blend_share: float
+    blend_flux: float
+    blend_separation: float
     grid_end_points: dict[str, tuple[float, float]]
     content: dict[str, Any] = field(repr=False)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> SurveyParameters:
         """Read the file's layout, in which each number stands beside its meaning."""
+        values: dict[str, Any] = {}
+        for name, node in content.items():
+            if name == "about":
+                continue
+            parts = {name: node} if "value" in node else {f"{name}_{k}": v for k, v in node.items()}
+            values |= {key: part["value"] for key, part in parts.items()}
+        values["type_fractions"] = {k: np.asarray(v) for k, v in values["type_fractions"].items()}
+        values["grid_end_points"] = {k: tuple(v) for k, v in values["grid_end_points"].items()}
+        pairs = ("profile_ellipticity", "transits_tail", "transits_range")
+        for key, value in values.items():
+            if isinstance(value, list):
+                values[key] = tuple(value) if key in pairs else np.asarray(value, dtype=float)
+        return cls(**values, content=dict(content))
 
-        def value(*keys: str) -> Any:
-            node: Any = content
-            for key in keys:
-                node = node[key]
-            return node["value"]
-
-        return cls(
-            redshift_knots=np.asarray(value("redshift_knots"), dtype=float),
-            type_fractions={
-                k: np.asarray(v, dtype=float) for k, v in value("type_fractions").items()
-            },
-            dust_tilt=dict(value("dust_tilt")),
-            profile_scale=np.asarray(value("profile", "scale"), dtype=float),
-            profile_scatter=value("profile", "scale_scatter"),
-            point_fraction=np.asarray(value("profile", "point_fraction"), dtype=float),
-            point_concentration=value("profile", "point_fraction_concentration"),
-            rp_flux=np.asarray(value("brightness", "rp_flux"), dtype=float),
-            rp_flux_scatter=np.asarray(value("brightness", "rp_flux_scatter"), dtype=float),
-            rp_flux_tail=value("brightness", "rp_flux_tail"),
-            ebv_median=value("galactic_extinction", "ebv_median"),
-            ebv_scatter=value("galactic_extinction", "ebv_scatter"),
-            ebv_rv=value("galactic_extinction", "r_v"),
-            transits_median=value("transits", "median"),
-            transits_scatter=value("transits", "scatter"),
-            transits_range=tuple(value("transits", "range")),
-            bp_transit_ratio=value("transits", "bp_to_rp"),
-            calibration_shape=value("calibration_error", "shape"),
-            calibration_level=value("calibration_error", "level"),
-            grid_end_points={k: tuple(v) for k, v in value("grid_end_points").items()},
-            content=dict(content),
-        )
+    def at(self, z: Float, values: Float) -> Float:
+        """Interpolate values given at the knots."""
+        return np.interp(z, self.redshift_knots, values)
 
 
 @functools.lru_cache(maxsize=1)
@@ -105,125 +124,47 @@ def load_parameters() -> SurveyParameters:
     return SurveyParameters.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _sdss_quantile() -> Callable[[Float], Float]:
-    from scipy.interpolate import PchipInterpolator
+def widen_sky(p: SurveyParameters) -> SurveyParameters:
+    """Return a sky to train on, in which brightness and size say nothing of the redshift.
 
-    edges = np.arange(13) * 0.05
-    shares = np.concatenate([[0.0], np.cumsum(_BIN_PERCENT)]) / sum(_BIN_PERCENT)
-    points = dict(zip(edges.tolist(), shares.tolist(), strict=True))
-    points |= {z: p / 100.0 for p, z in _PERCENTILES.items()}
-    z = np.array(sorted(points))
-    cumulative = np.maximum.accumulate([points[v] for v in z])
-    grid = np.linspace(0.0, 0.6, 6001)
-    fine = np.clip(PchipInterpolator(z, cumulative)(grid), 0.0, 1.0)
-    keep = np.concatenate([[True], np.diff(fine) > 0])
-    return lambda u: np.interp(u, fine[keep], grid[keep])
-
-
-def make_quantile(sample: Float) -> Callable[[Float], Float]:
-    """Return the quantile function of a sample, shape (m,): uniform numbers -> like values."""
-    values = np.sort(sample)
-    place = (np.arange(values.size) + 0.5) / values.size
-    return lambda u: np.interp(u, place, values)
-
-
-@dataclass(frozen=True)
-class Survey:
-    """A distribution of redshifts, and what depends on it.
-
-    Parameters
-    ----------
-    name : str
-    quantile : callable
-        Maps uniform numbers in [0, 1), shape (n,), to redshifts, shape (n,), within 0 to 0.6.
+    Flux is drawn independently of redshift, size and concentration scatter widely about one value,
+    and colours, types, background, shifts, calibration and transits vary more than they are thought
+    to: what a network learns from such spectra are their features.
     """
 
-    name: str
-    quantile: Callable[[Float], Float]
+    def even(values: Float) -> Float:
+        return np.full_like(values, np.mean(values))
 
-    @classmethod
-    def resolve(cls, survey: Any) -> Survey:
-        """Turn a name, a callable or a sample of redshifts into a Survey.
-
-        Raises
-        ------
-        InputError
-            If the name is unknown or a redshift lies outside 0 to 0.6.
-        """
-        if isinstance(survey, Survey):
-            return survey
-        if isinstance(survey, str):
-            if survey not in SURVEYS:
-                raise InputError(f"unknown survey '{survey}': choose from {', '.join(SURVEYS)}")
-            return SURVEYS[survey]()
-        if callable(survey):
-            return cls(name="user", quantile=survey)
-        sample = np.asarray(survey, dtype=float).ravel()
-        low, high = REDSHIFT_RANGE
-        if sample.size == 0 or not np.all((sample >= low) & (sample <= high)):
-            raise InputError(f"a survey's redshifts must lie between {low} and {high}")
-        return cls(name="user", quantile=make_quantile(sample))
-
-    def restrict(self, low: float, high: float) -> tuple[Survey, float]:
-        """Return the survey's part between two redshifts, and its share of the whole.
-
-        Parameters
-        ----------
-        low, high : float
-            Redshifts; those of the part lie at or above ``low`` and below ``high``.
-
-        Raises
-        ------
-        InputError
-            If the survey has no galaxies there.
-        """
-
-        def place(z: float) -> float:  # by halving: a quantile function rises
-            bottom, top = 0.0, 1.0
-            for _ in range(50):
-                middle = 0.5 * (bottom + top)
-                below = float(self.quantile(np.array([middle]))[0]) < z
-                bottom, top = (middle, top) if below else (bottom, middle)
-            return top
-
-        first, last = place(low), place(high)
-        if last - first < 1e-9:
-            raise InputError(f"survey {self.name} has no galaxies at z = {low:g} to {high:g}")
-
-        def quantile(u: Float) -> Float:
-            z = self.quantile(first + (last - first) * np.asarray(u))
-            return np.clip(z, low, np.nextafter(high, low))
-
-        return Survey(f"{self.name}, z {low:g}-{high:g}", quantile), last - first
+    mean = {name: even(share) for name, share in p.type_fractions.items()}
+    return dataclasses.replace(
+        p,
+        type_fractions={k: 0.6 * v + 0.4 * mean[k] for k, v in p.type_fractions.items()},
+        colour_scatter=np.hypot(p.colour_scatter, 0.03),
+        profile_radius=np.full_like(p.profile_radius, 1900.0),
+        profile_radius_scatter=0.7,
+        profile_index=np.full_like(p.profile_index, 4.6),
+        profile_index_scatter=1.8,
+        profile_active_radius=0.0,
+        profile_active_index=0.0,
+        profile_point_fraction=np.full_like(p.profile_point_fraction, 0.06),
+        profile_point_fraction_concentration=6.0,
+        profile_background_scatter=0.25,
+        brightness_log_rp_flux=np.full_like(p.brightness_log_rp_flux, 2.75),
+        brightness_scatter=np.full_like(p.brightness_scatter, 0.45),
+        brightness_tail=np.full_like(p.brightness_tail, 0.3),
+        brightness_colour_slope=0.0,
+        photometric_error_scatter=1.0,
+        transits_tail=(0.4, p.transits_tail[1]),
+        calibration_error_shape=1.3 * p.calibration_error_shape,
+        background_residual_scatter=1.4 * p.background_residual_scatter,
+        shift_scatter=1.5 * p.shift_scatter,
+        blend_share=1.5 * p.blend_share,
+        published_error_scatter=0.15,
+    )
 
 
-def _mix_quantiles(share: float) -> Callable[[Float], Float]:
-    """Quantile function of a mixture: this share of the "sdss" survey, the rest flat."""
-    u = np.linspace(0.0, 1.0, 20_001)
-    grid = np.linspace(*REDSHIFT_RANGE, 6001)
-    sdss = _sdss_quantile()(u)
-    rising = np.concatenate([[True], np.diff(sdss) > 0])
-    below = np.interp(grid, sdss[rising], u[rising], left=0.0, right=1.0)
-    cumulative = share * below + (1 - share) * (grid - grid[0]) / (grid[-1] - grid[0])
-    return lambda v: np.interp(v, cumulative, grid)
-
-
-SURVEYS: dict[str, Callable[[], Survey]] = {
-    "sdss": lambda: Survey("sdss", _sdss_quantile()),
-    "flat": lambda: Survey("flat", lambda u: REDSHIFT_RANGE[1] * u),
-    "mixed": lambda: Survey("mixed", _mix_quantiles(0.6)),
-}
-"""Named redshift distributions: the dissertation's SDSS galaxies; uniform from 0 to 0.6; six parts
-of the first with four of the second, to train on."""
-
-
-@functools.lru_cache(maxsize=1)
-def universe_age() -> tuple[Float, Float]:
-    """Age of the Universe (Gyr) at redshifts 0 to 0.6 (Planck 2018)."""
-    from astropy.cosmology import Planck18
-
-    z = np.linspace(0.0, 0.6, 61)
-    return z, Planck18.age(z).value
+SKIES = {"sdss": lambda p: p, "wide": widen_sky}
+"""Populations by name: the galaxies that SDSS targets and Gaia sees, and one to train on."""
 
 
 def draw_truth(
@@ -247,9 +188,11 @@ def draw_truth(
     Returns
     -------
     dict of ndarray, shape (n,)
-        ``redshift_true``, ``galaxy`` (row of the library), ``type``, ``profile_scale`` (pixels of
-        59 mas along scan), ``point_fraction``, ``rp_flux`` (mean over the RP window, before
-        anything is lost outside it, e-/s), ``ebv`` (mag), ``transits_bp``, ``transits_rp``.
+        ``redshift_true``, ``galaxy`` (row of the library), ``type``, ``radius_sersic`` (mas, along
+        the major axis), ``n_sersic``, ``ellipticity_sersic``, ``point_fraction``,
+        ``background_taken`` (part of the level at the window's ends), ``rp_flux``
+        (photometric: the integral of the RP spectrum over the window, e-/s), ``ebv`` (mag), and
+        what `draw_nuisances` and `draw_transits` draw.
     """
     p = parameters or load_parameters()
     library = library or load_library()
@@ -259,104 +202,120 @@ def draw_truth(
             "the survey must give one redshift between"
             f" {REDSHIFT_RANGE[0]} and {REDSHIFT_RANGE[1]} for each galaxy"
         )
-
-    def at(values: Float) -> Float:
-        return np.interp(z, p.redshift_knots, values)
-
-    names = sorted(p.type_fractions)
-    shares = np.array([at(p.type_fractions[name]) for name in names])
-    cumulative = np.cumsum(shares / shares.sum(axis=0), axis=0)
-    kind = np.minimum((rng.uniform(size=n) > cumulative).sum(axis=0), len(names) - 1)
-    types = np.array(names)[kind]
-    galaxy = _draw_galaxies(types, z, rng, p, library)
-    scale = np.exp(rng.normal(np.log(at(p.profile_scale)), p.profile_scatter))
-    mean = at(p.point_fraction)
-    point = rng.beta(p.point_concentration * mean, p.point_concentration * (1 - mean))
-    transits = draw_transits(n, rng, p)
+    selection = load_selection(p, library)
+    galaxy = choose_galaxies(selection, z, rng.uniform(size=n))
+    types = library.types[galaxy]
     return {
         "redshift_true": z,
         "galaxy": galaxy,
         "type": types,
-        "profile_scale": scale,
-        "point_fraction": point,
-        "rp_flux": draw_brightness(z, rng, p),
-        "ebv": rng.lognormal(np.log(p.ebv_median), p.ebv_scatter, n),
-        **transits,
+        **draw_profiles(z, np.isin(types, QUIESCENT), rng, p),
+        "rp_flux": draw_brightness(z, rng, p)
+        * 10 ** (p.brightness_colour_slope * selection.excess[galaxy, find_node(z)]),
+        "ebv": rng.lognormal(
+            np.log(p.galactic_extinction_ebv_median), p.galactic_extinction_ebv_scatter, n
+        ),
+        **draw_transits(n, rng, p),
+        **draw_nuisances(n, rng, p),
     }
 
 
-def interpolate_flux(z: Float, p: SurveyParameters, flux: Float | None = None) -> Float:
-    """Geometric mean of the flux at redshifts z: its logarithm is smooth through the knots.
+def draw_profiles(
+    z: Float, quiescent: NDArray[np.bool_], rng: np.random.Generator, p: SurveyParameters
+) -> dict[str, Float]:
+    """Draw light profiles of galaxies at redshifts z, shape (n,)."""
+    n = len(z)
+    first, second = rng.standard_normal((2, n))
+    r = p.profile_index_correlation
+    active = ~quiescent
+    radius = p.at(z, p.profile_radius) * np.exp(
+        p.profile_radius_scatter * first + p.profile_active_radius * active
+    )
+    index = p.at(z, p.profile_index) + p.profile_active_index * active
+    index = index + p.profile_index_scatter * (r * first + np.sqrt(1 - r**2) * second)
+    mean = p.at(z, p.profile_point_fraction)
+    total = p.profile_point_fraction_concentration
+    return {
+        "radius_sersic": radius,
+        "n_sersic": np.clip(index, 1.0, 8.0),
+        "ellipticity_sersic": np.clip(rng.normal(*p.profile_ellipticity, n), 0.0, 0.7),
+        "point_fraction": rng.beta(total * mean, total * (1 - mean)),
+        "background_taken": np.clip(
+            rng.normal(p.profile_background_taken, p.profile_background_scatter, n), 0.0, 1.0
+        ),
+    }
 
-    Straight pieces of the flux itself would bend at every knot, and flux tells redshift.
+
+def interpolate_flux(z: Float, p: SurveyParameters) -> Float:
+    """Median photometric RP flux (e-/s) at redshifts z: its logarithm is smooth through the knots.
+
+    Straight pieces would bend at every knot, and flux tells redshift.
     """
     from scipy.interpolate import PchipInterpolator
 
-    knots = p.redshift_knots
-    curve = PchipInterpolator(knots, np.log(p.rp_flux if flux is None else flux))
+    knots = p.brightness_redshift_knots
+    curve = PchipInterpolator(knots, p.brightness_log_rp_flux)
     inside = np.clip(z, knots[0], knots[-1])
-    return np.exp(curve(inside) + curve(inside, 1) * (z - inside))
+    return 10 ** (curve(inside) + curve(inside, 1) * (z - inside))
 
 
 def draw_brightness(z: Float, rng: np.random.Generator, p: SurveyParameters) -> Float:
-    """Draw the mean RP flux (e-/s) of galaxies at redshifts z, before losses.
+    """Draw the photometric RP flux (e-/s) of galaxies at redshifts z, before the colour's part.
 
-    Around its geometric mean, log10 flux has an exponential tail towards bright galaxies, as in a
-    survey with a flux limit below the knee of the luminosity function, and a Gaussian part.
+    Around its median, log10 flux has a Gaussian part and an exponential tail towards bright
+    galaxies, as in a survey with a flux limit below the knee of the luminosity function.
     """
-    scatter = np.interp(z, p.redshift_knots, p.rp_flux_scatter)
-    tail = np.sqrt(p.rp_flux_tail) * (rng.standard_exponential(len(z)) - 1)
-    core = np.sqrt(1 - p.rp_flux_tail) * rng.standard_normal(len(z))
-    return interpolate_flux(z, p) * 10 ** (scatter * (tail + core))
+    exponential, normal = rng.standard_exponential(len(z)), rng.standard_normal(len(z))
+    return interpolate_flux(z, p) * 10 ** spread_brightness(z, exponential, normal, p)
 
 
-def mean_brightness(z: Float, p: SurveyParameters, flux: Float | None = None) -> Float:
-    """Expected flux at redshifts z: what `draw_brightness` gives on average."""
-    width = np.log(10) * np.interp(z, p.redshift_knots, p.rp_flux_scatter)
-    tail = width * np.sqrt(p.rp_flux_tail)
-    factor = np.exp(0.5 * width**2 * (1 - p.rp_flux_tail) - tail) / (1 - tail)
-    return interpolate_flux(z, p, flux) * factor
+def spread_brightness(z: Float, exponential: Float, normal: Float, p: SurveyParameters) -> Float:
+    """Return log10 of the flux over its median at redshifts z, from two standard variates."""
+    knots = p.brightness_redshift_knots
+    scatter, tail = (np.interp(z, knots, v) for v in (p.brightness_scatter, p.brightness_tail))
+    # 0.693: the exponential's median. What is left to the sum's own median is below 0.02 sigma.
+    return scatter * (np.sqrt(tail) * (exponential - 0.693) + np.sqrt(1 - tail) * normal)
 
 
 def draw_transits(n: int, rng: np.random.Generator, p: SurveyParameters) -> dict[str, Float]:
     """Draw the numbers of transits in each band, ``transits_bp`` and ``transits_rp``."""
     low, high = p.transits_range
-    transits = np.clip(rng.lognormal(np.log(p.transits_median), p.transits_scatter, n), low, high)
+    share, wide = p.transits_tail
+    scatter = np.where(rng.uniform(size=n) < share, wide, p.transits_scatter)
+    transits = p.transits_median * np.exp(scatter * rng.standard_normal(n))
+    transits = np.clip(transits, low, high)
     return {
-        "transits_bp": np.maximum(np.round(transits * p.bp_transit_ratio), 1),
+        "transits_bp": np.maximum(np.round(transits * p.transits_bp_to_rp), 3),
         "transits_rp": np.round(transits),
     }
 
 
-def type_weights(
-    library: GalaxyLibrary, name: str, p: SurveyParameters
-) -> tuple[NDArray[np.intp], Float]:
-    """Rows of one type in the library, and their weights by dust."""
-    rows = np.flatnonzero(library.types == name)
-    tilt = p.dust_tilt["quiescent" if name in QUIESCENT else "active"]
-    weight = np.exp(tilt * library.parameters["av"][rows])
-    return rows, weight / weight.sum()
+def draw_nuisances(n: int, rng: np.random.Generator, p: SurveyParameters) -> dict[str, Float]:
+    """Draw what disturbs a spectrum beside its noise, shape (n,) each.
 
-
-def _draw_galaxies(
-    types: NDArray[np.str_],
-    z: Float,
-    rng: np.random.Generator,
-    p: SurveyParameters,
-    library: GalaxyLibrary,
-) -> NDArray[np.intp]:
-    age = library.parameters["age"]
-    limit = np.interp(z, *universe_age())
-    galaxy = np.empty(len(z), dtype=np.intp)
-    for name in sorted(p.type_fractions):
-        todo = np.flatnonzero(types == name)
-        rows, weight = type_weights(library, name, p)
-        cumulative = np.cumsum(weight)
-        while todo.size:
-            pick = np.minimum(
-                np.searchsorted(cumulative, rng.uniform(size=todo.size)), len(rows) - 1
-            )
-            galaxy[todo] = rows[pick]
-            # Galaxies older than the Universe at their redshift are drawn again.
-            todo = todo[age[galaxy[todo]] > limit[todo]]
-    return galaxy
+    ``level_error_bp``, ``level_error_rp`` (relative) and the sizes from which they were drawn
+    (``level_sigma_*``); ``background_bp``, ``background_rp`` (e-/s per unit pseudo-wavelength);
+    ``shift`` (pixels along scan); ``blend_flux`` (RP flux of a star in the window over the
+    galaxy's, 0 without one), ``blend_separation`` (pixels), ``blend_teff`` (K).
+    """
+    first, second = rng.standard_normal((2, n))
+    r = p.photometric_error_correlation
+    size = np.exp(p.photometric_error_scatter * rng.standard_normal(n))
+    sigma = {"bp": p.photometric_error_bp * size, "rp": p.photometric_error_rp * size}
+    error = {"bp": first, "rp": r * first + np.sqrt(1 - r**2) * second}
+    out = {}
+    for band in ("bp", "rp"):
+        sigma[band] = np.minimum(sigma[band], 0.3)
+        out[f"level_sigma_{band}"] = sigma[band]
+        out[f"level_error_{band}"] = sigma[band] * np.clip(error[band], -3, 3)
+        limit = p.background_residual_limit
+        out[f"background_{band}"] = np.clip(
+            rng.normal(0.0, p.background_residual_scatter, n), -limit, limit
+        )
+    out["shift"] = np.clip(rng.normal(0.0, p.shift_scatter, n), -p.shift_limit, p.shift_limit)
+    blended = rng.uniform(size=n) < p.blend_share
+    out["blend_flux"] = np.where(blended, rng.uniform(0.0, p.blend_flux, n), 0.0)
+    # Evenly over the disc around the galaxy.
+    out["blend_separation"] = p.blend_separation * np.sqrt(rng.uniform(size=n))
+    out["blend_teff"] = draw_temperatures(n, rng)
+    return out

@@ -78,7 +78,7 @@ def calibrate_bins(
         Whether the training set was simulated: then its redshifts were a choice, and SDSS's are
         taken for the sky's.
     """
-    from gaia_redshift.simulate.survey import Survey
+    from gaia_redshift.simulate.redshifts import Survey
 
     u = (np.arange(200_000) + 0.5) / 200_000
     typical = float(np.exp(np.median(np.log(level))))
