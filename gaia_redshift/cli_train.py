@@ -8,7 +8,8 @@ __all__ = ["TRAIN_EPILOG", "add_train"]
 
 TRAIN_EPILOG = """\
 examples:
-  gaia-redshift train --simulate 400000 --survey mixed --network residual -o models/mine
+  gaia-redshift train --simulate 400000 --survey mixed --sky wide --contaminants 0.3 \\
+      --network residual -o models/mine
   gaia-redshift train --simulate 300000 --network kiraleos2023 --seed 1 -o models/mine
   gaia-redshift train galaxies.parquet --epochs 20 --batch-size 16 -o models/mine
   gaia-redshift train real.parquet --from default -o models/tuned
@@ -41,6 +42,20 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         choices=["sdss", "flat", "mixed"],
         default="sdss",
         help="redshifts of simulated galaxies: as SDSS's (the default), flat, or both mixed",
+    )
+    parser.add_argument(
+        "--sky",
+        choices=["sdss", "wide"],
+        default="sdss",
+        help="population of simulated galaxies: as SDSS targets (the default), or wide, in which"
+        " brightness and size say nothing of the redshift",
+    )
+    parser.add_argument(
+        "--contaminants",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="stars, quasars, doubles ... simulated beside each galaxy, to learn what is none (0)",
     )
     parser.add_argument("--config", metavar="FILE", help="options of the training, TOML or JSON")
     parser.add_argument("--seed", type=int, metavar="S", help="random seed (1)")

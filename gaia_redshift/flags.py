@@ -38,6 +38,9 @@ class QualityFlag(IntFlag):
     MULTIPLE_PEAKS = 1 << 18
     LOW_SIGNAL_TO_NOISE = 1 << 19
     UNLIKE_TRAINING = 1 << 20
+    UNLIKELY_GALAXY = 1 << 21
+    PRIOR_CONFLICT = 1 << 22
+    DOUBTFUL_UNIT = 1 << 23
 
 
 _DESCRIPTIONS: dict[QualityFlag, str] = {
@@ -81,6 +84,15 @@ _DESCRIPTIONS: dict[QualityFlag, str] = {
     QualityFlag.LOW_SIGNAL_TO_NOISE: "the flux errors exceed a third of the mean flux",
     QualityFlag.UNLIKE_TRAINING: (
         "unlike the galaxies of the training set: perhaps a star, a quasar or a blend"
+    ),
+    QualityFlag.UNLIKELY_GALAXY: (
+        "the spectrum looks more like a star, a quasar or a blend (probability_galaxy)"
+    ),
+    QualityFlag.PRIOR_CONFLICT: (
+        "spectrum and brightness contradict each other: compare with prior='flat'"
+    ),
+    QualityFlag.DOUBTFUL_UNIT: (
+        "the flux does not fit its own noise or the photometry: e-/s per sample are needed"
     ),
 }
 

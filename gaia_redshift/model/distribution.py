@@ -3,6 +3,8 @@
 A network trained on galaxies with redshifts distributed as ``density`` returns
 p(z | spectrum) proportional to p(spectrum | z) density(z). Another distribution of redshifts, the
 prior, is put in its place by Bayes' theorem: the result is multiplied by prior(z) / density(z).
+Where the training galaxies' flux said nothing of their redshift, the prior may depend on the flux
+(`gaia_redshift.model.prior.MagnitudePrior`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift.errors import InputError, ModelError
+from gaia_redshift.model.prior import MagnitudePrior, measure_rp_flux
 
 __all__ = [
     "Prior",
@@ -26,8 +29,8 @@ __all__ = [
 ]
 
 Float = NDArray[np.float64]
-Prior = str | ArrayLike | Callable[[Float], ArrayLike]
-"""A name, one density for each bin, or a function of redshift."""
+Prior = str | ArrayLike | Callable[[Float], ArrayLike] | MagnitudePrior
+"""A name, one density for each bin, a function of redshift, or one for each brightness."""
 
 _SMALL = 20_000
 """Larger samples fill every bin."""
@@ -45,7 +48,7 @@ class RedshiftBins:
         Rising edges of the bins of redshift.
     density : ndarray, shape (m,)
         Redshift distribution of the training galaxies.
-    priors : mapping of str to ndarray, shape (m,)
+    priors : mapping of str to ndarray, shape (m,), or MagnitudePrior
         Redshift distributions by name.
     default_prior : str
         The one that is used when none is asked for.
@@ -57,30 +60,41 @@ class RedshiftBins:
         Mean flux at which ``temperature`` holds.
     low_signal : float
         Spectra whose mean flux is less than so many times their mean error are called noisy.
+    galaxy_threshold : float or None
+        Probabilities of being a galaxy below it are called unlikely; None where the network did
+        not learn to tell.
+    conflict_threshold : float
+        Distributions without prior whose overlap with a magnitude prior is smaller contradict it.
+    blind_to_flux : bool
+        Whether the training galaxies' flux said nothing of their redshift.
     """
 
     edges: Float
     density: Float
-    priors: Mapping[str, Float]
+    priors: Mapping[str, Float | MagnitudePrior]
     default_prior: str = "training"
     temperature: tuple[float, float] = (1.0, 1.0)
     temperature_slope: tuple[float, float] = (0.0, 0.0)
     typical_level: float = 1.0
     low_signal: float = 3.0
+    galaxy_threshold: float | None = None
+    conflict_threshold: float = 0.0
+    blind_to_flux: bool = False
 
     @property
     def centers(self) -> Float:
         """Middles of the bins, shape (m,)."""
         return 0.5 * (self.edges[1:] + self.edges[:-1])
 
-    def resolve_prior(self, prior: Prior | None = None) -> tuple[str, Float]:
-        """Return a prior's name and its probability in each bin, shape (m,).
+    def resolve_prior(self, prior: Prior | None = None) -> tuple[str, Float | MagnitudePrior]:
+        """Return a prior's name and its probability in each bin, shape (m,), or it itself.
 
         Parameters
         ----------
-        prior : str, array-like of shape (m,), or callable
-            A name in ``priors``, ``"flat"`` or ``"training"``; densities for the bins; or a
-            function from redshifts, shape (m,), to densities, any unit.
+        prior : str, array-like of shape (m,), callable or MagnitudePrior
+            A name in ``priors``, ``"flat"`` or ``"training"``; densities for the bins; a function
+            from redshifts, shape (m,), to densities, any unit; or a prior that depends on the
+            flux, which only models that are blind to it take.
 
         Raises
         ------
@@ -89,8 +103,15 @@ class RedshiftBins:
         """
         if prior is None:
             prior = self.default_prior
+        if isinstance(prior, MagnitudePrior):
+            if not self.blind_to_flux:
+                raise InputError(
+                    "this model has learned what the flux says of the redshift: a magnitude prior"
+                    " would count it twice; give a redshift distribution"
+                )
+            return "user", prior
         if isinstance(prior, str):
-            known = {
+            known: dict[str, Float | MagnitudePrior] = {
                 "flat": np.diff(self.edges) / np.diff(self.edges).sum(),
                 "training": self.density,
                 **self.priors,
@@ -130,6 +151,18 @@ class RedshiftBins:
         slope = np.where(has_errors, *self.temperature_slope)
         return np.asarray(np.where(has_errors, *self.temperature) * np.exp(slope * reach))
 
+    def spread_prior(self, prior: Float | MagnitudePrior, flux: NDArray[np.floating]) -> Float:
+        """Return a resolved prior's probability of each bin, (m,) or one row a vector (n, m).
+
+        Parameters
+        ----------
+        prior : ndarray, shape (m,), or MagnitudePrior
+        flux : ndarray, shape (n, 186), e-/s
+        """
+        if isinstance(prior, MagnitudePrior):
+            return prior.at(measure_rp_flux(flux), self.edges)
+        return prior
+
     def compute_probability(
         self,
         logits: NDArray[np.floating],
@@ -145,8 +178,8 @@ class RedshiftBins:
             The network's outputs.
         has_errors, level
             As for `compute_temperature`.
-        prior : ndarray, shape (m,)
-            Probability of each bin.
+        prior : ndarray, shape (m,) or (n, m)
+            Probability of each bin (`spread_prior`).
         """
         temperature = self.compute_temperature(has_errors, level)
         with np.errstate(divide="ignore"):
@@ -164,14 +197,20 @@ class RedshiftBins:
         content = {
             "edges": self.edges.tolist(),
             "density": self.density.tolist(),
-            "priors": {name: values.tolist() for name, values in self.priors.items()},
+            "priors": {
+                name: v.to_dict() if isinstance(v, MagnitudePrior) else v.tolist()
+                for name, v in self.priors.items()
+            },
             "default_prior": self.default_prior,
             "temperature": list(self.temperature),
             "temperature_slope": list(self.temperature_slope),
             "typical_level": self.typical_level,
             "low_signal": self.low_signal,
+            "galaxy_threshold": self.galaxy_threshold,
+            "conflict_threshold": self.conflict_threshold,
+            "blind_to_flux": self.blind_to_flux,
         }
-        return json.dumps(content, indent=1).encode()
+        return json.dumps(content).encode()
 
 
 def parse_bins(data: bytes, name: str) -> RedshiftBins:
@@ -188,7 +227,9 @@ def parse_bins(data: bytes, name: str) -> RedshiftBins:
             edges=np.asarray(content["edges"], dtype=np.float64),
             density=np.asarray(content["density"], dtype=np.float64),
             priors={
-                str(key): np.asarray(values, dtype=np.float64)
+                str(key): MagnitudePrior.from_dict(values)
+                if isinstance(values, Mapping)
+                else np.asarray(values, dtype=np.float64)
                 for key, values in content["priors"].items()
             },
             default_prior=str(content["default_prior"]),
@@ -196,19 +237,25 @@ def parse_bins(data: bytes, name: str) -> RedshiftBins:
             temperature_slope=_take_pair(content["temperature_slope"]),
             typical_level=float(content["typical_level"]),
             low_signal=float(content["low_signal"]),
+            galaxy_threshold=None
+            if content["galaxy_threshold"] is None
+            else float(content["galaxy_threshold"]),
+            conflict_threshold=float(content["conflict_threshold"]),
+            blind_to_flux=bool(content["blind_to_flux"]),
         )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise ModelError(f"{name}: not a file of redshift bins") from None
     m = bins.density.size
     numbers = np.array([*bins.temperature, *bins.temperature_slope, bins.typical_level])
-    arrays = [bins.edges, bins.density, *bins.priors.values(), numbers]
+    plain = [v for v in bins.priors.values() if not isinstance(v, MagnitudePrior)]
+    arrays = [bins.edges, bins.density, *plain, numbers]
     if (
         not all(np.all(np.isfinite(array)) for array in arrays)
         or bins.edges.shape != (m + 1,)
         or m < 2
         or np.any(np.diff(bins.edges) <= 0)
         or np.any(bins.density <= 0)
-        or any(values.shape != (m,) or np.any(values < 0) for values in bins.priors.values())
+        or any(values.shape != (m,) or np.any(values < 0) for values in plain)
         or min(*bins.temperature, bins.typical_level) <= 0
     ):
         raise ModelError(f"{name}: unusable redshift bins")

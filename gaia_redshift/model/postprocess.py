@@ -44,6 +44,10 @@ class Prediction:
         Name of the redshift distribution that was taken for the sky's.
     novelty : ndarray, shape (n,), float64, or None
         How unlike the training set's galaxies each is: above 1 it is flagged.
+    probability_galaxy : ndarray, shape (n,), float64, or None
+        Of being a galaxy rather than a star, a quasar or a blend, from models that tell.
+    shape : ndarray, shape (n,), float64, or None
+        The median under a flat prior, where asked for.
     """
 
     redshift: Float
@@ -55,6 +59,8 @@ class Prediction:
     edges: Float | None = None
     prior: str | None = None
     novelty: Float | None = None
+    probability_galaxy: Float | None = None
+    shape: Float | None = None
 
     def __len__(self) -> int:
         return len(self.redshift)
@@ -90,6 +96,17 @@ def flag_redshifts(
     flags[~((redshift >= low) & (redshift <= high))] |= QualityFlag.REDSHIFT_OUT_OF_RANGE
     flags[excess > flux_tolerance] |= QualityFlag.FLUX_OUT_OF_RANGE
     return flags
+
+
+def measure_overlap(shape: NDArray[np.floating], prior: Float) -> Float:
+    """Overlap of p(z | shape) with a prior, shape (n,): the sum of the root of their product.
+
+    Parameters
+    ----------
+    shape, prior : ndarray, shape (n, m)
+        Probability of each bin; 1 where they are the same, 0 where they share none.
+    """
+    return np.asarray(np.sqrt(shape * prior).sum(axis=1), dtype=np.float64)
 
 
 def flag_distributions(

@@ -23,7 +23,12 @@ from gaia_redshift.model.distribution import Prior, compute_quantiles, parse_bin
 from gaia_redshift.model.engine import ENGINES, Engine
 from gaia_redshift.model.manifest import MANIFEST_NAME, read_files, read_manifest
 from gaia_redshift.model.novelty import parse_novelty
-from gaia_redshift.model.postprocess import Prediction, flag_distributions, flag_redshifts
+from gaia_redshift.model.postprocess import (
+    Prediction,
+    flag_distributions,
+    flag_redshifts,
+    measure_overlap,
+)
 from gaia_redshift.model.scaler import measure_level, parse_scaler
 
 __all__ = ["DEFAULT_MODEL", "RedshiftModel", "available_models", "load_model"]
@@ -147,6 +152,7 @@ class RedshiftModel:
         prior: Prior | None = None,
         std: bool = False,
         pdf: bool = False,
+        shape: bool = False,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> Prediction:
@@ -159,12 +165,12 @@ class RedshiftModel:
         flux_error : array-like, shape (n, 186), e-/s, optional
             Standard errors, for models with ``uses_errors``. Rows that have none (NaN) are
             predicted without.
-        prior : str, array-like of shape (m,), or callable, optional
+        prior : str, array-like of shape (m,), callable or MagnitudePrior, optional
             Redshift distribution to take for the sky's, for models with ``bins``: a name
-            (``"sdss"``, ``"flat"``, ``"training"``), densities for the model's bins, or a function
-            of redshift. By default the model's own choice.
-        std, pdf : bool
-            Return standard deviations, and distributions, too.
+            (``"sdss"``, ``"flat"``, ``"training"``), densities for the model's bins, a function
+            of redshift, or a `gaia_redshift.MagnitudePrior`. By default the model's own choice.
+        std, pdf, shape : bool
+            Return standard deviations, distributions, and the medians under a flat prior, too.
         batch_size : int, optional
             Spectra that go through the network together; a matter of speed and memory alone.
         progress : bool
@@ -188,14 +194,14 @@ class RedshiftModel:
             raise InputError("flux_error must have as many rows as flux")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size must be positive, not {batch_size}")
-        if self.bins is None and (prior is not None or std or pdf):
+        if self.bins is None and (prior is not None or std or pdf or shape):
             raise InputError(
-                f"the model {self.name} gives redshifts without distributions: prior, std and pdf"
-                " need one that does (see available_models)"
+                f"the model {self.name} gives redshifts without distributions: prior, std, pdf"
+                " and shape need one that does (see available_models)"
             )
         if not self.uses_errors:
             errors = None
-        answer = _Answer(len(fluxes), self, prior, std, pdf)
+        answer = _Answer(len(fluxes), self, prior, std=std, pdf=pdf, shape=shape)
         rows = np.flatnonzero(np.isfinite(fluxes).all(axis=1))
         if not len(rows):
             return answer.finish()
@@ -242,7 +248,14 @@ class _Answer:
     """A prediction while its blocks come in."""
 
     def __init__(
-        self, n: int, model: RedshiftModel, prior: Prior | None, std: bool, pdf: bool
+        self,
+        n: int,
+        model: RedshiftModel,
+        prior: Prior | None,
+        *,
+        std: bool,
+        pdf: bool,
+        shape: bool,
     ) -> None:
         self._model = model
         self._flags = np.zeros(n, dtype=np.int32)
@@ -253,10 +266,13 @@ class _Answer:
             self._values["novelty"] = np.full(n, np.nan)
         if model.bins is not None:
             self._prior_name, self._prior = model.bins.resolve_prior(prior)
-            names = ("lower", "upper", "std") if std else ("lower", "upper")
+            asked = {"std": std, "shape": shape}
+            asked["probability_galaxy"] = model.bins.galaxy_threshold is not None
+            names = ["lower", "upper", *(name for name, wanted in asked.items() if wanted)]
             self._values |= {name: np.full(n, np.nan) for name in names}
             if pdf:
-                self._pdf = np.full((n, len(self._prior)), np.nan, dtype=np.float32)
+                bins = len(model.bins.density)
+                self._pdf = np.full((n, bins), np.nan, dtype=np.float32)
 
     def add(
         self,
@@ -296,7 +312,10 @@ class _Answer:
         known = np.zeros(len(output), dtype=bool)
         if flux_error is not None:
             known = (np.isfinite(flux_error) & (flux_error > 0)).all(axis=1)
-        probability = bins.compute_probability(output, known, measure_level(flux), self._prior)
+        logits = output[:, : len(bins.density)]
+        level = measure_level(flux)
+        prior = bins.spread_prior(self._prior, flux)
+        probability = bins.compute_probability(logits, known, level, prior)
         lower, median, upper = compute_quantiles(probability, bins.edges, (0.16, 0.5, 0.84))
         self._values["lower"][rows], self._values["upper"][rows] = lower, upper
         if "std" in self._values:
@@ -308,6 +327,19 @@ class _Answer:
         if self._pdf is not None:
             self._pdf[rows] = probability / np.diff(bins.edges)
         flags = flag_distributions(probability, bins.edges, lower, median, upper)
+        by_flux = prior.ndim == 2
+        if by_flux or "shape" in self._values:
+            flat = np.asarray(bins.resolve_prior("flat")[1])
+            shape = bins.compute_probability(logits, known, level, flat)
+            if by_flux:
+                overlap = measure_overlap(shape, prior)
+                flags[overlap < bins.conflict_threshold] |= QualityFlag.PRIOR_CONFLICT
+            if "shape" in self._values:
+                self._values["shape"][rows] = compute_quantiles(shape, bins.edges, 0.5)[0]
+        if bins.galaxy_threshold is not None:
+            galaxy = 1.0 / (1.0 + np.exp(-output[:, -1].astype(np.float64)))
+            self._values["probability_galaxy"][rows] = galaxy
+            flags[galaxy < bins.galaxy_threshold] |= QualityFlag.UNLIKELY_GALAXY
         if flux_error is not None:
             with np.errstate(invalid="ignore"):
                 noisy = flux.mean(axis=1) < bins.low_signal * flux_error.mean(axis=1)

@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.model.distribution import RedshiftBins, smooth_density
+from gaia_redshift.model.postprocess import measure_overlap
+from gaia_redshift.model.prior import MagnitudePrior
+from gaia_redshift.model.scaler import measure_level
 from gaia_redshift.train.objectives import measure_cross_entropy
 
-__all__ = ["calibrate_bins", "fit_temperature"]
+__all__ = ["HeldOut", "calibrate_bins", "fit_temperature", "make_magnitude_prior"]
+
+_COMPLETENESS = 0.99
+"""Share of galaxies that are not called unlikely ones."""
+_CONFLICTS = 0.005
+"""Share of galaxies as SDSS's that contradict their prior."""
+_CALIBRATED = 20_000
+"""Galaxies of each kind to which temperatures are fitted."""
+_PRIOR_SAMPLE = 1_000_000
 
 _RANGE = (0.5, 3.0)
 _STEEPEST = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a network says of galaxies that it was not trained on.
+
+    Parameters
+    ----------
+    logits, logits_without : ndarray, shape (n, m)
+        Of the bins of redshift, with and without flux errors.
+    kind : ndarray, shape (n,)
+        Logit of being a galaxy.
+    redshift : ndarray, shape (n,)
+        True.
+    flux : ndarray, shape (n, 186), e-/s
+    """
+
+    logits: NDArray[np.floating]
+    logits_without: NDArray[np.floating]
+    kind: NDArray[np.floating]
+    redshift: NDArray[np.float64]
+    flux: NDArray[np.floating]
 
 
 def fit_temperature(
     logits: NDArray[np.floating],
     bins: NDArray[np.intp],
     brightness: NDArray[np.floating],
+    offset: NDArray[np.floating] | float = 0.0,
 ) -> tuple[float, float]:
     """Find what to divide logits by so that held-out galaxies have the best cross-entropy.
 
@@ -31,6 +69,8 @@ def fit_temperature(
         Bin of each true redshift.
     brightness : ndarray, shape (n,)
         Logarithm of the mean flux over the typical one.
+    offset : ndarray, shape (n, m), optional
+        Logarithm of the galaxies' own prior over the training part's redshift distribution.
 
     Returns
     -------
@@ -40,22 +80,39 @@ def fit_temperature(
     from scipy.optimize import minimize
 
     def measure(x: NDArray[np.float64]) -> float:
-        return measure_cross_entropy(logits * np.exp(-x[0] - x[1] * brightness)[:, None], bins)
+        scaled = logits * np.exp(-x[0] - x[1] * brightness)[:, None]
+        return measure_cross_entropy(scaled + offset, bins)
 
     limits = [(float(np.log(_RANGE[0])), float(np.log(_RANGE[1]))), (-_STEEPEST, _STEEPEST)]
     found = minimize(measure, np.zeros(2), bounds=limits, method="Powell", options={"xtol": 1e-3})
     return float(np.exp(found.x[0])), float(found.x[1])
 
 
+def make_magnitude_prior(edges: NDArray[np.float64]) -> MagnitudePrior:
+    """Return p(z | RP flux) of the simulator's survey "sdss".
+
+    Its redshifts are those of Kiraleos (2023), its fluxes at a redshift those of real photometry
+    (`gaia_redshift.simulate.calibration.fit_brightness`).
+    """
+    from gaia_redshift.simulate.redshifts import Survey
+    from gaia_redshift.simulate.survey import draw_brightness, load_parameters
+
+    rng = np.random.default_rng(5)
+    z = Survey.resolve("sdss").quantile(rng.uniform(size=_PRIOR_SAMPLE))
+    flux = draw_brightness(z, rng, load_parameters())
+    return MagnitudePrior.from_sample(z, flux, edges=edges)
+
+
 def calibrate_bins(
     redshift: NDArray[np.float64],
     edges: NDArray[np.float64],
-    held_out: tuple[NDArray[np.floating], NDArray[np.floating]],
-    bins: NDArray[np.intp],
-    level: NDArray[np.float64],
+    held_out: HeldOut,
     *,
+    sky: HeldOut | None = None,
     given: NDArray[np.float64] | None = None,
     simulated: bool,
+    blind: bool = False,
+    knows_others: bool = False,
 ) -> RedshiftBins:
     """Put together what turns a network's outputs into distributions.
 
@@ -65,32 +122,86 @@ def calibrate_bins(
         True redshifts of the training part.
     edges : ndarray, shape (m + 1,)
         Of the bins of redshift.
-    held_out : tuple of two ndarray, shape (n, m)
-        Logits of held-out galaxies with and without their errors.
-    bins : ndarray of int, shape (n,)
-        Bin of each one's true redshift.
-    level : ndarray, shape (n,), e-/s
-        Mean flux of each.
+    held_out : HeldOut
+        Galaxies like those of the training part.
+    sky : HeldOut, optional
+        Simulated galaxies as SDSS's, for a training on others: temperatures are fitted to both.
     given : ndarray, shape (j,), optional
         True redshifts of those galaxies of the training part that were not mixed in: the prior
         ``"given"``.
     simulated : bool
         Whether the training set was simulated: then its redshifts were a choice, and SDSS's are
         taken for the sky's.
+    blind : bool
+        Whether the training galaxies' flux said nothing of their redshift.
+    knows_others : bool
+        Whether the training showed what is no galaxy.
     """
     from gaia_redshift.simulate.redshifts import Survey
 
     u = (np.arange(200_000) + 0.5) / 200_000
+    level = measure_level(held_out.flux)
     typical = float(np.exp(np.median(np.log(level))))
-    brightness = np.log(level / typical)
-    with_errors, without = (fit_temperature(logits, bins, brightness) for logits in held_out)
+    density = smooth_density(redshift, edges)
     sdss = smooth_density(Survey.resolve("sdss").quantile(u), edges)
-    return RedshiftBins(
+    priors: dict[str, Any] = {"sdss": sdss}
+    if blind:
+        priors = {"sdss": make_magnitude_prior(edges), "sdss_redshift": sdss}
+    if given is not None:
+        priors["given"] = smooth_density(given, edges)
+    bins = RedshiftBins(
         edges=edges,
-        density=smooth_density(redshift, edges),
-        priors={"sdss": sdss} | ({} if given is None else {"given": smooth_density(given, edges)}),
+        density=density,
+        priors=priors,
         default_prior="sdss" if simulated else "training" if given is None else "given",
-        temperature=(with_errors[0], without[0]),
-        temperature_slope=(with_errors[1], without[1]),
         typical_level=typical,
+        blind_to_flux=blind,
     )
+    sets = [(held_out, density), *([] if sky is None else [(sky, bins.resolve_prior()[1])])]
+    rows = [np.arange(min(len(each.redshift), _CALIBRATED)) for each, _ in sets]
+    parts = {
+        "bins": [find_bins(each.redshift[r], edges) for (each, _), r in zip(sets, rows, strict=True)],
+        "brightness": [
+            np.log(measure_level(each.flux[r]) / typical)
+            for (each, _), r in zip(sets, rows, strict=True)
+        ],
+        "offset": [
+            np.log(np.broadcast_to(bins.spread_prior(p, each.flux[r]), (len(r), len(density))))
+            - np.log(density)
+            for (each, p), r in zip(sets, rows, strict=True)
+        ],
+    }
+    joined = {name: np.concatenate(part) for name, part in parts.items()}
+    fitted = [
+        fit_temperature(
+            np.concatenate([each[r] for each, r in zip(logits, rows, strict=True)]), **joined
+        )
+        for logits in (
+            [each.logits for each, _ in sets],
+            [each.logits_without for each, _ in sets],
+        )
+    ]
+    bins = dataclasses.replace(
+        bins,
+        temperature=(fitted[0][0], fitted[1][0]),
+        temperature_slope=(fitted[0][1], fitted[1][1]),
+    )
+    like_sky = held_out if sky is None else sky
+    threshold, conflict = None, 0.0
+    if knows_others:
+        logit = np.quantile(like_sky.kind, 1 - _COMPLETENESS)
+        threshold = float(1 / (1 + np.exp(-logit)))
+    if blind:
+        known = np.ones(len(like_sky.redshift), dtype=bool)
+        prior = bins.spread_prior(bins.resolve_prior()[1], like_sky.flux)
+        flat = bins.resolve_prior("flat")[1]
+        assert not isinstance(flat, MagnitudePrior)
+        level = measure_level(like_sky.flux)
+        shape = bins.compute_probability(like_sky.logits, known, level, flat)
+        conflict = float(np.quantile(measure_overlap(shape, prior), _CONFLICTS))
+    return dataclasses.replace(bins, galaxy_threshold=threshold, conflict_threshold=conflict)
+
+
+def find_bins(redshift: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Bins of redshifts, shape (n,)."""
+    return np.clip(np.searchsorted(edges, redshift, side="right") - 1, 0, edges.size - 2)

@@ -51,7 +51,13 @@ def run_training(arguments: Any, *, progress: bool = True) -> str:
     source: Any = arguments.data
     start = getattr(arguments, "start", None)
     if arguments.simulate is not None:
-        source = SimulatedGalaxies(arguments.simulate, arguments.survey, config.seed)
+        source = SimulatedGalaxies(
+            arguments.simulate,
+            arguments.survey,
+            config.seed,
+            arguments.sky,
+            arguments.contaminants,
+        )
     if getattr(arguments, "search", None) is not None:
         return _search(source, arguments, config, progress)
     folder = train_model(
@@ -112,6 +118,7 @@ def _write_command(arguments: Any, config: TrainingConfig) -> str:
     words = ["gaia-redshift", "train"]
     if arguments.simulate is not None:
         words += ["--simulate", str(arguments.simulate), "--survey", str(arguments.survey)]
+        words += ["--sky", arguments.sky, "--contaminants", f"{arguments.contaminants:g}"]
     else:
         words.append(Path(arguments.data).name)
     words += ["--seed", str(config.seed), "--network", config.network]

@@ -198,7 +198,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "weight_decay": 1e-4,
         "weight_average": 0.999,
         "split": (0.9, 0.05, 0.05),
-        "grid_jitter": 0.15,
+        "grid_jitter": 0.2,
+        "error_jitter": 0.25,
         "bins": 300,
     },
 }

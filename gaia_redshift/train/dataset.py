@@ -25,6 +25,10 @@ __all__ = [
 ]
 
 
+NO_GALAXY = -1.0
+"""Stands for the redshift of what is no galaxy."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Labelled vectors, split in three, and how they are scaled.
@@ -34,7 +38,9 @@ class TrainingSet:
     vectors : LabelledVectors
         All of them.
     rows : mapping of str to ndarray of int
-        Row numbers of the parts ``train``, ``validation`` and ``test``.
+        Row numbers of the galaxies in the parts ``train``, ``validation`` and ``test``.
+    others : mapping of str to ndarray of int
+        Those of stars, quasars and so on, empty where there are none.
     scaler : Scaler
         Fitted on the training part alone.
     moved : ndarray of bool, shape (n,)
@@ -43,12 +49,16 @@ class TrainingSet:
 
     vectors: LabelledVectors
     rows: Mapping[str, NDArray[np.intp]]
+    others: Mapping[str, NDArray[np.intp]]
     scaler: Scaler
     moved: NDArray[np.bool_]
 
-    def get_inputs(self, part: str, *, errors: bool = True) -> Inputs:
-        """Inputs of the network for a part, on the model's grid, with or without the errors."""
-        rows = self.rows[part]
+    def get_inputs(self, part: str, *, errors: bool = True, others: bool = False) -> Inputs:
+        """Inputs of the network for a part, on the model's grid, with or without the errors.
+
+        Of its galaxies, or of the others.
+        """
+        rows = (self.others if others else self.rows)[part]
         given = self.vectors.flux_error if errors else None
         return self.scaler.transform(
             self.vectors.flux[rows], None if given is None else given[rows]
@@ -68,13 +78,20 @@ class TrainingSet:
         return self.scaler.transform(flux, flux_error)
 
     def repeat_rows(self, times: int) -> NDArray[np.intp]:
-        """Rows of the training part as an epoch shows them: the given ones so many times.
+        """Galaxies of the training part as an epoch shows them: the given ones so many times.
 
         Those that were mixed in come once.
         """
         rows = self.rows["train"]
         given = rows[rows < self.vectors.n_given]
         return np.concatenate([np.tile(given, times), rows[rows >= self.vectors.n_given]])
+
+    def get_targets(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """What rows are trained on: the true redshift, or `NO_GALAXY`."""
+        target = self.vectors.redshift[rows].astype(np.float32)
+        if self.vectors.is_galaxy is not None:
+            target[~self.vectors.is_galaxy[rows]] = NO_GALAXY
+        return target
 
     def get_redshifts(self, part: str) -> NDArray[np.float64]:
         """True redshifts of a part, shape (n,)."""
@@ -114,7 +131,10 @@ def prepare_dataset(
             f"a training needs at least {MINIMUM_GALAXIES} galaxies with usable spectra,"
             f" these are {len(vectors)}"
         )
-    rows = split_rows(vectors, config)
+    everything = split_rows(vectors, config)
+    galaxy = np.ones(len(vectors), bool) if vectors.is_galaxy is None else vectors.is_galaxy
+    rows = {part: chosen[galaxy[chosen]] for part, chosen in everything.items()}
+    others = {part: chosen[~galaxy[chosen]] for part, chosen in everything.items()}
     check_parts({part: vectors.source_id[rows[part]] for part in PARTS})
     moved = np.random.default_rng([config.seed, 3]).uniform(size=len(vectors)) < config.grid_jitter
     flux = _take_flux(vectors, moved, rows["train"])
@@ -124,7 +144,7 @@ def prepare_dataset(
             f"the network {config.network!r} learns from flux errors, and no spectrum has any:"
             " give spectra with coefficient errors and correlations, or choose another network"
         )
-    return TrainingSet(vectors, rows, scaler or scaler_type.fit(flux, errors), moved)
+    return TrainingSet(vectors, rows, others, scaler or scaler_type.fit(flux, errors), moved)
 
 
 def split_rows(vectors: LabelledVectors, config: TrainingConfig) -> dict[str, NDArray[np.intp]]:

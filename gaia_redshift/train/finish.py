@@ -14,12 +14,13 @@ from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
 from gaia_redshift.model.engine import compile_network
 from gaia_redshift.model.novelty import Novelty
 from gaia_redshift.model.scaler import Inputs, measure_level
-from gaia_redshift.train.calibrate import calibrate_bins
+from gaia_redshift.train.calibrate import HeldOut, calibrate_bins
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
 from gaia_redshift.train.novelty import fit_novelty
 from gaia_redshift.train.objectives import DistributionObjective, Objective
 from gaia_redshift.train.performance import draw_rows, measure_bins, measure_distributions
+from gaia_redshift.train.sources import LabelledVectors
 
 __all__ = ["TrainingResult", "finish_training", "run_network"]
 
@@ -70,6 +71,8 @@ def finish_training(
     config: TrainingConfig,
     objective: Objective,
     novelty: Novelty | None = None,
+    *,
+    sky: LabelledVectors | None = None,
 ) -> TrainingResult:
     """Calibrate a network on the validation part, and predict the test part.
 
@@ -82,6 +85,9 @@ def finish_training(
     novelty : Novelty, optional
         Of the model that the training started from; kept where there are too few galaxies to fit
         another.
+    sky : LabelledVectors, optional
+        Simulated galaxies as SDSS's, where those of the training are not: the first third helps to
+        calibrate, on the others the metrics are measured.
     """
     call = compile_network(network)
     true = dataset.get_redshifts("test")
@@ -93,47 +99,98 @@ def finish_training(
         return TrainingResult(
             predicted, {"test": metrics, "test_bins": measure_bins(predicted, true, limits)}
         )
-    validation = dataset.rows["validation"]
-    train = dataset.rows["train"]
+
+    def hold_out(flux: Any, error: Any, redshift: NDArray[np.float64]) -> HeldOut:
+        known = run_network(call, dataset.scaler.transform(flux, error))
+        without = run_network(call, dataset.scaler.transform(flux))
+        return HeldOut(known[:, :-1], without[:, :-1], known[:, -1], redshift, flux)
+
+    vectors = dataset.vectors
+    errors = vectors.flux_error
+    validation, train = dataset.rows["validation"], dataset.rows["train"]
     shown = dataset.repeat_rows(config.repeat)
-    redshift = dataset.vectors.redshift
+    error_there = None if errors is None else errors[validation]
+    first = 0 if sky is None else len(sky) // 3
     bins = calibrate_bins(
-        redshift[shown],
+        vectors.redshift[shown],
         objective.edges,
-        (
-            run_network(call, dataset.get_inputs("validation")),
-            run_network(call, dataset.get_inputs("validation", errors=False)),
-        ),
-        objective.find_bins(dataset.get_redshifts("validation")),
-        measure_level(dataset.vectors.flux[validation]),
-        given=redshift[train[train < dataset.vectors.n_given]] if config.mix else None,
-        simulated=dataset.vectors.description["simulated"],
+        hold_out(vectors.flux[validation], error_there, vectors.redshift[validation]),
+        sky=None
+        if sky is None or sky.flux_error is None
+        else hold_out(sky.flux[:first], sky.flux_error[:first], sky.redshift[:first]),
+        given=vectors.redshift[train[train < vectors.n_given]] if config.mix else None,
+        simulated=vectors.description["simulated"],
+        blind=vectors.description.get("sky") == "wide",
+        knows_others=bool(len(dataset.others["validation"])),
     )
-    errors = dataset.vectors.flux_error
     if novelty is None or (len(train) >= _NOVELTY_TRAIN and len(validation) >= _NOVELTY_HELD_OUT):
         novelty = fit_novelty(
-            dataset.vectors.flux[train],
-            dataset.vectors.flux[validation],
-            None if errors is None else errors[validation],
-            seed=config.seed,
+            vectors.flux[train], vectors.flux[validation], error_there, seed=config.seed
         )
-    known = np.zeros(len(true), dtype=bool)
-    if errors is not None:
-        known |= np.isfinite(errors[dataset.rows["test"]]).all(axis=1)
-    level = measure_level(dataset.vectors.flux[dataset.rows["test"]])
-    probability = bins.compute_probability(output, known, level, bins.density)
-    predicted = compute_quantiles(probability, bins.edges, 0.5)[0]
-    name, prior = bins.resolve_prior()
-    # Galaxies simulated for a training have other redshifts than the sky's: some are left out here.
-    rows = draw_rows(true, bins, prior, np.random.default_rng([config.seed, 4]))
-    if not rows.any():  # of a very small test part
-        rows[:] = True
-    probability = bins.compute_probability(output[rows], known[rows], level[rows], prior)
+    test = dataset.rows["test"]
+    predicted = _predict(bins, output[:, :-1], vectors.flux[test], _take(errors, test), "training")
+    if sky is not None:
+        output = run_network(
+            call, dataset.scaler.transform(sky.flux[first:], _take(sky.flux_error, slice(first, None)))
+        )
+        flux, error, true = sky.flux[first:], _take(sky.flux_error, slice(first, None)), sky.redshift[first:]
+    else:
+        flux, error = vectors.flux[test], _take(errors, test)
+        name, prior = bins.resolve_prior()
+        if isinstance(prior, np.ndarray):
+            # Galaxies simulated for a training have other redshifts than the sky's: some are left
+            # out here.
+            rows = draw_rows(true, bins, prior, np.random.default_rng([config.seed, 4]))
+            if rows.any():  # not of a very small test part
+                flux, error, true, output = flux[rows], _take(error, rows), true[rows], output[rows]
+    name, _ = bins.resolve_prior()
+    probability = _distribute(bins, output[:, :-1], flux, error, name)
     redshift = compute_quantiles(probability, bins.edges, 0.5)[0]
     metrics = {
         "prior": name,
-        "test": dict(compute_metrics(redshift, true[rows]))
-        | measure_distributions(probability, bins, true[rows], level[rows]),
-        "test_bins": measure_bins(redshift, true[rows], limits),
+        "test": dict(compute_metrics(redshift, true))
+        | measure_distributions(probability, bins, true, measure_level(flux)),
+        "test_bins": measure_bins(redshift, true, limits),
     }
+    if bins.galaxy_threshold is not None:
+        metrics["galaxies"] = _measure_kinds(call, dataset, output[:, -1], bins.galaxy_threshold)
     return TrainingResult(predicted, metrics, bins, novelty)
+
+
+def _take(values: Any, rows: Any) -> Any:
+    return None if values is None else values[rows]
+
+
+def _distribute(
+    bins: RedshiftBins, logits: NDArray[np.float32], flux: Any, error: Any, prior: str
+) -> NDArray[np.floating]:
+    """Probability of each bin of redshift, shape (n, m), under a prior of that name."""
+    known = np.zeros(len(flux), dtype=bool)
+    if error is not None:
+        known |= np.isfinite(error).all(axis=1)
+    resolved = bins.spread_prior(bins.resolve_prior(prior)[1], flux)
+    return bins.compute_probability(logits, known, measure_level(flux), resolved)
+
+
+def _predict(
+    bins: RedshiftBins, logits: NDArray[np.float32], flux: Any, error: Any, prior: str
+) -> NDArray[np.float64]:
+    """Medians under a prior of that name, shape (n,)."""
+    return compute_quantiles(_distribute(bins, logits, flux, error, prior), bins.edges, 0.5)[0]
+
+
+def _measure_kinds(
+    call: Callable[[Inputs], NDArray[np.float32]],
+    dataset: TrainingSet,
+    galaxies: NDArray[np.floating],
+    threshold: float,
+) -> dict[str, float]:
+    """How many galaxies, and others of the test part, pass as galaxies."""
+    others = run_network(call, dataset.get_inputs("test", others=True))[:, -1]
+    logit = np.log(threshold / (1 - threshold))
+    return {
+        "n": len(galaxies),
+        "n_others": len(others),
+        "kept": float((galaxies >= logit).mean()),
+        "others_kept": float((others >= logit).mean()),
+    }

@@ -58,6 +58,7 @@ __all__ = ["find_grid", "fit_network", "train_model"]
 
 logger = logging.getLogger(__name__)
 
+_SKY_SEED = 7000
 _MIX_SEED = 5000
 """Added to a training's seed: galaxies mixed in are others than those of trainings and tests."""
 
@@ -178,7 +179,10 @@ def train_model(
     dataset = prepare_dataset(
         vectors, config, kind.scaler, None if parent is None else parent.scaler
     )
-    objective = make_objective(config, kind.distribution)
+    has_others = bool(len(dataset.others["train"]))
+    if has_others and not kind.distribution:
+        raise InputError(f"the network {config.network} cannot learn what is no galaxy")
+    objective = make_objective(config, kind.distribution, has_others)
     network, history = fit_network(
         dataset,
         config,
@@ -189,8 +193,25 @@ def train_model(
         found=found,
         progress=progress,
     )
+    sky = None
+    if vectors.description.get("sky", "sdss") != "sdss":
+        room = folder / "sky"
+        room.mkdir(exist_ok=True)
+        sky = collect_vectors(
+            SimulatedGalaxies(min(60_000, max(300, len(vectors) // 10)), "sdss", _SKY_SEED + config.seed),
+            room,
+            truth="redshift_true",
+            grid=grid,
+            errors=kind.uses_errors,
+            progress=progress,
+        )
     result = finish_training(
-        network, dataset, config, objective, None if parent is None else parent.novelty
+        network,
+        dataset,
+        config,
+        objective,
+        None if parent is None else parent.novelty,
+        sky=sky,
     )
     write_frozen_vectors(folder, dataset, result)
     write_model(
@@ -307,7 +328,7 @@ def fit_network(
     """
     import_keras_for_training()
     network = _build_network(config, kind, parent)
-    rows = dataset.repeat_rows(config.repeat)
+    rows = np.concatenate([dataset.repeat_rows(config.repeat), dataset.others["train"]])
     steps = math.ceil(len(rows) / config.batch_size)
     optimizer = make_optimizer(config, steps * config.epochs)
     optimizer.build(network.trainable_variables)

@@ -79,7 +79,7 @@ def build_residual(
 
     A convolution (16 filters, kernel of 9, every third sample), a residual pair of convolutions
     (kernel of 5), then, flattened and with the context, a dense layer of 384, three residual pairs
-    of dense layers (256 and 384), and one logit per bin of redshift. Residual pairs are
+    of dense layers (256 and 384), and one logit per bin of redshift and one more. Residual pairs are
     pre-activated (He et al. 2016), with ReLU.
 
     Parameters
@@ -103,7 +103,8 @@ def build_residual(
     -------
     keras.Model
         From ``flux`` (n, 186, 2) and ``context`` (n, 4), as
-        ``gaia_redshift.model.scaler.NoiseScaler`` makes them, to logits (n, bins).
+        ``gaia_redshift.model.scaler.NoiseScaler`` makes them, to logits (n, bins + 1): of each bin
+        of redshift, and of being a galaxy.
     """
     keras = import_keras()
     layers = keras.layers
@@ -139,7 +140,7 @@ def build_residual(
             y = layers.Dropout(dropout, seed=hide, name=f"dropout_{number}")(y)
         y = layers.Dense(units, **options(f"dense_{number}b"))(y)
         x = layers.Add(name=f"sum_{number}")([x, y])
-    x = layers.Dense(bins, **options("logits"))(activate(x, "last"))
+    x = layers.Dense(bins + 1, **options("logits"))(activate(x, "last"))
     return keras.Model([flux, context], x, name="residual")
 
 

@@ -20,6 +20,7 @@ _DENSITY_COMPONENTS = 10
 _GAUSSIANS = 16
 _SAMPLE = 60_000
 _DENSITY_SAMPLE = 30_000
+_ERROR_SCATTER = 0.25
 _PER_LEVEL = 1500
 """Held-out galaxies behind each threshold."""
 
@@ -93,6 +94,10 @@ def fit_novelty(
     normalisation = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
     log_weights = np.log(mixture.weights_) + normalisation - 0.5 * (d + 1) * np.log(2 * np.pi)
     empty = np.array([0.0])
+    if held_out_error is not None:
+        # Errors may be told wrong: what is unusual must not hang on them.
+        factor = np.exp(rng.normal(0.0, _ERROR_SCATTER, (len(held_out_error), 1)))
+        held_out_error = held_out_error * factor
     fitted = Novelty(
         center, width, components, mixture.means_, roots, log_weights, empty, empty, empty, empty,
         empty,

@@ -56,9 +56,14 @@ class RedshiftObjective:
 
 
 class DistributionObjective:
-    """A distribution over bins of redshift and the cross-entropy, a proper score."""
+    """A distribution over bins of redshift, and whether it is a galaxy at all.
 
-    def __init__(self, config: TrainingConfig) -> None:
+    Both by their cross-entropy, a proper score. The last output is the logit of being a galaxy; it
+    counts only in trainings that show something else as well.
+    """
+
+    def __init__(self, config: TrainingConfig, has_others: bool) -> None:
+        self._kind_weight = 1.0 if has_others else 0.0
         self.edges = np.linspace(*config.redshift_range, config.bins + 1)
         self._centers = 0.5 * (self.edges[1:] + self.edges[:-1])
         self._blur = _BLUR * (self.edges[1] - self.edges[0])
@@ -70,23 +75,25 @@ class DistributionObjective:
         centers = tf.constant(self._centers[None], tf.float32)
         blur = float(self._blur)
 
-        def measure(truth: Any, logits: Any) -> Any:
+        def measure(truth: Any, output: Any) -> Any:
+            galaxy = tf.cast(truth >= 0.0, tf.float32)
             target = tf.nn.softmax(-0.5 * ((centers - truth[:, None]) / blur) ** 2, axis=-1)
-            return tf.reduce_mean(
-                tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
-            )
+            redshift = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=output[:, :-1])
+            kind = tf.nn.sigmoid_cross_entropy_with_logits(labels=galaxy, logits=output[:, -1])
+            return tf.reduce_mean(galaxy * redshift + self._kind_weight * kind)
 
         return measure
 
     def predict(self, output: NDArray[np.float32]) -> Float:
         """Return medians under the training galaxies' redshift distribution."""
-        probability = np.exp(output - output.max(axis=1, keepdims=True)).astype(np.float64)
+        logits = output[:, :-1]
+        probability = np.exp(logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
         probability /= probability.sum(axis=1, keepdims=True)
         return compute_quantiles(probability, self.edges, 0.5)[0]
 
     def measure_loss(self, output: NDArray[np.float32], truth: Float) -> float:
         """Return the mean cross-entropy with the bins of the true redshifts."""
-        return measure_cross_entropy(output, self.find_bins(truth))
+        return measure_cross_entropy(output[:, :-1], self.find_bins(truth))
 
     def find_bins(self, truth: Float) -> NDArray[np.intp]:
         """Bins of true redshifts, shape (n,)."""
@@ -102,6 +109,13 @@ def measure_cross_entropy(logits: NDArray[np.floating], bins: NDArray[np.intp]) 
     return float((total - values[np.arange(len(values)), bins]).mean())
 
 
-def make_objective(config: TrainingConfig, distribution: bool) -> Objective:
-    """Return the objective of a network that returns a distribution, or a redshift."""
-    return DistributionObjective(config) if distribution else RedshiftObjective(config)
+def make_objective(
+    config: TrainingConfig, distribution: bool, has_others: bool = False
+) -> Objective:
+    """Return the objective of a network that returns a distribution, or a redshift.
+
+    ``has_others`` tells whether the training shows what is no galaxy.
+    """
+    if distribution:
+        return DistributionObjective(config, has_others)
+    return RedshiftObjective(config)

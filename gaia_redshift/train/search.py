@@ -248,7 +248,7 @@ def _try(
         dataset,
         config,
         kind,
-        make_objective(config, kind.distribution),
+        make_objective(config, kind.distribution, bool(len(dataset.others["train"]))),
         folder=folder,
         found=read_checkpoint(folder),
         progress=progress,

@@ -50,11 +50,18 @@ class SimulatedGalaxies:
         Redshift distribution, see `gaia_redshift.simulate_spectra`.
     seed : int
         Of the simulation.
+    sky : str
+        Population, a name in `gaia_redshift.simulate.survey.SKIES`.
+    contaminants : float
+        Stars, quasars, doubles and so on for each galaxy, from which a network that can learns to
+        tell galaxies.
     """
 
     n: int
     survey: str = "sdss"
     seed: int = 1
+    sky: str = "sdss"
+    contaminants: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +81,8 @@ class LabelledVectors:
         Standard errors of ``flux``; NaN in rows without.
     split : ndarray, shape (n,), str, or None
         "train", "validation" or "test", where the source is split already.
+    is_galaxy : ndarray, shape (n,), bool, or None
+        False for stars and quasars, whose redshift is 0 here; None where all are galaxies.
     """
 
     source_id: NDArray[np.int64]
@@ -83,6 +92,7 @@ class LabelledVectors:
     flux_moved: NDArray[np.float32] | None = None
     flux_error: NDArray[np.float32] | None = None
     split: NDArray[np.str_] | None = None
+    is_galaxy: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -102,6 +112,8 @@ def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str,
             "n": source.n,
             "survey": source.survey,
             "seed": source.seed,
+            "sky": source.sky,
+            "contaminants": source.contaminants,
             "grid": grid.to_dict(),
         }
     if _is_vectors(source):
@@ -192,6 +204,8 @@ def collect_vectors(
     )
     moved = [block[4] for block in blocks if block[4] is not None]
     flux_error = [block[5] for block in blocks if block[5] is not None]
+    is_galaxy = np.concatenate([block[6] for block in blocks])
+    redshift = np.where(is_galaxy, redshift, 0.0)
     simulated = _are_simulated(source_id)
     split = None
     if isinstance(source, GalaxyDataset):
@@ -212,6 +226,7 @@ def collect_vectors(
         np.concatenate(moved)[usable] if moved else None,
         np.concatenate(flux_error)[usable] if flux_error else None,
         split,
+        None if is_galaxy.all() else is_galaxy[usable],
     )
     for name in _name_arrays(request):
         np.save(folder / f"{name}.npy", getattr(vectors, name), allow_pickle=False)
@@ -260,6 +275,7 @@ def mix_vectors(given: LabelledVectors, simulated: LabelledVectors) -> LabelledV
 def _name_arrays(request: dict[str, Any]) -> tuple[str, ...]:
     optional = {"jitter_seed": "flux_moved", "errors": "flux_error"}
     kept = ("split",) if request["kind"] == "dataset" else ()
+    kept += ("is_galaxy",) if request.get("contaminants") else ()
     return (*_ARRAYS, *kept, *(name for key, name in optional.items() if key in request))
 
 
@@ -293,6 +309,7 @@ _Block = tuple[
     NDArray[np.bool_],
     NDArray[np.float32] | None,
     NDArray[np.float32] | None,
+    NDArray[np.bool_],
 ]
 
 
@@ -320,7 +337,9 @@ def _iter_blocks(
             raise InputError(f"the spectra have no column {truth!r} of true redshifts")
         vectors = sample_spectra(spectra, grid=grid, errors=errors)
         moved = None if rng is None else _sample_moved(spectra, rng)
-        yield _make_block(vectors, _as_redshifts(spectra.columns[truth], truth), moved, errors)
+        galaxy = ~_are_contaminants(source, spectra)
+        redshift = _as_redshifts(spectra.columns[truth], truth)
+        yield _make_block(vectors, redshift, moved, errors, galaxy)
 
 
 def _sample_moved(spectra: XPSpectra, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -339,19 +358,11 @@ def _sample_moved(spectra: XPSpectra, rng: np.random.Generator) -> NDArray[np.fl
 
 def _iter_spectra(source: Any, truth: str, errors: bool, progress: bool) -> Iterator[XPSpectra]:
     if isinstance(source, SimulatedGalaxies):
-        from gaia_redshift.simulate import simulate_blocks
-
-        return simulate_blocks(
-            source.n,
-            seed=source.seed,
-            survey=source.survey,
-            block_size=_BLOCK_SIZE,
-            correlations=errors,
-            progress=progress,
-        )
+        yield from _simulate(source, errors, progress)
+        return
     from gaia_redshift.readers import iter_spectra
 
-    return iter_spectra(
+    yield from iter_spectra(
         source,
         block_size=_BLOCK_SIZE,
         correlations=errors,
@@ -361,11 +372,35 @@ def _iter_spectra(source: Any, truth: str, errors: bool, progress: bool) -> Iter
     )
 
 
+def _simulate(
+    source: SimulatedGalaxies, correlations: bool, progress: bool
+) -> Iterator[XPSpectra]:
+    """Galaxies, then equal numbers of each kind of what is none."""
+    from gaia_redshift.simulate import simulate_blocks, simulate_contaminant_blocks
+    from gaia_redshift.simulate.contaminants import CONTAMINANTS
+    from gaia_redshift.simulate.survey import SKIES, load_parameters
+
+    if source.sky not in SKIES:
+        raise InputError(f"no sky named {source.sky!r}; known: {', '.join(SKIES)}")
+    options: dict[str, Any] = {
+        "seed": source.seed,
+        "block_size": _BLOCK_SIZE,
+        "correlations": correlations,
+        "parameters": SKIES[source.sky](load_parameters()),
+        "progress": progress,
+    }
+    yield from simulate_blocks(source.n, survey=source.survey, **options)
+    each = round(source.n * source.contaminants / len(CONTAMINANTS))
+    for kind in CONTAMINANTS if each else ():
+        yield from simulate_contaminant_blocks(each, kind=kind, **options)
+
+
 def _make_block(
     vectors: FluxVectors,
     redshift: NDArray[np.float64],
     moved: NDArray[np.float32] | None,
     errors: bool,
+    galaxy: NDArray[np.bool_] | None = None,
 ) -> _Block:
     if len(redshift) != len(vectors):
         raise InputError(f"{len(redshift)} true redshifts for {len(vectors)} vectors")
@@ -380,7 +415,19 @@ def _make_block(
             # Errors that leave the correlations out are 28 to 61 % off: none are better.
             flux_error[:] = given
             flux_error[(vectors.quality & int(QualityFlag.DIAGONAL_FLUX_ERROR)) != 0] = np.nan
-    return vectors.source_id, vectors.flux.astype(np.float32), redshift, usable, moved, flux_error
+    flux = vectors.flux.astype(np.float32)
+    galaxy = np.ones(len(flux), dtype=bool) if galaxy is None else galaxy
+    return vectors.source_id, flux, redshift, usable, moved, flux_error, galaxy
+
+
+def _are_contaminants(source: Any, spectra: XPSpectra) -> NDArray[np.bool_]:
+    """Which rows, shape (n,), were simulated for a training as something else than galaxies."""
+    if not (isinstance(source, SimulatedGalaxies) and source.contaminants):
+        return np.zeros(len(spectra), dtype=bool)
+    from gaia_redshift.simulate.contaminants import CONTAMINANTS
+
+    assert spectra.columns is not None
+    return np.isin(np.asarray(spectra.columns["type"]), CONTAMINANTS)
 
 
 def _as_redshifts(values: Any, name: str) -> NDArray[np.float64]:

@@ -105,7 +105,7 @@ def run_epoch(
             name: values.reshape(*batches.shape, *values.shape[1:])
             for name, values in drawn.items()
         }
-        truth = dataset.vectors.redshift[batches].astype(np.float32)
+        truth = dataset.get_targets(batches)
         total += float(run_steps(inputs, truth))
         done += batches.size
         bar.set_postfix_str(f"loss {total / done:.6f}", refresh=False)
