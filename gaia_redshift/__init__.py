@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gaia_redshift.flags import QualityFlag, decode_flags
     from gaia_redshift.grid import SamplingGrid, read_grid
     from gaia_redshift.inspect.page import inspect_spectra
+    from gaia_redshift.model.prior import MagnitudePrior
     from gaia_redshift.model.registry import available_models, load_model
     from gaia_redshift.pipeline import predict_redshift, predict_table
     from gaia_redshift.readers import read_spectra
@@ -45,6 +46,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "FluxVectors": "spectra",
+    "MagnitudePrior": "model.prior",
     "QualityFlag": "flags",
     "SamplingGrid": "grid",
     "XPSpectra": "spectra",
@@ -81,6 +83,7 @@ _HOMES = {
 
 __all__ = [
     "FluxVectors",
+    "MagnitudePrior",
     "QualityFlag",
     "SamplingGrid",
     "XPSpectra",

@@ -107,6 +107,11 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         " large catalogues (default: cpu)",
     )
     parser.add_argument(
+        "--shape",
+        action="store_true",
+        help="add the median under a flat prior: what the spectrum alone says",
+    )
+    parser.add_argument(
         "--peaks",
         action="store_true",
         help="add the two most probable peaks of each distribution with their odds",
@@ -198,7 +203,7 @@ def _make_job(arguments: argparse.Namespace) -> Job:
     if arguments.truth and keep != "all":
         keep = list(dict.fromkeys([*(keep or []), arguments.truth]))
     asked: dict[str, Any] = {} if arguments.prior is None else {"prior": arguments.prior}
-    asked |= {name: True for name in ("std", "pdf", "peaks") if getattr(arguments, name)}
+    asked |= {name: True for name in ("std", "pdf", "peaks", "shape") if getattr(arguments, name)}
     return make_job(
         arguments.model,
         keep=keep,

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._rows import as_slice
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, QualityFlag
+from gaia_redshift.flux_unit import flag_unit, warn_of_unit
 from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.peaks import find_peaks
 from gaia_redshift.spectra import FluxVectors, XPSpectra
@@ -25,6 +26,7 @@ from gaia_redshift.table import (
     describe_provenance,
     join_meta,
     select_columns,
+    stack_rows,
     stack_tables,
 )
 from gaia_redshift.table_types import settle_types
@@ -69,26 +71,6 @@ class Model(Protocol):
         """
 
 
-@dataclass
-class _Results:
-    """Rows of the output, collected block by block."""
-
-    source_id: list[NDArray[np.int64]] = field(default_factory=list)
-    redshift: list[NDArray[np.floating]] = field(default_factory=list)
-    lower: list[NDArray[np.floating]] = field(default_factory=list)
-    upper: list[NDArray[np.floating]] = field(default_factory=list)
-    std: list[NDArray[np.floating]] = field(default_factory=list)
-    pdf: list[NDArray[np.floating]] = field(default_factory=list)
-    peaks: list[NDArray[np.floating]] = field(default_factory=list)
-    edges: NDArray[np.float64] | None = None
-    prior: str | None = None
-    has_interval: bool = False
-    flags: list[NDArray[np.int32]] = field(default_factory=list)
-    columns: list[Table] = field(default_factory=list)
-    releases: set[str] = field(default_factory=set)
-    inputs: dict[str, None] = field(default_factory=dict)
-
-
 @preserve_settings()
 def predict_table(
     sources: Any,
@@ -101,6 +83,7 @@ def predict_table(
     std: bool = False,
     pdf: bool = False,
     peaks: bool = False,
+    shape: bool = False,
     block_size: int = BLOCK_SIZE,
     progress: bool = False,
     archive: Mapping[str, Any] | None = None,
@@ -125,10 +108,11 @@ def predict_table(
     flux_errors : bool, optional
         Read coefficient errors and correlations, and set the flags about them, whether or not the
         model uses them. By default only where it does: reading correlations takes most of the time.
-    prior : str, array-like of shape (m,), or callable, optional
-        Redshift distribution to take for the sky's, for models that give distributions: ``"sdss"``
-        (the default model's choice), ``"flat"``, ``"training"``, densities for the model's m bins
-        of redshift, or a function of redshift.
+    prior : str, array-like of shape (m,), callable or MagnitudePrior, optional
+        What is known beside the spectrum's shape, for models that give distributions: ``"sdss"``
+        (the default model's choice: the redshifts of SDSS's galaxies at the source's brightness),
+        ``"flat"``, ``"training"``, densities for the model's m bins of redshift, a function of
+        redshift, or a `gaia_redshift.MagnitudePrior` of another survey.
     std : bool
         Add the distributions' standard deviations, ``redshift_cnn_std``.
     pdf : bool
@@ -138,6 +122,8 @@ def predict_table(
         Add the two most probable peaks of the distributions, ``redshift_cnn_peak`` and
         ``redshift_cnn_peak2``, each with its probability, ``..._odds`` (see
         `gaia_redshift.peaks.find_peaks`).
+    shape : bool
+        Add ``redshift_cnn_shape``, the median under a flat prior: what the spectrum alone says.
     block_size : int
         Sources in memory at a time.
     progress : bool
@@ -155,7 +141,8 @@ def predict_table(
     Table
         One row per input row, in order: ``source_id``, ``redshift_cnn`` (masked where there is
         none; the median, from models that give distributions), ``redshift_cnn_lower`` and
-        ``redshift_cnn_upper`` (16th and 84th percentile, from such models), ``flags_cnn``
+        ``redshift_cnn_upper`` (16th and 84th percentile, from such models),
+        ``probability_galaxy`` (from models that tell galaxies from other sources), ``flags_cnn``
         (`gaia_redshift.decode_flags` turns it into words), the columns kept; provenance in
         ``meta``.
 
@@ -191,6 +178,7 @@ def predict_table(
         std=std,
         pdf=pdf,
         peaks=peaks,
+        shape=shape,
         block_size=block_size,
         progress=progress,
         archive=archive,
@@ -213,6 +201,7 @@ def predict_rows(
     std: bool = False,
     pdf: bool = False,
     peaks: bool = False,
+    shape: bool = False,
     block_size: int = BLOCK_SIZE,
     progress: bool = False,
     archive: Mapping[str, Any] | None = None,
@@ -233,8 +222,11 @@ def predict_rows(
     loaded = load_for_prediction(model, device)
     chosen = _choose_grid(grid, loaded)
     errors = loaded.uses_errors if flux_errors is None else flux_errors
-    wanted_options = _choose_options(prior, std, pdf, peaks)
-    results = _Results()
+    wanted_options = _choose_options(prior, std=std, pdf=pdf, peaks=peaks, shape=shape)
+    predicted: list[PredictedRows] = []
+    metas: list[Mapping[str, Any]] = []
+    prior_name = None
+    factors: list[float] = []
     unknown: list[str] = []
     keep = parse_keep(keep)
     account = None
@@ -262,11 +254,15 @@ def predict_rows(
         wanted = replace(block, columns=select_columns(block.columns, keep))
         vectors, unknown_here = sample_block(wanted, grid=chosen, errors=errors)
         unknown += unknown_here
-        _predict(vectors, loaded, results, wanted_options)
-    if not sum(map(len, results.source_id)):
+        vectors = _check_unit(vectors, factors, block.columns)
+        rows, prior_name = _predict(vectors, loaded, wanted_options)
+        predicted.append(rows)
+        metas.append(vectors.meta)
+    if not sum(map(len, predicted)):
         raise InputError("the input holds no spectra")
     warn_of_unknown_sets(unknown, stacklevel=5)
-    rows = _assemble(results, loaded, chosen)
+    warn_of_unit(factors, stacklevel=5)
+    rows = _assemble(predicted, metas, prior_name, loaded, chosen)
     if account is not None:
         rows.meta["archive_account"] = account.summary()
     return rows
@@ -284,6 +280,7 @@ def predict_redshift(
     std: bool = False,
     pdf: bool = False,
     peaks: bool = False,
+    shape: bool = False,
     any_release: bool = False,
     progress: bool = False,
     device: Device = "auto",
@@ -303,7 +300,7 @@ def predict_redshift(
         Identifiers that go with an array of fluxes; by default 0 to n - 1.
     keep : str, list of str, or "all", optional
         Columns of ``vectors.columns`` to carry along.
-    prior, std, pdf, peaks, any_release
+    prior, std, pdf, peaks, shape, any_release
         As for `predict_table`.
     progress : bool
         Show a progress bar.
@@ -338,12 +335,14 @@ def predict_redshift(
         quality=check_vectors(checked, loaded.uses_errors),
         columns=select_columns(checked.columns, parse_keep(keep)),
     )
-    results = _Results()
-    options = _choose_options(prior, std, pdf, peaks)
+    factors: list[float] = []
+    checked = _check_unit(checked, factors, checked.columns)
+    warn_of_unit(factors, stacklevel=4)
+    options = _choose_options(prior, std=std, pdf=pdf, peaks=peaks, shape=shape)
     if progress:
         options["progress"] = True
-    _predict(checked, loaded, results, options)
-    return _assemble(results, loaded, checked.grid).to_table()
+    rows, prior_name = _predict(checked, loaded, options)
+    return _assemble([rows], [checked.meta], prior_name, loaded, checked.grid).to_table()
 
 
 def join_predictions(tables: Sequence[Table]) -> Table:
@@ -420,56 +419,63 @@ def _choose_grid(grid: Any, model: Model) -> SamplingGrid:
     return grid
 
 
-def _choose_options(prior: Prior | None, std: bool, pdf: bool, peaks: bool) -> dict[str, Any]:
+def _choose_options(prior: Prior | None, **asked: bool) -> dict[str, Any]:
     """Return what a model is to be asked for beyond redshifts; ``peaks`` are found here."""
     options: dict[str, Any] = {} if prior is None else {"prior": prior}
-    asked = {"std": std, "pdf": pdf, "peaks": peaks}
     return options | {name: True for name, wanted in asked.items() if wanted}
 
 
+def _check_unit(vectors: FluxVectors, factors: list[float], columns: Table | None) -> FluxVectors:
+    """Flag vectors that are not in e-/s per sample; note by how much a block is off."""
+    found, factor = flag_unit(vectors, columns)
+    if factor is not None:
+        factors.append(factor)
+    return replace(vectors, quality=vectors.quality | found)
+
+
 def _predict(
-    vectors: FluxVectors, model: Model, results: _Results, options: Mapping[str, Any]
-) -> None:
-    """Predict the rows that have fluxes and add all rows to the results."""
+    vectors: FluxVectors, model: Model, options: Mapping[str, Any]
+) -> tuple[PredictedRows, str | None]:
+    """Predict the rows that have fluxes; return all rows, and the name of the prior."""
     n = len(vectors)
     flags = vectors.quality.astype(np.int32)
     rows = as_slice(np.flatnonzero((flags & FATAL) == 0))
-    redshift, lower, upper, std = (np.full(n, np.nan, dtype=np.float32) for _ in range(4))
-    # Without rows the model is asked all the same: it says what columns there are.
-    if n:
-        asked = {**options, "pdf": True} if options.get("peaks") else dict(options)
-        wants_peaks = asked.pop("peaks", False)
-        prediction = model.predict(vectors.flux[rows], _take_errors(vectors, rows, model), **asked)
-        redshift[rows] = prediction.redshift
-        if prediction.flags is not None:
-            flags[rows] |= np.asarray(prediction.flags, dtype=np.int32)
-        if prediction.lower is not None:
-            lower[rows] = prediction.lower
-            upper[rows] = prediction.upper
-            results.has_interval = True
-        if getattr(prediction, "std", None) is not None:
-            std[rows] = prediction.std
-            results.std.append(std)
-        if getattr(prediction, "pdf", None) is not None:
-            pdf = np.full((n, prediction.pdf.shape[1]), np.nan, dtype=np.float32)
-            pdf[rows] = prediction.pdf
-            if options.get("pdf"):
-                results.pdf.append(pdf)
-            if wants_peaks:
-                found = np.stack(find_peaks(pdf, prediction.edges), axis=2)
-                results.peaks.append(found.reshape(n, -1).astype(np.float32))
-        results.edges = getattr(prediction, "edges", None)
-        results.prior = getattr(prediction, "prior", None)
-    results.source_id.append(vectors.source_id)
-    results.redshift.append(redshift)
-    results.lower.append(lower)
-    results.upper.append(upper)
-    results.flags.append(flags)
-    if vectors.columns is not None:
-        results.columns.append(vectors.columns)
-    if vectors.meta.get("release"):
-        results.releases.add(str(vectors.meta["release"]))
-    results.inputs.update(dict.fromkeys(str(name) for name in vectors.meta.get("inputs", [])))
+    # Without usable rows the model is asked all the same: it says what columns there are.
+    wanted = {**options, "pdf": True} if options.get("peaks") else dict(options)
+    wants_peaks = wanted.pop("peaks", False)
+    prediction = model.predict(vectors.flux[rows], _take_errors(vectors, rows, model), **wanted)
+    if prediction.flags is not None:
+        flags[rows] |= np.asarray(prediction.flags, dtype=np.int32)
+
+    def spread(name: str) -> NDArray[np.float32] | None:
+        values = getattr(prediction, name, None)
+        if values is None:
+            return None
+        everywhere = np.full((n, *np.shape(values)[1:]), np.nan, dtype=np.float32)
+        everywhere[rows] = values
+        return everywhere
+
+    pdf, peaks = spread("pdf"), None
+    edges = getattr(prediction, "edges", None)
+    if pdf is not None and wants_peaks:
+        found = np.stack(find_peaks(pdf, edges), axis=2)
+        peaks = found.reshape(n, -1).astype(np.float32)
+    redshift = spread("redshift")
+    assert redshift is not None
+    optional: dict[str, Any] = {
+        name: spread(name) for name in ("lower", "upper", "std", "shape", "probability_galaxy")
+    }
+    predicted = PredictedRows(
+        source_id=vectors.source_id,
+        redshift=redshift,
+        flags=flags,
+        **optional,
+        pdf=pdf if options.get("pdf") else None,
+        peaks=peaks,
+        redshift_grid=edges,
+        columns=vectors.columns,
+    )
+    return predicted, getattr(prediction, "prior", None)
 
 
 def _take_errors(
@@ -485,32 +491,30 @@ def _take_errors(
     return errors
 
 
-def _assemble(results: _Results, model: Model, grid: SamplingGrid) -> PredictedRows:
-    source_id = np.concatenate(results.source_id)
-    flags = np.concatenate(results.flags) | _duplicate_bits(source_id)
-    columns = stack_tables(results.columns) if results.columns else None
-    meta = describe_provenance(
-        model_name=model.name,
-        model_version=str(model.version),
-        model_sha256=model.sha256,
-        trained_on=str(model.manifest.get("trained_on", "not stated")),
-        grid=grid,
-        release=", ".join(sorted(results.releases)) or None,
-        inputs=list(results.inputs),
-        prior=results.prior,
-    )
-    return PredictedRows(
-        source_id=source_id,
-        redshift=np.concatenate(results.redshift),
-        flags=flags,
-        lower=np.concatenate(results.lower) if results.has_interval else None,
-        upper=np.concatenate(results.upper) if results.has_interval else None,
-        std=np.concatenate(results.std) if results.std else None,
-        pdf=np.concatenate(results.pdf) if results.pdf else None,
-        peaks=np.concatenate(results.peaks) if results.peaks else None,
-        redshift_grid=results.edges,
-        columns=columns,
-        meta=meta,
+def _assemble(
+    blocks: Sequence[PredictedRows],
+    metas: Sequence[Mapping[str, Any]],
+    prior: str | None,
+    model: Model,
+    grid: SamplingGrid,
+) -> PredictedRows:
+    """Join blocks, flag duplicates, and say where it all came from; ``metas`` are the inputs'."""
+    rows = stack_rows([block for block in blocks if len(block)] or blocks[:1])
+    releases = {str(meta["release"]) for meta in metas if meta.get("release")}
+    inputs = dict.fromkeys(str(name) for meta in metas for name in meta.get("inputs", []))
+    return replace(
+        rows,
+        flags=rows.flags | _duplicate_bits(rows.source_id),
+        meta=describe_provenance(
+            model_name=model.name,
+            model_version=str(model.version),
+            model_sha256=model.sha256,
+            trained_on=str(model.manifest.get("trained_on", "not stated")),
+            grid=grid,
+            release=", ".join(sorted(releases)) or None,
+            inputs=list(inputs),
+            prior=prior,
+        ),
     )
 
 

@@ -62,6 +62,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "ucd": "stat.stdev;src.redshift",
         "description": "Standard deviation of the predicted redshift distribution",
     },
+    "redshift_cnn_shape": {
+        "ucd": "src.redshift",
+        "description": "Median redshift from the spectrum's shape alone, with a flat prior",
+    },
     "redshift_cnn_pdf": {
         "ucd": "stat.probability;src.redshift",
         "description": "Probability density of the redshift, one number for each bin",
@@ -82,6 +86,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "ucd": "stat.probability;src.redshift",
         "description": "Probability of redshift_cnn_peak2",
     },
+    "probability_galaxy": {
+        "ucd": "stat.probability;src.class",
+        "description": "Probability that the spectrum is a galaxy's, not a star's, a quasar's or "
+        "a blend's, where one in four is none",
+    },
     "flags_cnn": {
         "ucd": "meta.code.qual",
         "description": "Quality flags of the redshift (bits), 0 is clean: "
@@ -98,7 +107,9 @@ class PredictedRows:
 
     Parameters
     ----------
-    source_id, redshift, flags, lower, upper, std, pdf, peaks, redshift_grid, columns, meta
+    source_id, redshift, flags, lower, upper, std, shape, pdf, peaks, probability_galaxy
+        As for `build_table`, of the types of the output.
+    redshift_grid, columns, meta
         As for `build_table`, of the types of the output.
     """
 
@@ -108,6 +119,8 @@ class PredictedRows:
     lower: NDArray[np.floating] | None = None
     upper: NDArray[np.floating] | None = None
     std: NDArray[np.floating] | None = None
+    shape: NDArray[np.floating] | None = None
+    probability_galaxy: NDArray[np.floating] | None = None
     pdf: NDArray[np.floating] | None = None
     peaks: NDArray[np.floating] | None = None
     redshift_grid: NDArray[np.floating] | None = None
@@ -124,10 +137,12 @@ class PredictedRows:
             "redshift_cnn_lower": self.lower,
             "redshift_cnn_upper": self.upper,
             "redshift_cnn_std": self.std,
+            "redshift_cnn_shape": self.shape,
             "redshift_cnn_pdf": self.pdf,
         }
         if self.peaks is not None:
             numbers |= dict(zip(PEAK_COLUMNS, self.peaks.T, strict=True))
+        numbers["probability_galaxy"] = self.probability_galaxy
         masked = {
             name: np.ma.MaskedArray(values, ~np.isfinite(values), fill_value=np.nan)
             for name, values in numbers.items()
@@ -162,6 +177,12 @@ class PredictedRows:
         return table
 
 
+_ROW_ARRAYS = (
+    "source_id", "redshift", "flags", "lower", "upper", "std", "shape", "probability_galaxy", "pdf",
+    "peaks",
+)  # fmt: skip
+
+
 def build_table(
     source_id: ArrayLike,
     redshift: ArrayLike,
@@ -170,6 +191,8 @@ def build_table(
     lower: ArrayLike | None = None,
     upper: ArrayLike | None = None,
     std: ArrayLike | None = None,
+    shape: ArrayLike | None = None,
+    probability_galaxy: ArrayLike | None = None,
     pdf: ArrayLike | None = None,
     peaks: ArrayLike | None = None,
     redshift_grid: ArrayLike | None = None,
@@ -187,6 +210,9 @@ def build_table(
     lower, upper : array-like, shape (n,), optional
         16th and 84th percentile.
     std : array-like, shape (n,), optional
+    shape : array-like, shape (n,), optional
+        Medians under a flat prior.
+    probability_galaxy : array-like, shape (n,), optional
     pdf : array-like, shape (n, m), optional
         Densities, NaN in rows without.
     peaks : array-like, shape (n, 4), optional
@@ -216,6 +242,8 @@ def build_table(
         lower=to_floats(lower),
         upper=to_floats(upper),
         std=to_floats(std),
+        shape=to_floats(shape),
+        probability_galaxy=to_floats(probability_galaxy),
         pdf=to_floats(pdf),
         peaks=to_floats(peaks),
         redshift_grid=None if redshift_grid is None else np.asarray(redshift_grid),
@@ -297,7 +325,7 @@ def stack_rows(parts: Sequence[PredictedRows]) -> PredictedRows:
         return first
     arrays = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("source_id", "redshift", "flags", "lower", "upper", "std", "pdf", "peaks")
+        for name in _ROW_ARRAYS
         if getattr(first, name) is not None
     }
     columns = [part.columns for part in parts if part.columns is not None]

@@ -7,8 +7,10 @@ posterior's mean, on average over the simulated survey.
 
 What is done exactly rather than by drawing: the galaxy's brightness (its posterior is narrow: a
 Gaussian around the best-fitting level, times the survey's distribution of brightness at the
-template's redshift) and the error of the flux calibration (modes added to the covariance). The
-templates' redshifts are drawn from the survey and more evenly, and weighted back.
+template's redshift, or nothing where the limit is asked for without brightness) and the errors of
+calibration, level and background and the shift along scan (modes added to the covariance). Stars in
+the window are left out. The templates' redshifts are drawn from the survey and more evenly, and
+weighted back.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
+from gaia_redshift.simulate.galaxies import load_library
 from gaia_redshift.simulate.generate import point_source_coefficients
-from gaia_redshift.simulate.instrument import BANDS, N_BASES, WINDOW, load_instrument
+from gaia_redshift.simulate.instrument import BANDS, N_BASES, load_instrument
 from gaia_redshift.simulate.noise import triangle_indices
-from gaia_redshift.simulate.profile import smear_coefficients
+from gaia_redshift.simulate.observation import smear_sources
+from gaia_redshift.simulate.profile import constant_coefficients, shift_coefficients
+from gaia_redshift.simulate.redshifts import REDSHIFT_RANGE, Survey
+from gaia_redshift.simulate.selection import find_node, load_selection
 from gaia_redshift.simulate.survey import (
-    REDSHIFT_RANGE,
-    Survey,
     SurveyParameters,
     draw_truth,
     interpolate_flux,
@@ -125,6 +129,7 @@ def estimate_limit(
     seed: int = 2001,
     survey: Any = "sdss",
     parameters: SurveyParameters | None = None,
+    brightness: bool = True,
     progress: bool = False,
 ) -> Posterior:
     """Work out the posterior of simulated galaxies' redshifts under the simulator.
@@ -142,6 +147,8 @@ def estimate_limit(
         `gaia_redshift.simulate_spectra`.
     parameters : SurveyParameters, optional
         The population that they were drawn from, if it is not the package's own.
+    brightness : bool
+        Use what brightness says of the redshift; False gives the limit of the shape alone.
     progress : bool
         Show a progress bar.
 
@@ -159,9 +166,9 @@ def estimate_limit(
     Importance sampling; the proposal is the prior with more galaxies where they are needed. With
     few effective samples the estimate scatters about the posterior's mean, and its errors are
     larger than the limit: read such a limit as an upper one. The noise covariance is taken as
-    known, as published with each spectrum; what its size tells of the galaxy beyond the fluxes is
-    not used. The likelihood is that of all 110 coefficients, which hold a little more than the 186
-    fluxes.
+    known: as published with each spectrum, less the fit's standard deviation where that is among
+    the columns; what its size tells of the galaxy beyond the fluxes is not used. The likelihood is
+    that of all 110 coefficients, which hold a little more than the 186 fluxes.
     """
     from tqdm import tqdm
 
@@ -174,7 +181,7 @@ def estimate_limit(
     if data.shape[1] != 2 * N_BASES or not np.isfinite(data).all():
         raise InputError("the limit needs spectra on DR3's bases, without missing coefficients")
 
-    shapes, z = _draw_templates(_FIRST, np.random.default_rng([seed, 0]), proposal, p)
+    shapes, z, _ = _draw_templates(_FIRST, np.random.default_rng([seed, 0]), proposal, p)
     basis = _find_components(shapes, _typical_root(spectra, data, z, p))
     precision, projected, squared = _reduce_spectra(spectra, data, basis, p)
     inverse = np.linalg.pinv(basis).T
@@ -190,9 +197,10 @@ def estimate_limit(
     with tqdm(total=n_templates, unit="template", unit_scale=True, disable=not progress) as bar:
         for number, stop in enumerate(stops, start=1):
             rng = np.random.default_rng([seed, number])
-            shapes, z = _draw_templates(stop - done, rng, proposal, p)
+            shapes, z, bright = _draw_templates(stop - done, rng, proposal, p)
             order = np.argsort(z)
             shapes, z = shapes[order], z[order]
+            expected = np.log10(interpolate_flux(z, p)) + bright[order] if brightness else None
             cells = np.clip(np.searchsorted(edges, z, side="right") - 1, 0, _BINS - 1)
             reduced = shapes @ inverse
             products = reduced[:, row] * reduced[:, column]
@@ -200,7 +208,8 @@ def estimate_limit(
             for part, rows in zip(sums, _blocks(len(data)), strict=True):
                 level = packed[rows] @ products.T
                 cross = projected[rows] @ reduced.T
-                likelihood = _marginalise(level, cross, squared[rows], z, p)
+                fit = level, cross, squared[rows]
+                likelihood = _marginalise(fit, z, expected, p)
                 part.add(likelihood + offset, z, cells)
             bar.update(stop - done)
             done = stop
@@ -262,15 +271,17 @@ def _mix(prior: Survey) -> tuple[Survey, Callable[[Float], Float]]:
 
 def _draw_templates(
     n: int, rng: np.random.Generator, survey: Survey, p: SurveyParameters
-) -> tuple[Float, Float]:
-    """Noise-free coefficients (n, 110) of galaxies of unit ``rp_flux``, and their redshifts."""
+) -> tuple[Float, Float, Float]:
+    """Noise-free coefficients (n, 110) of galaxies of unit ``rp_flux``, and their redshifts.
+
+    And by how much their log10 flux is expected above the median at their redshift.
+    """
     truth = draw_truth(n, rng, survey, parameters=p)
     truth["rp_flux"] = np.ones(n)
-    point = point_source_coefficients(truth, p)
-    smeared = smear_coefficients(
-        point["bp"], point["rp"], truth["profile_scale"], truth["point_fraction"]
-    )
-    return np.concatenate(smeared, axis=1), truth["redshift_true"]
+    smeared = smear_sources(point_source_coefficients(truth, p), truth)
+    excess = load_selection(p, load_library()).excess
+    bright = p.brightness_colour_slope * excess[truth["galaxy"], find_node(truth["redshift_true"])]
+    return np.concatenate([smeared[band] for band in BANDS], axis=1), truth["redshift_true"], bright
 
 
 def _typical_root(spectra: XPSpectra, data: Float, z: Float, p: SurveyParameters) -> Float:
@@ -316,7 +327,7 @@ def _reduce_spectra(
 
 
 def _covariances(spectra: XPSpectra, data: Float, p: SurveyParameters) -> Float:
-    """Covariances of the coefficients, shape (n, 110, 110): noise and calibration error."""
+    """Covariances of the coefficients, shape (n, 110, 110): noise, and errors of other kinds."""
     n = len(data)
     out = np.zeros((n, 2 * N_BASES, 2 * N_BASES))
     row, column = triangle_indices()
@@ -329,64 +340,88 @@ def _covariances(spectra: XPSpectra, data: Float, p: SurveyParameters) -> Float:
         block += block.transpose(0, 2, 1)
         block[:, np.arange(N_BASES), np.arange(N_BASES)] = 1.0
         errors = np.asarray(band.errors, dtype=np.float64)
+        deviation = f"{name}_standard_deviation"
+        if spectra.columns is not None and deviation in spectra.columns.colnames:
+            errors = errors / np.asarray(spectra.columns[deviation], dtype=np.float64)[:, None]
         block *= errors[:, :, None] * errors[:, None, :]
         part = slice(number * N_BASES, (number + 1) * N_BASES)
         out[:, part, part] = block
     if not np.isfinite(out).all():
         raise InputError("the limit needs errors and correlations in every row")
-    modes = _calibration_modes(data, p)
+    modes = _error_modes(data, p)
     return out + modes.transpose(0, 2, 1) @ modes
 
 
-def _calibration_modes(data: Float, p: SurveyParameters) -> Float:
-    """What one standard deviation of each calibration mode adds, shape (n, modes, 110).
+def _error_modes(data: Float, p: SurveyParameters) -> Float:
+    """What one standard deviation of each error beside noise adds, shape (n, modes, 110).
 
-    The simulator multiplies each band's spectrum by 1 + cosines in wavelength + a level, then
-    brings the RP spectrum's mean back to what it was: so do these, to first order.
+    The simulator multiplies each band's spectrum by 1 + cosines in wavelength and brings the RP
+    spectrum's integral back to what it was; the levels of the bands differ by an error of their
+    own; each has a residual of the background; both are shifted along scan. To first order.
     """
     instrument = load_instrument()
-    inside = (instrument.rp.position >= WINDOW[0]) & (instrument.rp.position <= WINDOW[1])
-    window_mean = instrument.rp.bases[:, inside].mean(axis=1)
-    level = data[:, N_BASES:] @ window_mean
+    level = data[:, N_BASES:] @ instrument.rp.integral
+    places = {name: slice(i * N_BASES, (i + 1) * N_BASES) for i, name in enumerate(BANDS)}
     modes = []
-    for number, name in enumerate(BANDS):
+    for name, part in places.items():
         band = getattr(instrument, name)
-        part = slice(number * N_BASES, (number + 1) * N_BASES)
         wavelength = band.wavelength
         phase = (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0]) * np.pi
-        shapes = [p.calibration_shape * 0.5 * np.cos(order * phase) for order in range(1, 9)]
-        for shape in [*shapes, np.full(len(phase), p.calibration_level)]:
+        for order in range(1, 9):
+            shape = p.calibration_error_shape * 0.5 * np.cos(order * phase)
             mode = np.zeros_like(data)
             mode[:, part] = data[:, part] @ ((band.images * shape) @ band.to_coefficients)
-            change = mode[:, N_BASES:] @ window_mean / level
+            change = mode[:, N_BASES:] @ instrument.rp.integral / level
             modes.append(mode - change[:, None] * data)
+        mode = np.zeros_like(data)
+        mode[:, part] = p.background_residual_scatter * constant_coefficients(name, instrument)
+        modes.append(mode)
+    wide = np.exp(p.photometric_error_scatter**2)  # from the median error to the rms
+    bp, rp = p.photometric_error_bp * wide, p.photometric_error_rp * wide
+    ratio = np.sqrt(bp**2 + rp**2 - 2 * p.photometric_error_correlation * bp * rp)
+    mode = np.zeros_like(data)
+    mode[:, places["bp"]] = ratio * data[:, places["bp"]]
+    modes.append(mode)
+    mode = np.zeros_like(data)
+    half = np.full(len(data), 0.5)
+    for name, part in places.items():
+        forth, back = (shift_coefficients(data[:, part], s, name) for s in (half, -half))
+        mode[:, part] = p.shift_scatter * (forth - back)
+    modes.append(mode)
     return np.stack(modes, axis=1)
 
 
 def _marginalise(
-    level: Float, cross: Float, squared: Float, z: Float, p: SurveyParameters
+    fit: tuple[Float, Float, Float], z: Float, expected: Float | None, p: SurveyParameters
 ) -> Float:
     """Log of the likelihood with brightness integrated out, shape (n, t).
 
-    ``level`` is s^T P s, ``cross`` s^T P x and ``squared`` x^T P x for templates s and data x.
+    ``fit`` holds s^T P s, s^T P x and x^T P x for templates s and data x; ``expected`` is the
+    templates' median log10 flux, None for a flux that says nothing.
     """
+    level, cross, squared = fit
     level = np.maximum(level, 1e-300)
     flux = cross / level
-    fit = -0.5 * (squared[:, None] - cross * flux)
+    best = -0.5 * (squared[:, None] - cross * flux)
     with np.errstate(invalid="ignore", divide="ignore"):
-        density = _log_brightness(np.log10(flux), z, p) - np.log(flux)
-    return np.where(flux > 0, fit - 0.5 * np.log(level) + density, -np.inf)
+        density = -np.log(flux)
+        if expected is not None:
+            density += _log_brightness(np.log10(flux) - expected, z, p)
+    return np.where(flux > 0, best - 0.5 * np.log(level) + density, -np.inf)
 
 
-def _log_brightness(log_flux: Float, z: Float, p: SurveyParameters) -> Float:
-    """Log density (to a constant) of log10 flux at redshift: a Gaussian with an exponential tail.
+def _log_brightness(excess: Float, z: Float, p: SurveyParameters) -> Float:
+    """Log density (to a constant) of log10 flux above its median at redshift.
 
-    The same distribution as `gaia_redshift.simulate.survey.draw_brightness` draws from.
+    A Gaussian with an exponential tail, the distribution that
+    `gaia_redshift.simulate.survey.spread_brightness` draws from.
     """
     from scipy.special import log_ndtr
 
-    scatter = np.interp(z, p.redshift_knots, p.rp_flux_scatter)
-    tail, core = scatter * np.sqrt(p.rp_flux_tail), scatter * np.sqrt(1 - p.rp_flux_tail)
-    from_start = log_flux - (np.log10(interpolate_flux(z, p)) - tail)
+    knots = p.brightness_redshift_knots
+    scatter = np.interp(z, knots, p.brightness_scatter)
+    part = np.maximum(np.interp(z, knots, p.brightness_tail), 0.01)
+    tail, core = scatter * np.sqrt(part), scatter * np.sqrt(1 - part)
+    from_start = excess + 0.693 * tail
     ratio = core / tail
     return -np.log(tail) + 0.5 * ratio**2 - from_start / tail + log_ndtr(from_start / core - ratio)

@@ -119,8 +119,8 @@ class MagnitudePrior:
         0.06 dex wide and wide enough for a fortieth of the sample, and their redshifts smoothed
         over Silverman's (1986) width; 0.2 % are spread evenly over all redshifts.
         """
-        z = np.asarray(np.ma.filled(np.ma.asarray(redshift, dtype=float), np.nan)).ravel()
-        flux = np.asarray(np.ma.filled(np.ma.asarray(rp_flux, dtype=float), np.nan)).ravel()
+        z: Float = np.asarray(np.ma.filled(np.ma.asarray(redshift, dtype=float), np.nan)).ravel()
+        flux: Float = np.asarray(np.ma.filled(np.ma.asarray(rp_flux, dtype=float), np.nan)).ravel()
         if z.shape != flux.shape:
             raise InputError(f"{z.size} redshifts for {flux.size} RP fluxes")
         borders = np.linspace(0.0, 0.6, 151) if edges is None else np.asarray(edges, dtype=float)
@@ -135,7 +135,7 @@ class MagnitudePrior:
         z, level = z[order], level[order]
         number = int(np.clip(z.size // 20, 4, _NODES))
         ends = np.quantile(level, [0.005, 0.995])
-        nodes = np.unique(np.round(np.linspace(*ends, number), 4))
+        nodes = np.unique(np.round(np.linspace(float(ends[0]), float(ends[1]), number), 4))
         bins = borders.size - 1
         cell = np.clip(np.searchsorted(borders, z, side="right") - 1, 0, bins - 1)
         rows = []
@@ -145,7 +145,7 @@ class MagnitudePrior:
             width = max(_WIDTH, float(near[min(z.size - 1, max(20, z.size // 40))]))
             weight = np.exp(-0.5 * (distance / width) ** 2)
             rows.append(_smooth(z, weight, cell, borders))
-        return cls(nodes, borders, np.array(rows))
+        return cls(nodes.astype(np.float64), borders, np.array(rows))
 
     def at(self, rp_flux: Float, edges: Float) -> Float:
         """Return the probability of each of other bins (n, m) at RP fluxes (n,), e-/s."""

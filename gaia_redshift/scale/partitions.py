@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_installed", "choose_columns", "make_meta", "predict_partition"]
 
 BLOCK_SIZE = 8192
-_SHAPING = ("prior", "pdf", "std", "peaks")
+_SHAPING = ("prior", "pdf", "std", "peaks", "shape")
 """Options on which the columns of the result depend."""
 _SOURCE_ID = ("source_id", "sourceid")
 

@@ -1,9 +1,9 @@
 """Simulated galaxies in the archive's form, for training and tests.
 
 galaxies (library of rest-frame spectra) -> survey (redshift, type, colour, brightness, extent,
-transits, nuisances) -> instrument (coefficients) -> profile (smearing) -> noise -> `XPSpectra`, the type that real spectra
-have, so that a simulated galaxy is written, read and predicted like a real one. Stars and quasars
-(contaminants) and spectra of the user's (other) take the same way.
+transits, nuisances) -> instrument (coefficients) -> profile (smearing) -> noise -> `XPSpectra`,
+the type that real spectra have, so that a simulated galaxy is written, read and predicted like a
+real one. Stars and quasars (contaminants) and spectra of the user's (other) take the same way.
 """
 
 from __future__ import annotations

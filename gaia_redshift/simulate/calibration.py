@@ -1,7 +1,7 @@
 """Fit the survey's parameters to real galaxies: ``python -m gaia_redshift.simulate.calibration``.
 
-What is known of real galaxies: photometry per redshift bin (`gaia_redshift.simulate.photometry`) and
-mean spectra of 1,000 galaxies in each redshift bin of 0.1 (Kiraleos 2023). Brightness and its
+What is known of real galaxies: photometry per redshift bin (`gaia_redshift.simulate.photometry`)
+and mean spectra of 1,000 galaxies in each redshift bin of 0.1 (Kiraleos 2023). Brightness and its
 scatter follow from photometry alone. Fitted to photometric colours, their scatter and the mean
 spectra together are quantities with a physical meaning, at six redshifts: the shares of galaxy
 types, the colours within a type, radius, Sersic index and compact part of the light profile; and,
@@ -71,8 +71,8 @@ _COLOUR_SIGMA, _WIDTH_SIGMA, _KEPT_SIGMA = 0.004, 0.002, 0.004
 _COLOUR_BEND, _SCATTER_BEND = 0.04, 0.5
 # Prior: ln of shares within this of the starting values; and so on for the others.
 _PRIOR = {
-    "shares": 0.5, "colour": 0.05, "scatter": 0.3, "active": [0.02, 0.2], "radius": 0.2, "index": 0.7, "point": 0.05,
-    "background": 0.3, "grid": 1.5,
+    "shares": 0.5, "colour": 0.05, "scatter": 0.3, "active": [0.02, 0.2], "radius": 0.2,
+    "index": 0.7, "point": 0.05, "background": 0.3, "grid": 1.5,
 }  # fmt: skip
 
 
@@ -253,7 +253,9 @@ class _MeanModel:
         first, second = self.normal
         r = s.profile_index_correlation
         median = s.at(_NODES, np.exp(p.radius))[:, None]
-        radius = median * np.exp(s.profile_radius_scatter * first + s.profile_active_radius * active)
+        radius = median * np.exp(
+            s.profile_radius_scatter * first + s.profile_active_radius * active
+        )
         radius = radius * np.sqrt(1 - s.profile_ellipticity[0]) / PIXEL_MAS
         index = s.at(_NODES, p.index)[:, None] + s.profile_active_index * active
         index = index + s.profile_index_scatter * (r * first + np.sqrt(1 - r**2) * second)
@@ -283,7 +285,7 @@ class _MeanModel:
         shares /= shares.sum(axis=0)
         means, weights = self.average(p)
         design = self.design(p.grid)
-        total = {band: 0.0 for band in BANDS}
+        total = dict.fromkeys(BANDS, 0.0)
         moved = np.zeros((2, _NODES.size))
         for active in (False, True):
             rows = self.quiescent != active
@@ -326,7 +328,7 @@ class _MeanModel:
                 cumulative[j] += shares[t, j] * np.interp(place, edges, rising)
         medians, widths = [], []
         for row in self.photometry:
-            here = (_NODES > row["z_low"]) & (_NODES < row["z_high"])
+            here = (row["z_low"] < _NODES) & (row["z_high"] > _NODES)
             part = (cumulative[here] * self.share[here, None]).sum(axis=0) / self.share[here].sum()
             density = np.diff(part)
             bp, rp = np.array(row["bp_error"]), np.array(row["rp_error"])
@@ -440,8 +442,9 @@ class Fit:
 def fit_brightness(start: SurveyParameters) -> dict[str, Any]:
     """Fit median, scatter and tail of the RP flux to real photometry, and return the new content.
 
-    The level of the real mean spectra (another sample of galaxies) has a small say. Redshifts within a bin are those of the survey "sdss". Knots beyond the last bin stay, moved
-    along with the last one fitted.
+    The level of the real mean spectra (another sample of galaxies) has a say as well. Redshifts
+    within a bin are those of the survey "sdss". Knots beyond the last bin stay, moved along with
+    the last one fitted.
     """
     from scipy.optimize import least_squares
 
@@ -545,7 +548,8 @@ def fit_survey(
         found = compare_means(means, real)
         shape = (found.ratio - 1) / _SHAPE_SIGMA[:, None]
         outside = [
-            np.maximum(bounds[b][0] + 0.01 - kept[b], 0) + np.maximum(kept[b] - bounds[b][1] + 0.01, 0)
+            np.maximum(bounds[b][0] + 0.01 - kept[b], 0)
+            + np.maximum(kept[b] - bounds[b][1] + 0.01, 0)
             for b in BANDS
         ]
         return np.concatenate(

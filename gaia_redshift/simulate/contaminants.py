@@ -1,9 +1,9 @@
 """Stars and quasars as Gaia would observe them: what a galaxy's redshift must not be given to.
 
-They go through the instrument and the noise of the simulated galaxies, with spectra made of formulas
-(`gaia_redshift.simulate.stars`, `gaia_redshift.simulate.quasars`): single stars and quasars, double
-stars, stars beside a galaxy, and, as the hardest test of whether a spectrum is read, stars smeared
-like a galaxy.
+They go through the instrument and the noise of the simulated galaxies, with spectra made of
+formulas (`gaia_redshift.simulate.stars`, `gaia_redshift.simulate.quasars`): single stars and
+quasars, double stars, stars beside a galaxy, and, as the hardest test of whether a spectrum is
+read, stars smeared like a galaxy.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Band:
     @functools.cached_property
     def integral(self) -> NDArray[np.float64]:
         """Integral of each of the calibration's bases over the window, shape (k,)."""
-        return np.trapezoid(self.bases[:, self.inside], self.position[self.inside], axis=1)
+        return np.asarray(np.trapezoid(self.bases[:, self.inside], self.position[self.inside]))
 
     def fit(self, curves: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return coefficients (n, k) of curves given on the window's points, shape (n, q)."""
@@ -195,7 +195,7 @@ def _load_band(band: str, model_name: str, model_bases: str, basis_set: str) -> 
         position=position,
         bases=np.asarray(bases),
         published=np.asarray(published),
-        to_published=change,
+        to_published=None if change is None else np.asarray(change, dtype=np.float64),
         basis_id=getattr(get_basis_set(basis_set), f"{band}_basis_id") or 0,
     )
 
@@ -233,5 +233,8 @@ def load_instrument(
 
 @functools.lru_cache(maxsize=8)
 def _load_instrument(bp: str, rp: str, model_bases: str, basis_set: str) -> Instrument:
-    bands = (_load_band("bp", bp, model_bases, basis_set), _load_band("rp", rp, model_bases, basis_set))
+    bands = (
+        _load_band("bp", bp, model_bases, basis_set),
+        _load_band("rp", rp, model_bases, basis_set),
+    )
     return Instrument(*bands)

@@ -34,6 +34,8 @@ from gaia_redshift.simulate.instrument import Band, Instrument, load_instrument
 
 __all__ = ["NOISE", "BandNoise", "coefficient_covariance", "draw_noise", "triangle_indices"]
 
+Float = NDArray[np.float64]
+
 EXPOSURE_S = 4.42
 """Exposure of one transit of one CCD (s)."""
 SAMPLES_PER_TRANSIT = 60
@@ -129,7 +131,9 @@ def draw_noise(
     error_scatter: float = 0.0,
     correlations: bool = True,
     instrument: Instrument | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32] | None, NDArray[np.float64]]:
+) -> tuple[
+    NDArray[np.float64], NDArray[np.float64], NDArray[np.float32] | None, NDArray[np.float64]
+]:
     """Add noise to coefficients, and say how much in the archive's form.
 
     Parameters

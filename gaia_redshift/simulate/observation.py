@@ -58,8 +58,7 @@ def _extinction_curves(rv: float, instrument: Instrument) -> dict[str, Float]:
 
     law = G23(Rv=rv)
     return {
-        band: rv * np.asarray(law(getattr(instrument, band).wavelength * u.nm))
-        for band in BANDS
+        band: rv * np.asarray(law(getattr(instrument, band).wavelength * u.nm)) for band in BANDS
     }
 
 

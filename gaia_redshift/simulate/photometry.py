@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import sys
@@ -30,7 +31,9 @@ BINS = np.array([0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4])
 PERCENTILES = (5, 16, 50, 84, 95)
 
 
-def summarise_photometry(z: Float, bp: Float, rp: Float, bp_error: Float, rp_error: Float) -> dict:
+def summarise_photometry(
+    z: Float, bp: Float, rp: Float, bp_error: Float, rp_error: Float
+) -> dict[str, Any]:
     """Reduce galaxies to percentiles per redshift bin.
 
     Parameters
@@ -50,7 +53,7 @@ def summarise_photometry(z: Float, bp: Float, rp: Float, bp_error: Float, rp_err
     good = (bp > 0) & (rp > 0) & np.isfinite(bp + rp + bp_error + rp_error + z)
     z, bp, rp, bp_error, rp_error = (v[good] for v in (z, bp, rp, bp_error, rp_error))
     bins = []
-    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+    for low, high in itertools.pairwise(BINS.tolist()):
         here = (z >= low) & (z < high)
         level, colour = np.log10(rp[here]), np.log10(bp[here] / rp[here])
 
@@ -82,9 +85,9 @@ def load_photometry() -> list[dict[str, Any]]:
     return content
 
 
-def half_width(percentiles: Sequence[float]) -> float:
+def half_width(percentiles: Sequence[float] | Float) -> float:
     """Half the range from the 16th to the 84th percentile."""
-    return 0.5 * (percentiles[3] - percentiles[1])
+    return float(0.5 * (percentiles[3] - percentiles[1]))
 
 
 def read_galaxies(path: str | os.PathLike[str]) -> dict[str, Float]:

@@ -8,8 +8,8 @@ background from what it sees around the spectrum, a part of the level at the win
 off as well. Each smearing is a linear map of the coefficients. The maps of a ladder of radii and
 Sersic indices are combinations of a few; the combinations are interpolated.
 
-A spectrum that is moved along the scan (`shift_coefficients`), or that of a neighbour in the window,
-seen under all scan angles (`displace_coefficients`), is another such map.
+A spectrum that is moved along the scan (`shift_coefficients`), or that of a neighbour in the
+window, seen under all scan angles (`displace_coefficients`), is another such map.
 """
 
 from __future__ import annotations
@@ -103,8 +103,10 @@ def _make_profile_maps(instrument: Instrument) -> ProfileMaps:
 
     step = float(np.diff(instrument.bp.position[:2])[0])
     half = round(60.0 / step)
-    edges = (np.arange(-half, half + 2) - 0.5) * step
-    kernels = np.array([[sersic_kernel(r, n, edges) for n in INDICES] for r in RADII])
+    edges = (np.arange(-half, half + 2, dtype=np.float64) - 0.5) * step
+    kernels = np.array(
+        [[sersic_kernel(r, n, edges) for n in INDICES.tolist()] for r in RADII.tolist()]
+    )
     kernels /= kernels.sum(axis=2, keepdims=True)
     flat = kernels.reshape(-1, kernels.shape[2])
     u, s, vt = np.linalg.svd(flat, full_matrices=False)
@@ -123,7 +125,7 @@ def _make_profile_maps(instrument: Instrument) -> ProfileMaps:
 
 @functools.lru_cache(maxsize=8)
 def ends_level(band: str, instrument: Instrument) -> Float:
-    """Mean (k,) of each of the bases over the ends of the window: coefficients times it is a level."""
+    """Mean (k,) of each of the bases over the ends of the window."""
     part: Band = getattr(instrument, band)
     position = part.position[part.inside]
     ends = (position < position[0] + _EDGE) | (position > position[-1] - _EDGE)

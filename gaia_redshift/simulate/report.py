@@ -37,8 +37,9 @@ from gaia_redshift.simulate.real_noise import (
     count_transits,
     read_real_sources,
 )
+from gaia_redshift.simulate.redshifts import Survey
 from gaia_redshift.simulate.report_text import format_report
-from gaia_redshift.simulate.survey import Survey, load_parameters
+from gaia_redshift.simulate.survey import load_parameters
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
 __all__ = ["GALAXIES_PER_BIN", "main", "measure_means", "report_simulation"]
@@ -79,7 +80,7 @@ class _Population:
 def scale_to_typical(transits: Float, band: str) -> Float:
     """Return the factors that bring errors to the survey's typical number of transits."""
     p = load_parameters()
-    typical = p.transits_median * (p.bp_transit_ratio if band == "bp" else 1.0)
+    typical = p.transits_median * (p.transits_bp_to_rp if band == "bp" else 1.0)
     return np.sqrt(np.asarray(transits, dtype=float) / typical)
 
 

@@ -160,7 +160,9 @@ def calibrate_bins(
     sets = [(held_out, density), *([] if sky is None else [(sky, bins.resolve_prior()[1])])]
     rows = [np.arange(min(len(each.redshift), _CALIBRATED)) for each, _ in sets]
     parts = {
-        "bins": [find_bins(each.redshift[r], edges) for (each, _), r in zip(sets, rows, strict=True)],
+        "bins": [
+            find_bins(each.redshift[r], edges) for (each, _), r in zip(sets, rows, strict=True)
+        ],
         "brightness": [
             np.log(measure_level(each.flux[r]) / typical)
             for (each, _), r in zip(sets, rows, strict=True)

@@ -130,10 +130,9 @@ def finish_training(
     test = dataset.rows["test"]
     predicted = _predict(bins, output[:, :-1], vectors.flux[test], _take(errors, test), "training")
     if sky is not None:
-        output = run_network(
-            call, dataset.scaler.transform(sky.flux[first:], _take(sky.flux_error, slice(first, None)))
-        )
-        flux, error, true = sky.flux[first:], _take(sky.flux_error, slice(first, None)), sky.redshift[first:]
+        rest = slice(first, None)
+        flux, error, true = sky.flux[rest], _take(sky.flux_error, rest), sky.redshift[rest]
+        output = run_network(call, dataset.scaler.transform(flux, error))
     else:
         flux, error = vectors.flux[test], _take(errors, test)
         name, prior = bins.resolve_prior()

@@ -197,8 +197,9 @@ def train_model(
     if vectors.description.get("sky", "sdss") != "sdss":
         room = folder / "sky"
         room.mkdir(exist_ok=True)
+        n_sky = min(60_000, max(300, len(vectors) // 10))
         sky = collect_vectors(
-            SimulatedGalaxies(min(60_000, max(300, len(vectors) // 10)), "sdss", _SKY_SEED + config.seed),
+            SimulatedGalaxies(n_sky, "sdss", _SKY_SEED + config.seed),
             room,
             truth="redshift_true",
             grid=grid,

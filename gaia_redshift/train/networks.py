@@ -79,8 +79,8 @@ def build_residual(
 
     A convolution (16 filters, kernel of 9, every third sample), a residual pair of convolutions
     (kernel of 5), then, flattened and with the context, a dense layer of 384, three residual pairs
-    of dense layers (256 and 384), and one logit per bin of redshift and one more. Residual pairs are
-    pre-activated (He et al. 2016), with ReLU.
+    of dense layers (256 and 384), and one logit per bin of redshift and one more. Residual pairs
+    are pre-activated (He et al. 2016), with ReLU.
 
     Parameters
     ----------

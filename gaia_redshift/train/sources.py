@@ -274,8 +274,8 @@ def mix_vectors(given: LabelledVectors, simulated: LabelledVectors) -> LabelledV
 
 def _name_arrays(request: dict[str, Any]) -> tuple[str, ...]:
     optional = {"jitter_seed": "flux_moved", "errors": "flux_error"}
-    kept = ("split",) if request["kind"] == "dataset" else ()
-    kept += ("is_galaxy",) if request.get("contaminants") else ()
+    kept = ["split"] if request["kind"] == "dataset" else []
+    kept += ["is_galaxy"] if request.get("contaminants") else []
     return (*_ARRAYS, *kept, *(name for key, name in optional.items() if key in request))
 
 
@@ -372,9 +372,7 @@ def _iter_spectra(source: Any, truth: str, errors: bool, progress: bool) -> Iter
     )
 
 
-def _simulate(
-    source: SimulatedGalaxies, correlations: bool, progress: bool
-) -> Iterator[XPSpectra]:
+def _simulate(source: SimulatedGalaxies, correlations: bool, progress: bool) -> Iterator[XPSpectra]:
     """Galaxies, then equal numbers of each kind of what is none."""
     from gaia_redshift.simulate import simulate_blocks, simulate_contaminant_blocks
     from gaia_redshift.simulate.contaminants import CONTAMINANTS

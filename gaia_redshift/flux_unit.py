@@ -1,0 +1,137 @@
+"""Is a vector in e-/s per sample? What its own noise, and photometry, say.
+
+A mean spectrum's noise at short periods follows from its level (photons and read-out) and the
+number of transits, which is 24 to 47 for 90 % of galaxies. Point values per unit pseudo-wavelength
+(2.8 times too large), fluxes scaled to 0..1, or another unit do not fit. One vector alone says it
+roughly; a whole block of vectors from the same hand says it surely. Bright spectra, whose own
+features exceed their noise, are not judged.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import GaiaRedshiftWarning
+from gaia_redshift.flags import FATAL, QualityFlag
+from gaia_redshift.grid import N_BP
+from gaia_redshift.spectra import FluxVectors
+
+__all__ = ["flag_unit", "measure_roughness", "warn_of_unit"]
+
+Float = NDArray[np.float64]
+
+_WINDOW, _ORDER = 15, 3
+_LEVELS = (-2.5, 3.5)
+"""ln of the mean flux (e-/s per sample) between which vectors are judged."""
+_CURVE = (0.0078, 0.0353, 0.0314, -2.0118)
+"""Polynomial in ln(mean flux): ln of the roughness of 8,000 simulated galaxies of the survey "sdss"
+(``python benchmarks/flux_unit.py``), 0.19 rms; faint real stars lie 0.25 above it."""
+_ROW, _BLOCK, _FEWEST = 1.1, 0.5, 10
+"""Largest departures from the curve, of one vector and of the median of a block of so many."""
+_KEPT = (0.35, 1.15)
+"""Sum of the kept samples over the photometric flux: less in galaxies, whose light spreads; never
+more."""
+
+
+def measure_roughness(flux: NDArray[np.floating]) -> Float:
+    """Return ln of the rms residual of a Savitzky-Golay filter, both bands together.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, 186), e-/s per sample
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    half = _WINDOW // 2
+    # Savitzky & Golay (1964): the value at the middle of a polynomial fitted to the window.
+    fit = np.linalg.pinv(np.vander(np.arange(-half, half + 1.0), _ORDER + 1, increasing=True))[0]
+    kernel = -fit
+    kernel[half] += 1.0
+    total = np.zeros(len(flux))
+    for band in (slice(None, N_BP), slice(N_BP, None)):
+        windows = np.lib.stride_tricks.sliding_window_view(flux[:, band], _WINDOW, axis=1)
+        total += np.var(windows @ kernel, axis=1)
+    with np.errstate(divide="ignore"):
+        return 0.5 * np.log(total)
+
+
+def flag_unit(vectors: FluxVectors, columns: Any = None) -> tuple[NDArray[np.int32], float | None]:
+    """Flag vectors that cannot be in e-/s per sample.
+
+    Parameters
+    ----------
+    vectors : FluxVectors
+        A block from one input.
+    columns : Table, optional
+        The input's columns, where there may be ``phot_bp_mean_flux`` and ``phot_rp_mean_flux``.
+
+    Returns
+    -------
+    flags : ndarray, shape (n,), int32
+        DOUBTFUL_UNIT, or 0.
+    factor : float or None
+        By how much the whole block seems too large, if it is doubtful as a whole.
+    """
+    n = len(vectors)
+    doubtful = np.zeros(n, dtype=bool)
+    factor = None
+    rows = np.flatnonzero((vectors.quality & int(FATAL)) == 0)
+    if rows.size:
+        flux = vectors.flux[rows]
+        level = np.log(np.maximum(flux.mean(axis=1), 1e-6))
+        judged = level < _LEVELS[1]
+        excess = measure_roughness(flux) - np.polyval(_CURVE, np.maximum(level, _LEVELS[0]))
+        doubtful[rows] = judged & ~(np.abs(excess) <= _ROW)
+        middle = float(np.median(excess[judged])) if judged.any() else 0.0
+        if judged.sum() >= _FEWEST and abs(middle) > _BLOCK:
+            doubtful[rows] = True
+            factor = float(np.exp(1.35 * middle))  # noise grows with the level as well
+    ratio = _compare_photometry(vectors, columns)
+    if ratio is not None:
+        known = np.isfinite(ratio)
+        doubtful[known] = (ratio[known] < _KEPT[0]) | (ratio[known] > _KEPT[1])
+        if known.sum() >= _FEWEST:
+            middle = float(np.median(ratio[known]))
+            factor = middle if not _KEPT[0] <= middle <= _KEPT[1] else None
+    return np.where(doubtful, np.int32(QualityFlag.DOUBTFUL_UNIT), np.int32(0)), factor
+
+
+def _compare_photometry(vectors: FluxVectors, columns: Any) -> Float | None:
+    """Sum of the kept samples over the photometric flux of both bands, shape (n,), or None."""
+    names = [f"phot_{band}_mean_flux" for band in ("bp", "rp")]
+    have = [] if columns is None else columns.colnames
+    if any(name not in have for name in names):
+        return None
+    try:
+        total = sum(
+            np.ma.filled(np.ma.asarray(columns[name], dtype=np.float64), np.nan) for name in names
+        )
+    except (TypeError, ValueError):
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(total > 0, vectors.flux.sum(axis=1) / total, np.nan)
+    ratio[(vectors.quality & int(FATAL)) != 0] = np.nan
+    return np.asarray(ratio)
+
+
+def warn_of_unit(factors: list[float], stacklevel: int) -> None:
+    """Give one warning about blocks that are doubtful as a whole, if there are any."""
+    if factors:
+        middle = float(np.median(factors))
+        large = middle > 1
+        words = (
+            f"about {middle if large else 1 / middle:.2g} times too {'large' if large else 'small'}"
+        )
+        warnings.warn(
+            f"the fluxes look {words} for e-/s per sample, by their noise or by the photometry:"
+            " vectors are gaiaxpy.convert's values times the width of a sample (sample_spectra"
+            " makes them); flagged doubtful_unit",
+            GaiaRedshiftWarning,
+            stacklevel=stacklevel,
+        )
