@@ -8,7 +8,7 @@ __all__ = ["TRAIN_EPILOG", "add_train"]
 
 TRAIN_EPILOG = """\
 examples:
-  gaia-redshift train --simulate 400000 --survey mixed --sky wide --contaminants 0.3 \\
+  gaia-redshift train --simulate 400000 --survey mixed --sky wide --contaminants 0.4 \\
       --network residual -o models/mine
   gaia-redshift train --simulate 300000 --network kiraleos2023 --seed 1 -o models/mine
   gaia-redshift train galaxies.parquet --epochs 20 --batch-size 16 -o models/mine
@@ -64,7 +64,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=int,
         metavar="N",
-        help="passes through the data (20; residual: 4; --from: 20)",
+        help="passes through the data (20; residual: 8; --from: 20)",
     )
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="spectra per step (16; residual: 256)"

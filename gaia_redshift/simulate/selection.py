@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +99,30 @@ def weigh_galaxies(p: SurveyParameters, library: GalaxyLibrary, nodes: Float = N
     return weights
 
 
-@functools.lru_cache(maxsize=8)
 def load_selection(p: SurveyParameters, library: GalaxyLibrary) -> Selection:
-    """Return the weights under some parameters (a second; kept)."""
+    """Return the weights under some parameters (a second; kept for those that decide on them)."""
+    deciding = [
+        p.redshift_knots,
+        *p.type_fractions.values(),
+        p.colour_redshift_knots,
+        p.colour_median,
+        p.colour_scatter,
+        np.array([p.colour_active_offset, p.colour_active_factor]),
+    ]
+    key: tuple[Any, ...] = tuple(np.asarray(v, dtype=float).tobytes() for v in deciding)
+    key = (*p.type_fractions, *key)
+    if (key, library) not in _selections:
+        while len(_selections) >= _KEPT:
+            _selections.pop(next(iter(_selections)))
+        _selections[key, library] = _make_selection(p, library)
+    return _selections[key, library]
+
+
+_KEPT = 8
+_selections: dict[tuple[tuple[Any, ...], GalaxyLibrary], Selection] = {}
+
+
+def _make_selection(p: SurveyParameters, library: GalaxyLibrary) -> Selection:
     weights = weigh_galaxies(p, library)
     colour = compute_colours(library)
     mean = np.einsum("jn,nj->j", weights, colour)

@@ -128,8 +128,8 @@ def widen_sky(p: SurveyParameters) -> SurveyParameters:
     """Return a sky to train on, in which brightness and size say nothing of the redshift.
 
     Flux is drawn independently of redshift, size and concentration scatter widely about one value,
-    and colours, types, background, shifts, calibration and transits vary more than they are thought
-    to: what a network learns from such spectra are their features.
+    and colours, types, extinction, background, shifts, neighbours, calibration and transits vary
+    more than they are thought to: what a network learns from such spectra are their features.
     """
 
     def even(values: Float) -> Float:
@@ -139,26 +139,32 @@ def widen_sky(p: SurveyParameters) -> SurveyParameters:
     return dataclasses.replace(
         p,
         type_fractions={k: 0.6 * v + 0.4 * mean[k] for k, v in p.type_fractions.items()},
-        colour_scatter=np.hypot(p.colour_scatter, 0.03),
+        colour_scatter=np.hypot(p.colour_scatter, 0.04),
         profile_radius=np.full_like(p.profile_radius, 1900.0),
-        profile_radius_scatter=0.7,
+        profile_radius_scatter=0.6,
         profile_index=np.full_like(p.profile_index, 4.6),
-        profile_index_scatter=1.8,
+        profile_index_scatter=1.6,
         profile_active_radius=0.0,
         profile_active_index=0.0,
-        profile_point_fraction=np.full_like(p.profile_point_fraction, 0.06),
-        profile_point_fraction_concentration=6.0,
-        profile_background_scatter=0.25,
+        profile_point_fraction=np.full_like(p.profile_point_fraction, 0.05),
+        profile_point_fraction_concentration=8.0,
+        profile_background_scatter=0.2,
         brightness_log_rp_flux=np.full_like(p.brightness_log_rp_flux, 2.75),
         brightness_scatter=np.full_like(p.brightness_scatter, 0.45),
         brightness_tail=np.full_like(p.brightness_tail, 0.3),
         brightness_colour_slope=0.0,
+        photometric_error_bp=1.5 * p.photometric_error_bp,
+        photometric_error_rp=1.25 * p.photometric_error_rp,
         photometric_error_scatter=1.0,
-        transits_tail=(0.4, p.transits_tail[1]),
+        galactic_extinction_ebv_scatter=0.8,
+        transits_tail=(0.3, p.transits_tail[1]),
         calibration_error_shape=1.3 * p.calibration_error_shape,
-        background_residual_scatter=1.4 * p.background_residual_scatter,
-        shift_scatter=1.5 * p.shift_scatter,
-        blend_share=1.5 * p.blend_share,
+        background_residual_scatter=2.0 * p.background_residual_scatter,
+        background_residual_limit=1.0,
+        shift_scatter=0.25,
+        shift_limit=1.0,
+        blend_share=0.12,
+        blend_flux=0.15,
         published_error_scatter=0.15,
     )
 

@@ -22,7 +22,7 @@ _COMPLETENESS = 0.99
 _CONFLICTS = 0.005
 """Share of galaxies as SDSS's that contradict their prior."""
 _CALIBRATED = 20_000
-"""Galaxies of each kind to which temperatures are fitted."""
+"""Galaxies to which temperatures are fitted."""
 _PRIOR_SAMPLE = 1_000_000
 
 _RANGE = (0.5, 3.0)
@@ -125,7 +125,7 @@ def calibrate_bins(
     held_out : HeldOut
         Galaxies like those of the training part.
     sky : HeldOut, optional
-        Simulated galaxies as SDSS's, for a training on others: temperatures are fitted to both.
+        Simulated galaxies as SDSS's, for a training on others: calibrated on instead.
     given : ndarray, shape (j,), optional
         True redshifts of those galaxies of the training part that were not mixed in: the prior
         ``"given"``.
@@ -157,38 +157,23 @@ def calibrate_bins(
         typical_level=typical,
         blind_to_flux=blind,
     )
-    sets = [(held_out, density), *([] if sky is None else [(sky, bins.resolve_prior()[1])])]
-    rows = [np.arange(min(len(each.redshift), _CALIBRATED)) for each, _ in sets]
-    parts = {
-        "bins": [
-            find_bins(each.redshift[r], edges) for (each, _), r in zip(sets, rows, strict=True)
-        ],
-        "brightness": [
-            np.log(measure_level(each.flux[r]) / typical)
-            for (each, _), r in zip(sets, rows, strict=True)
-        ],
-        "offset": [
-            np.log(np.broadcast_to(bins.spread_prior(p, each.flux[r]), (len(r), len(density))))
-            - np.log(density)
-            for (each, p), r in zip(sets, rows, strict=True)
-        ],
-    }
-    joined = {name: np.concatenate(part) for name, part in parts.items()}
+    like_sky = held_out if sky is None else sky
+    flux = like_sky.flux[:_CALIBRATED]
+    prior = density if sky is None else bins.spread_prior(bins.resolve_prior()[1], flux)
     fitted = [
         fit_temperature(
-            np.concatenate([each[r] for each, r in zip(logits, rows, strict=True)]), **joined
+            logits[:_CALIBRATED],
+            find_bins(like_sky.redshift[:_CALIBRATED], edges),
+            np.log(measure_level(flux) / typical),
+            np.log(prior) - np.log(density),
         )
-        for logits in (
-            [each.logits for each, _ in sets],
-            [each.logits_without for each, _ in sets],
-        )
+        for logits in (like_sky.logits, like_sky.logits_without)
     ]
     bins = dataclasses.replace(
         bins,
         temperature=(fitted[0][0], fitted[1][0]),
         temperature_slope=(fitted[0][1], fitted[1][1]),
     )
-    like_sky = held_out if sky is None else sky
     threshold, conflict = None, 0.0
     if knows_others:
         logit = np.quantile(like_sky.kind, 1 - _COMPLETENESS)

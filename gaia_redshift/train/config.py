@@ -190,7 +190,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "residual": {
         "name": "residual",
         "network": "residual",
-        "epochs": 4,
+        "epochs": 8,
         "batch_size": 256,
         "optimizer": "adamw",
         "learning_rate": 0.002,
@@ -198,7 +198,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "weight_decay": 1e-4,
         "weight_average": 0.999,
         "split": (0.9, 0.05, 0.05),
-        "grid_jitter": 0.2,
+        "grid_jitter": 0.4,
         "error_jitter": 0.25,
         "bins": 300,
     },

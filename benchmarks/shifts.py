@@ -1,0 +1,376 @@
+"""What a model does when the sky differs from the one that it was trained for.
+
+    python benchmarks/shifts.py [--galaxies 2000] [--model NAME ...] [--real FILE ...] [-o FILE]
+
+Everything but ``--real`` is simulated. One thing at a time is changed in simulated galaxies of the
+survey "sdss": flux, size, background, neighbours, centring, noise, transits, calibration. For each
+row: bias (mean of predicted less true redshift), mean absolute error, how many 68 % intervals hold,
+how many rows are dropped by flags, and how many of those that are wrong by more than two sigma are.
+Then: which redshift a model follows where flux or size are those of a galaxy at another; what it
+says of sources that are no galaxies; galaxies of another generator (extra ``eval``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift import load_model, read_spectra
+from gaia_redshift.flags import QualityFlag
+from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid
+from gaia_redshift.sampling import sample_spectra, sample_wavelengths
+from gaia_redshift.simulate import simulate_contaminants
+from gaia_redshift.simulate.generate import TRUTH_COLUMNS, point_source_coefficients
+from gaia_redshift.simulate.noise import draw_noise
+from gaia_redshift.simulate.observation import observe_sources, smear_sources
+from gaia_redshift.simulate.other import simulate_seds
+from gaia_redshift.simulate.redshifts import Survey
+from gaia_redshift.simulate.survey import (
+    SurveyParameters,
+    draw_brightness,
+    draw_profiles,
+    draw_truth,
+    load_parameters,
+)
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+
+Array = NDArray[Any]
+Truth = dict[str, Array]
+
+IGNORED = (
+    QualityFlag.NO_FLUX_ERROR
+    | QualityFlag.DIAGONAL_FLUX_ERROR
+    | QualityFlag.BAD_FLUX_ERROR
+    | QualityFlag.DUPLICATE_SOURCE_ID
+)
+"""Flags that say nothing against a redshift."""
+PER_SAMPLE = 0.35
+"""Width of a sample in pseudo-wavelength."""
+FAINT = (97.0, 365.0)
+"""RP flux (e-/s) of sources with 0.8 to 3 e-/s per sample."""
+
+
+def simulate(
+    n: int,
+    seed: int,
+    parameters: SurveyParameters,
+    change: Callable[[Truth, np.random.Generator], None] | None = None,
+) -> XPSpectra:
+    """Simulate galaxies whose drawn properties are changed before they are observed."""
+    rng = np.random.default_rng([seed, 0])
+    truth = draw_truth(n, rng, Survey.resolve("sdss"), parameters=parameters)
+    if change is not None:
+        change(truth, np.random.default_rng([seed, 1]))
+    columns = {**TRUTH_COLUMNS}
+    if "redshift_other" in truth:
+        columns["redshift_other"] = ("", "redshift whose flux or size it has")
+    return observe_sources(
+        smear_sources(point_source_coefficients(truth, parameters, rng), truth),
+        truth,
+        rng,
+        parameters=parameters,
+        columns=columns,
+        index=0,
+        seed=seed,
+        kind="galaxy",
+        label="simulated galaxies",
+    )
+
+
+def set_values(**values: float) -> Callable[[Truth, np.random.Generator], None]:
+    """Make a change that sets properties of all galaxies, or adds to them (``add_NAME``)."""
+
+    def change(truth: Truth, rng: np.random.Generator) -> None:
+        for name, value in values.items():
+            if name.startswith("add_"):
+                truth[name[4:]] = truth[name[4:]] + value
+            elif name.startswith("times_"):
+                truth[name[6:]] = truth[name[6:]] * value
+            else:
+                truth[name] = np.full(len(truth["redshift_true"]), float(value))
+
+    return change
+
+
+def take_flux_of_another(truth: Truth, rng: np.random.Generator) -> None:
+    """Give galaxies the flux of galaxies at other redshifts."""
+    truth["redshift_other"] = rng.permutation(truth["redshift_true"])
+    truth["rp_flux"] = draw_brightness(truth["redshift_other"], rng, load_parameters())
+
+
+def take_size_of_another(truth: Truth, rng: np.random.Generator) -> None:
+    """Give galaxies the light profiles of galaxies at other redshifts."""
+    truth["redshift_other"] = rng.permutation(truth["redshift_true"])
+    quiescent = rng.uniform(size=len(truth["type"])) < 0.8
+    truth |= draw_profiles(truth["redshift_other"], quiescent, rng, load_parameters())
+
+
+def add_noise(spectra: XPSpectra, factor: float, seed: int) -> XPSpectra:
+    """Make the noise so many times larger, and leave the errors."""
+    rng = np.random.default_rng(seed)
+    bands = {}
+    for band in ("bp", "rp"):
+        part = getattr(spectra, band)
+        c = np.asarray(part.coefficients)
+        transits = np.asarray(spectra.columns[f"transits_{band}"], float)
+        noise = draw_noise(c, transits, band, rng, correlations=False)[0] - c
+        bands[band] = dataclasses.replace(part, coefficients=c + np.sqrt(factor**2 - 1) * noise)
+    return dataclasses.replace(spectra, **bands)
+
+
+def make_rows(n: int, seed: int) -> dict[str, FluxVectors]:
+    """Return the vectors of each row of the table."""
+    p = load_parameters()
+
+    def change(**values: Any) -> SurveyParameters:
+        return dataclasses.replace(p, **values)
+
+    def background(size: float) -> Any:
+        return set_values(**{f"add_background_{band}": size / PER_SAMPLE for band in ("bp", "rp")})
+
+    skies: dict[str, tuple[SurveyParameters, Any]] = {"none": (p, None)}
+    for dex in (-0.2, -0.1, 0.1):
+        skies[f"flux {dex:+} dex"] = (p, set_values(times_rp_flux=10**dex))
+    for dex in (0.1, 0.2):
+        wider = np.hypot(p.brightness_scatter, dex)
+        skies[f"flux scatter + {dex} dex"] = (change(brightness_scatter=wider), None)
+    for scatter in (0.2, 0.35):
+        wide = float(np.hypot(p.profile_radius_scatter, scatter))
+        skies[f"ln size scatter + {scatter}"] = (change(profile_radius_scatter=wide), None)
+    for factor in (0.7, 1.4):
+        skies[f"size x {factor}"] = (p, set_values(times_radius_sersic=factor))
+    for size in (-0.3, 0.3):
+        skies[f"background {size:+} e-/s a sample"] = (p, background(size))
+    for words, place in (("at the same place", 0.0), ("1 arcsec away", 17.0)):
+        star = set_values(blend_flux=0.1, blend_separation=place)
+        skies[f"star of 10 % {words}"] = (p, star)
+    for shift in (-1.0, 1.0):
+        skies[f"shifted by {shift:+.0f} pixel"] = (p, set_values(shift=shift))
+    few = change(transits_range=(6, 10))
+    skies |= {
+        "6 to 10 transits": (few, None),
+        "E(B-V) 0.15": (p, set_values(ebv=0.15)),
+        "Sersic n 1-4": (change(profile_index=np.full(6, 2.5), profile_index_scatter=0.8), None),
+    }
+    rows = {}
+    plain = simulate(n, seed, p)
+    for name, (parameters, alter) in skies.items():
+        spectra = plain if name == "none" else simulate(n, seed, parameters, alter)
+        rows[name] = sample_spectra(spectra)
+    base = rows["none"]
+    rows["noise x 1.3 untold"] = sample_spectra(add_noise(plain, 1.3, seed))
+    for factor in (0.7, 1.3):
+        told = dataclasses.replace(base, flux_error=base.flux_error * factor)
+        rows[f"noise told as {factor} of it"] = told
+    rows["noise not told"] = dataclasses.replace(base, flux_error=None)
+    for move in (-3.0, 3.0):
+        grid = SamplingGrid(
+            *(tuple(v + move for v in getattr(DEFAULT_GRID, band)) for band in ("bp", "rp"))
+        )
+        moved = sample_spectra(plain, grid=grid)
+        rows[f"wavelength {move:+.0f} nm"] = dataclasses.replace(moved, grid=DEFAULT_GRID)
+    for percent in (-5, 5):
+        ratio = np.ones(186)
+        ratio[:N_BP] += percent / 100
+        rows[f"BP/RP {percent:+} %"] = scale(base, ratio)
+    wavelength = sample_wavelengths(DEFAULT_GRID)
+    tilt = 1 + 0.02 * (wavelength - wavelength.mean()) / (0.5 * np.ptp(wavelength))
+    rows["tilt 2 %"] = scale(base, tilt)
+    return rows
+
+
+def scale(vectors: FluxVectors, ratio: Any) -> FluxVectors:
+    """Multiply fluxes and errors."""
+    assert vectors.flux_error is not None
+    return dataclasses.replace(
+        vectors, flux=vectors.flux * ratio, flux_error=vectors.flux_error * ratio
+    )
+
+
+def predict(model: Any, vectors: FluxVectors) -> Any:
+    """Ask a model, for the shape alone too where it tells."""
+    asked = {"shape": True} if model.bins is not None else {}
+    error = vectors.flux_error if model.uses_errors else None
+    return model.predict(vectors.flux, error, **asked)
+
+
+def is_dropped(found: Any) -> Array:
+    """Which rows carry a flag that says something against them."""
+    return np.asarray((found.flags & ~int(IGNORED)) != 0)
+
+
+def describe(name: str, found: Any, true: Array) -> dict[str, Any]:
+    """One row of the table."""
+    dropped = is_dropped(found)
+    kept = ~dropped
+    error = found.redshift - true
+    row: dict[str, Any] = {
+        "change": name,
+        "bias": float(error[kept].mean()),
+        "MAE": float(np.abs(error[kept]).mean()),
+    }
+    if found.lower is not None:
+        inside = (true >= found.lower) & (true <= found.upper)
+        sigma = np.where(error > 0, found.redshift - found.lower, found.upper - found.redshift)
+        wrong = np.abs(error) > 2 * sigma
+        row |= {
+            "68 % holds": float(inside[kept].mean()),
+            "wrong > 2 sigma": float(wrong.mean()),
+            "of them flagged": float(dropped[wrong].mean()) if wrong.any() else 1.0,
+        }
+        if found.shape is not None:
+            row["MAE shape"] = float(np.abs(found.shape - true)[kept].mean())
+    row["dropped"] = float(dropped.mean())
+    return row
+
+
+def tell(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table."""
+    print(f"\n## {title}")
+    keys = list(rows[0])
+    print("| " + " | ".join(keys) + " |\n|" + "---|" * len(keys))
+    for row in rows:
+        cells = [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def follow_others(model: Any, n: int, seed: int) -> list[dict[str, Any]]:
+    """Which redshift is followed where flux or size belong to another."""
+    rows = []
+    for name, change in (("flux", take_flux_of_another), ("size", take_size_of_another)):
+        spectra = simulate(n, seed, load_parameters(), change)
+        found = predict(model, sample_spectra(spectra))
+        own, other = (
+            np.asarray(spectra.columns[c], float) for c in ("redshift_true", "redshift_other")
+        )
+        answers = {"with prior": found.redshift}
+        if found.shape is not None:
+            answers["shape alone"] = found.shape
+        conflict = (found.flags & int(QualityFlag.PRIOR_CONFLICT)) != 0
+        for words, z in answers.items():
+            design = np.column_stack([own, other, np.ones(n)])
+            slopes = np.linalg.lstsq(design, z, rcond=None)[0]
+            far = np.abs(z - own) > 0.1
+            rows.append(
+                {
+                    f"{'flux or size'} of another redshift": f"{name}, {words}",
+                    "slope on its own": float(slopes[0]),
+                    "slope on the other": float(slopes[1]),
+                    "MAE": float(np.abs(z - own).mean()),
+                    "conflicts": float(conflict.mean()),
+                    "off by > 0.1": float(far.mean()),
+                    "of them dropped": float(is_dropped(found)[far].mean()) if far.any() else 1.0,
+                }
+            )
+    return rows
+
+
+def scale_one(model: Any, base: FluxVectors) -> list[dict[str, Any]]:
+    """Multiply the flux of each spectrum, with its errors."""
+    before = predict(model, base)
+    rows = []
+    for factor in (0.63, 1.6):
+        after = predict(model, scale(base, factor))
+        row: dict[str, Any] = {"flux x": factor}
+        row["median change"] = float(np.median(after.redshift - before.redshift))
+        if after.shape is not None:
+            change = after.shape - before.shape
+            row["median change, shape"] = float(np.median(change))
+            row["median |change|, shape"] = float(np.median(np.abs(change)))
+        rows.append(row)
+    return rows
+
+
+def judge_others(
+    model: Any, base: FluxVectors, n: int, seed: int, real: list[Path]
+) -> list[dict[str, Any]]:
+    """How many sources that are no galaxies pass."""
+    faint = np.random.default_rng(seed).uniform(np.log(FAINT[0]), np.log(FAINT[1]), n)
+    samples: dict[str, Any] = {
+        "star": simulate_contaminants(n, kind="star", seed=seed),
+        "faint star": simulate_contaminants(
+            n, kind="star", seed=seed + 1, brightness=np.exp(faint)
+        ),
+    }
+    for kind in ("double_star", "smeared_star", "star_galaxy", "quasar"):
+        samples[kind] = simulate_contaminants(n, kind=kind, seed=seed)
+    for path in real:
+        samples[f"real: {path.name}"] = read_spectra(path)
+    rows = []
+    for name, vectors in {"galaxy": base, **samples}.items():
+        v = vectors if isinstance(vectors, FluxVectors) else sample_spectra(vectors)
+        found = predict(model, v)
+        some = np.isfinite(found.redshift)
+        kinds = int(QualityFlag.UNLIKE_TRAINING | QualityFlag.UNLIKELY_GALAXY)
+        row: dict[str, Any] = {
+            "source": name,
+            "n": int(some.sum()),
+            "called no galaxy": float(((found.flags & kinds) != 0)[some].mean()),
+            "dropped": float(is_dropped(found)[some].mean()),
+            "pass": float((~is_dropped(found))[some].mean()),
+        }
+        if found.probability_galaxy is not None:
+            row["median p(galaxy)"] = float(np.median(found.probability_galaxy[some]))
+        rows.append(row)
+    return rows
+
+
+def use_kcorrect(n: int, seed: int) -> FluxVectors | None:
+    """Return galaxies of kcorrect's templates in random mixtures, if it is installed."""
+    from gaia_redshift.errors import InputError
+    from gaia_redshift.simulate.other import load_kcorrect_templates
+
+    try:
+        wavelength, seds = load_kcorrect_templates()
+    except InputError:
+        return None
+    near = (wavelength > 5400) & (wavelength < 5600)
+    scaled = seds / seds[:, near].mean(axis=1, keepdims=True)
+    weights = np.random.default_rng(seed).dirichlet(np.full(len(seds), 0.5), 200)
+    return sample_spectra(simulate_seds(wavelength, weights @ scaled, n, seed=seed))
+
+
+def main() -> None:
+    """Run all of it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--galaxies", type=int, default=2000)
+    parser.add_argument("--others", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=4001)
+    parser.add_argument("--model", nargs="+", default=["default"], help="names or folders")
+    parser.add_argument("--real", type=Path, nargs="+", default=[], help="real other sources")
+    parser.add_argument("-o", "--output", type=Path, help="JSON file of all numbers")
+    args = parser.parse_args()
+    rows = make_rows(args.galaxies, args.seed)
+    base = rows["none"]
+    templates = use_kcorrect(args.galaxies, args.seed + 5)
+    result: dict[str, Any] = {}
+    for name in args.model:
+        model = load_model(name)
+        tables = result[model.name] = {}
+        tables["shifts"] = [
+            describe(change, predict(model, v), np.asarray(v.columns["redshift_true"], float))
+            for change, v in rows.items()
+        ]
+        if templates is not None:
+            true = np.asarray(templates.columns["redshift_true"], float)
+            tables["shifts"].append(describe("kcorrect", predict(model, templates), true))
+        tell(f"{model.name}: simulated galaxies, one thing changed", tables["shifts"])
+        tables["follows"] = follow_others(model, args.galaxies, args.seed + 2)
+        tell(f"{model.name}: whose redshift", tables["follows"])
+        tables["scaled"] = scale_one(model, base)
+        tell(f"{model.name}: flux multiplied", tables["scaled"])
+        tables["others"] = judge_others(model, base, args.others, args.seed + 3, args.real)
+        tell(f"{model.name}: no galaxies", tables["others"])
+    if args.output is not None:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
