@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +13,18 @@ from numpy.typing import NDArray
 
 from gaia_redshift.archive.releases import Release
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, to_source_ids
+from gaia_redshift.readers.angles import to_degrees
+from gaia_redshift.readers.columns import (
+    DEC_NAMES,
+    RA_NAMES,
+    choose_ids,
+    find_id_name,
+    tell_unused_ids,
+    to_source_ids,
+)
+from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.tables import is_table
+from gaia_redshift.table_types import simplify_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -60,7 +69,7 @@ def is_for_archive(sources: Any) -> bool:
     if is_sky_coord(sources):
         return True
     if is_table(sources):
-        return _table_is_for_archive(_column_names(sources))
+        return _table_is_for_archive(_column_names(sources)) and not _nests_spectra(sources)
     return _holds_ids(sources)
 
 
@@ -68,7 +77,24 @@ def _table_is_for_archive(names: list[str]) -> bool:
     lower = [name.lower().strip() for name in names]
     if any(re.match(r"[br]p_(coef|spectrum|flux)", name) for name in lower) or "flux" in lower:
         return False
-    return "source_id" in lower or "sourceid" in lower or _find_positions(names) is not None
+    return find_id_name(names) is not None or _find_positions(names) is not None
+
+
+def _nests_spectra(table: Any) -> bool:
+    """Tell a table whose spectra lie in a column of records: they are not to be asked for."""
+    for name in _column_names(table):
+        try:
+            column = table[name]
+        except (KeyError, IndexError):  # a DataFrame's index
+            continue
+        kind = str(getattr(column, "type", getattr(column, "dtype", "")))
+        if "coef" in kind.lower():  # pyarrow's structs, nested-pandas
+            return True
+        if kind == "object" and len(column):
+            first = np.asarray(column[:1], dtype=object)[0]
+            if isinstance(first, Mapping) and any("coef" in str(key).lower() for key in first):
+                return True
+    return False
 
 
 def _holds_ids(sources: Any) -> bool:
@@ -174,50 +200,6 @@ def resolve_sources(
     )
 
 
-def read_ids(path: str | os.PathLike[str]) -> Table:
-    """Read a file of source ids: one a line, or any table with a column ``source_id``.
-
-    Parameters
-    ----------
-    path : path
-        Text, csv, ecsv, FITS, VOTable, Parquet, HDF5.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
-    from astropy.table import Table
-
-    file = Path(path).expanduser()
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(65_536)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
-    if not head.strip():
-        raise InputError(f"{file}: the file is empty")
-    if re.fullmatch(rb"[\s,;]*(\d+[\s,;]+)*\d*", head):  # nothing but numbers
-        cells = re.split(rb"[\s,;]+", file.read_bytes().strip())
-        cells = [cell for cell in cells if cell]
-        return Table({"source_id": to_source_ids(cells, str(file))})
-    from gaia_redshift.table_files import read_table
-
-    try:
-        if b"\x00" not in head and not head.startswith((b"<", b"# %ECSV", b"\x1f\x8b")):
-            return Table.read(file, format="ascii.csv", comment="#")
-        return read_table(file)
-    except InputError:
-        raise
-    except Exception as error:  # astropy's readers raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{file}: cannot be read as a table of source ids: {reason}") from error
-
-
 def _to_table(sources: Any) -> Table:
     """Take any table in memory as an astropy table; integers stay integers."""
     from astropy.table import Table
@@ -245,16 +227,13 @@ def _to_table(sources: Any) -> Table:
 def _from_table(
     table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
 ) -> Wanted:
-    lower = {name.lower().strip(): name for name in reversed(table.colnames)}
-    name = lower.get("source_id") or lower.get("sourceid")
     if not len(table):
         raise InputError(f"{label}: has no rows")
+    name = choose_ids(table.colnames, lambda name: np.ma.asarray(table[name][:100]))
     if name is None:
+        tell_unused_ids(table.colnames, label)
         return _match_positions(table, label, release, connect, radius)
-    column = table[name]
-    if hasattr(column, "mask"):
-        column = np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
-    source_id = to_source_ids(column, label)
+    source_id = to_source_ids(simplify_column(table[name], name), label)
     rest = table.copy(copy_data=False)
     rest.remove_column(name)
     return Wanted(source_id, rest if rest.colnames else None)
@@ -283,7 +262,9 @@ def _match_positions(
         )
     if not 0 < radius <= 60:
         raise InputError(f"radius must be more than 0 and at most 60 arcsec, not {radius}")
-    ra, dec = (_to_degrees(table[name], name, label) for name in names)
+    ra, dec = (
+        to_degrees(table[name], getattr(table[name], "unit", None), name, label) for name in names
+    )
     n = len(table)
     source_id = np.zeros(n, dtype=np.int64)
     separation = np.full(n, np.nan)
@@ -312,19 +293,3 @@ def _match_positions(
     columns["separation_gaia"].unit = "arcsec"
     columns["separation_gaia"].description = "Distance of the Gaia source from the position given"
     return Wanted(source_id, columns, source_id == 0)
-
-
-def _to_degrees(column: Any, name: str, label: str) -> NDArray[np.float64]:
-    values = np.ma.asarray(column.value if hasattr(column, "to_value") else column)
-    if values.dtype.kind not in "fiu":
-        raise InputError(f"{label}: column '{name}' must hold degrees as numbers")
-    numbers = np.ma.filled(values.astype(np.float64), np.nan)
-    unit = getattr(column, "unit", None)
-    if unit is not None and str(unit) not in ("deg", ""):
-        from astropy import units
-
-        try:
-            return np.asarray((numbers * units.Unit(unit)).to_value("deg"))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{label}: column '{name}' has unit {unit}, no angle") from error
-    return numbers

@@ -24,7 +24,14 @@ from gaia_redshift.readers.columns import (
 )
 from gaia_redshift.readers.content import Content
 
-__all__ = ["choose_layouts", "iter_fits_blocks", "iter_parquet_blocks"]
+__all__ = [
+    "choose_layouts",
+    "find_null",
+    "iter_fits_blocks",
+    "iter_parquet_blocks",
+    "read_parquet_infos",
+    "unscale",
+]
 
 BLOCK_ROWS = 2048
 
@@ -133,8 +140,9 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     match = re.match(r"\s*(\d*)([PQ])([A-Z])", str(column.format))
     if match is None:
         values = hdu.data.field(name)[start:stop]
-        if column.null is not None and values.dtype.kind in "iu":
-            return np.ma.MaskedArray(values, mask=values == column.null)
+        null = find_null(column)
+        if null is not None and values.dtype.kind in "iuf":
+            return np.ma.MaskedArray(values, mask=values == null)
         if values.dtype.kind in "SU":
             text = np.char.strip(np.asarray(values).astype(str))
             return np.ma.MaskedArray(text, mask=text == "")
@@ -159,7 +167,40 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     if (lengths != pairs[:, 0]).any():
         raise InputError(f"column '{name}' points beyond the end of the file")
     native = np.float32 if match[3] == "E" else np.float64
+    if column.bscale not in (None, "", 1) or column.bzero not in (None, "", 0):
+        values = unscale(values, column.bscale or 1, column.bzero or 0)
     return Ragged(values.astype(native), lengths, np.zeros(len(lengths), dtype=bool))
+
+
+def unscale(raw: NDArray[Any], scale: Any, zero: Any) -> NDArray[Any]:
+    """Return the numbers that scaled ones of a FITS column stand for, integers as integers.
+
+    Parameters
+    ----------
+    raw : ndarray
+        As stored.
+    scale, zero : number
+        ``TSCAL`` and ``TZERO``.
+    """
+    native = raw.astype(raw.dtype.newbyteorder("="))
+    if scale != 1 or native.dtype.kind not in "iu" or float(zero) != int(zero):
+        return np.asarray(native.astype(np.float64) * float(scale) + float(zero))
+    if native.dtype.itemsize < 8:
+        return np.asarray(native.astype(np.int64) + int(zero))
+    if int(zero) == 2**63:  # how FITS stores uint64
+        return np.asarray(native.view(np.uint64) ^ np.uint64(2**63))
+    return np.asarray(native.astype(object) + int(zero)) if zero else native
+
+
+def find_null(column: Any) -> Any:
+    """Return the value of a FITS column that stands for "none", as astropy gives it; or None."""
+    null = column.null
+    if null in (None, ""):
+        return None
+    scale, zero = column.bscale or 1, column.bzero or 0
+    if scale == 1 and float(zero) == int(zero):
+        return int(null) + int(zero)
+    return null * scale + zero
 
 
 def _column_offset(hdu: Any, name: str) -> int:
@@ -179,7 +220,7 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
         layout = find_layout(list(schema.names), options, content.label)
         if file.metadata.num_rows == 0:
             raise InputError(f"{content.label}: holds no sources (a table without rows)")
-        infos = _parquet_infos(schema)
+        infos = read_parquet_infos(schema)
         first_row = 1
         groups = list(range(file.metadata.num_row_groups))
         while groups and options.skip.n:
@@ -194,7 +235,8 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
             first_row += batch.num_rows
 
 
-def _parquet_infos(schema: Any) -> dict[str, ColumnInfo]:
+def read_parquet_infos(schema: Any) -> dict[str, ColumnInfo]:
+    """Return units and descriptions that fields, or astropy's YAML, state."""
     infos: dict[str, ColumnInfo] = {}
     for field in schema:
         meta = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
