@@ -17,6 +17,7 @@ from gaia_redshift.model.scaler import Inputs, measure_level
 from gaia_redshift.train.calibrate import calibrate_bins
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
+from gaia_redshift.train.fine_tuning import ParentModel
 from gaia_redshift.train.novelty import fit_novelty
 from gaia_redshift.train.objectives import DistributionObjective, Objective
 from gaia_redshift.train.performance import draw_rows, measure_bins, measure_distributions
@@ -40,7 +41,8 @@ class TrainingResult:
     metrics : dict
         ``test``, of all, and ``test_bins``, by true redshift. Of networks that return
         distributions they hold for ``prior``, the default one, and for those galaxies of the test
-        part that were drawn so that they follow it.
+        part that were drawn so that they follow it. ``test_all`` holds for all galaxies of the test
+        part, ``test_all_parent`` for the predictions that the parent has for them.
     bins : RedshiftBins or None
     novelty : Novelty or None
     """
@@ -69,7 +71,7 @@ def finish_training(
     dataset: TrainingSet,
     config: TrainingConfig,
     objective: Objective,
-    novelty: Novelty | None = None,
+    parent: ParentModel | None = None,
 ) -> TrainingResult:
     """Calibrate a network on the validation part, and predict the test part.
 
@@ -79,9 +81,9 @@ def finish_training(
     dataset : TrainingSet
     config : TrainingConfig
     objective : Objective
-    novelty : Novelty, optional
-        Of the model that the training started from; kept where there are too few galaxies to fit
-        another.
+    parent : ParentModel, optional
+        The model that the training started from. It is measured on the same galaxies; its measure
+        of novelty is kept where there are too few galaxies to fit another.
     """
     call = compile_network(network)
     true = dataset.get_redshifts("test")
@@ -90,9 +92,12 @@ def finish_training(
     if not isinstance(objective, DistributionObjective):
         predicted = objective.predict(output)
         metrics = dict(compute_metrics(predicted, true))
-        return TrainingResult(
-            predicted, {"test": metrics, "test_bins": measure_bins(predicted, true, limits)}
-        )
+        found = {"test": metrics, "test_bins": measure_bins(predicted, true, limits)}
+        found["test_all"] = metrics
+        if parent is not None:
+            before = run_network(compile_network(parent.build()), dataset.get_inputs("test"))
+            found["test_all_parent"] = dict(compute_metrics(objective.predict(before), true))
+        return TrainingResult(predicted, found)
     validation = dataset.rows["validation"]
     train = dataset.rows["train"]
     shown = dataset.repeat_rows(config.repeat)
@@ -110,6 +115,7 @@ def finish_training(
         simulated=dataset.vectors.description["simulated"],
     )
     errors = dataset.vectors.flux_error
+    novelty = None if parent is None else parent.novelty
     if novelty is None or (len(train) >= _NOVELTY_TRAIN and len(validation) >= _NOVELTY_HELD_OUT):
         novelty = fit_novelty(
             dataset.vectors.flux[train],
@@ -135,5 +141,21 @@ def finish_training(
         "test": dict(compute_metrics(redshift, true[rows]))
         | measure_distributions(probability, bins, true[rows], level[rows]),
         "test_bins": measure_bins(redshift, true[rows], limits),
+        "test_all": _measure_all(output, bins, known, level, true),
     }
+    if parent is not None and parent.bins is not None:
+        before = run_network(compile_network(parent.build()), dataset.get_inputs("test"))
+        metrics["test_all_parent"] = _measure_all(before, parent.bins, known, level, true)
     return TrainingResult(predicted, metrics, bins, novelty)
+
+
+def _measure_all(
+    output: NDArray[np.float32],
+    bins: RedshiftBins,
+    known: NDArray[np.bool_],
+    level: NDArray[np.float64],
+    true: NDArray[np.float64],
+) -> dict[str, Any]:
+    """Return metrics of what the model predicts by default for every galaxy of the test part."""
+    probability = bins.compute_probability(output, known, level, bins.resolve_prior()[1])
+    return dict(compute_metrics(compute_quantiles(probability, bins.edges, 0.5)[0], true))

@@ -189,9 +189,7 @@ def train_model(
         found=found,
         progress=progress,
     )
-    result = finish_training(
-        network, dataset, config, objective, None if parent is None else parent.novelty
-    )
+    result = finish_training(network, dataset, config, objective, parent)
     write_frozen_vectors(folder, dataset, result)
     write_model(
         target,
