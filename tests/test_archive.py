@@ -1,6 +1,7 @@
 """Fetching spectra: the real client against a double of the archive that fails in every way."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from archive_samples import (
     FIRST_ID,
     check_rows,
     make_archive,
+    make_draft_archive,
     make_settings,
     make_sources,
     make_spectra,
@@ -54,7 +56,7 @@ def _own_cache(tmp_path, monkeypatch):
 def ask_for(archive, n_unknown=3, n_repeated=5, seed=3):
     """Ids with spectra, without, unknown ones and repeated ones, mixed."""
     rng = np.random.default_rng(seed)
-    table = archive.database.query(f"SELECT source_id FROM {archive.schema}.gaia_source")
+    table = archive.database.query("SELECT source_id FROM gaiadr3.gaia_source")
     known = np.array(table["source_id"])
     unknown = 10**15 + np.arange(n_unknown)
     ids = np.concatenate([known, unknown, rng.choice(known, n_repeated)])
@@ -668,22 +670,76 @@ def test_positions_find_the_nearest_source():
 
 # --- releases --------------------------------------------------------------------------------
 
+ALL_OF_DR4 = "SELECT source_id FROM gaiadr4.all_source_astrometry"
+draft = pytest.mark.filterwarnings("ignore:.*names are a draft")
 
-def test_dr4_has_its_own_names():
-    spectra = make_spectra(10)
-    names = {"release": "Gaia DR4", "schema": "gaiadr4", "retrieval_type": "MEAN_SPECTRUM_XP"}
-    with GaiaArchiveDouble(spectra, make_sources(spectra, 4), **names) as archive:
-        settings = make_settings(archive)
-        asked = ask_for(archive)
-        with pytest.warns(GaiaRedshiftWarning, match="not confirmed"):
-            got, account = fetch_with_account(asked, release="DR4", settings=settings)
-        check_rows(got, asked, archive)
-        assert got.release == "DR4"
+
+@draft
+@pytest.mark.parametrize(("flag", "n"), [("boolean", 12_001), ("byte", 300), ("rows", 300)])
+def test_every_id_of_dr4_is_answered_as_its_draft_has_it(flag, n):
+    n_without = n // 6
+    with make_draft_archive(n - 3 * n_without, n_without, flag=flag) as archive:
+        rng = np.random.default_rng(3)
+        known = np.array(archive.database.query(ALL_OF_DR4)["source_id"])
+        unknown = 10**15 + np.arange(n_without)
+        asked = np.concatenate([known, unknown])
+        asked = rng.permutation(np.concatenate([asked, rng.choice(known, n - len(asked))]))
+        assert len(asked) == n
+        settings = make_settings(archive, chunk_size=500, parallel=4)
+        got, account = fetch_with_account(asked, release="DR4", settings=settings)
         assert account.complete
+        assert got.release == "DR4"
+        check_rows(got, asked, archive)
+        check_flags(got, archive, asked)
+        asked_for_tables = [r for r in archive.of("tap/sync") if "TAP_SCHEMA" in r.fields["QUERY"]]
+        assert len(asked_for_tables) == 1, "once for a server and release"
+        fetch_spectra(asked[:50] + 10, release="DR4", settings=settings)
+        again = [r for r in archive.of("tap/sync") if "TAP_SCHEMA" in r.fields["QUERY"]]
+        assert len(again) == 1, "it is noted"
+
+
+@draft
+def test_positions_find_sources_of_dr4_that_its_main_table_lacks():
+    with make_draft_archive(20, 4) as archive:
+        table = archive.database.query(
+            "SELECT source_id, ra, dec FROM gaiadr4.all_source_astrometry ORDER BY source_id"
+        )
+        got = fetch_spectra(table["ra", "dec"], release="DR4", settings=make_settings(archive))
+        np.testing.assert_array_equal(got.source_id, table["source_id"])
+
+
+@draft
+@pytest.mark.parametrize("said", ["Error 500: null", "Error 500: internal error"])
+def test_a_release_that_is_not_open_is_said_at_once(said):
+    with make_archive(n=10) as archive:
+        archive.faults.append(Fault("status", status=500, times=99, body=said.encode()))
+        settings = make_settings(archive, tries=20, parallel=1)
+        with pytest.raises(ArchiveError, match=r"no tables of Gaia DR4.*2 December 2026"):
+            fetch_spectra([FIRST_ID + 1], release="DR4", settings=settings)
+        assert len(archive.of("data-server/data")) == 1
+
+
+@draft
+def test_a_table_that_is_not_found_is_named_with_a_query_to_look_it_up():
+    with make_draft_archive(10, 4) as archive:
+        for name in ("all_source_flags", "all_source_astrometry"):
+            archive.database.columns.pop(f"gaiadr4.{name}")
+        archive.describe_itself()
+        settings = make_settings(archive)
+        ids = np.append(archive.spectra.source_id, FIRST_ID)
+        _, account = fetch_with_account(ids, release="DR4", settings=settings)
+        assert account.counts == {"spectrum": 10, "failed": 1}, "what came is kept"
+        words = r"gaiadr4.all_source_flags.*SELECT .*TAP_SCHEMA.columns .*gaiadr4"
+        assert re.search(words, account.summary())
+
+
+def test_a_release_is_asked_for_by_its_own_names():
+    with make_archive(n=3) as archive:
+        archive.release = "Gaia DR4"
         with pytest.raises(ArchiveError, match="Invalid Release parameter"):
-            fetch_spectra(spectra.source_id, release="DR3", settings=settings)
+            fetch_spectra(archive.spectra.source_id, settings=make_settings(archive))
         with pytest.raises(InputError, match="no data release 'DR9'; known are DR3, DR4"):
-            fetch_spectra(spectra.source_id, release="DR9", settings=settings)
+            fetch_spectra([1], release="DR9", settings=make_settings(archive))
 
 
 @pytest.mark.parametrize(

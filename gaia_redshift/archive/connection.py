@@ -94,6 +94,7 @@ class Connections:
         self.tap_notes = Notes(notes, settings.gaia_tap_url)
         self._structures: dict[str, StructureWord] = {}
         self._lock = threading.Lock()
+        self.asking_tables = threading.Lock()
         # Now: the time of importing astroquery shall not count against a deadline.
         self._handlers = {"tap": Handler(self.tap), "data": Handler(self.data)}
         self._connections = {

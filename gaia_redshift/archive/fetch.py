@@ -199,8 +199,9 @@ def open_stream(
         raise InputError("offline=True needs the cache")
     if not found.confirmed:
         warnings.warn(
-            f"{found.label}: the archive's names for it are not confirmed in this version"
-            f" ({found.source_table}, {found.retrieval_type}); update the package if they fail",
+            f"{found.label}: its names are a draft in this version; the archive is asked for its"
+            f" tables, and for spectra of the type {found.retrieval_type}: update the package if it"
+            " refuses, and see gaia-redshift doctor",
             GaiaRedshiftWarning,
             stacklevel=4,
         )

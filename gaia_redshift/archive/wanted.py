@@ -253,6 +253,7 @@ def _match_positions(
     from astropy.table import Table, vstack
 
     from gaia_redshift.archive.jobs import run_query
+    from gaia_redshift.archive.tables import find_tables
 
     names = _find_positions(table.colnames)
     if names is None:
@@ -269,14 +270,19 @@ def _match_positions(
     source_id = np.zeros(n, dtype=np.int64)
     separation = np.full(n, np.nan)
     usable = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
+    connections = connect() if usable.size else None
+    table_of_sources = (
+        release.source_table
+        if connections is None
+        else find_tables(connections, release).find_positions()
+    )
     adql = (
         "SELECT p.row_number, g.source_id,"
         " DISTANCE(POINT('ICRS', p.ra, p.dec), POINT('ICRS', g.ra, g.dec)) AS separation"
-        f" FROM TAP_UPLOAD.positions AS p JOIN {release.source_table} AS g"
+        f" FROM TAP_UPLOAD.positions AS p JOIN {table_of_sources} AS g"
         " ON 1 = CONTAINS(POINT('ICRS', g.ra, g.dec),"
         f" CIRCLE('ICRS', p.ra, p.dec, {radius / 3600:.10f}))"
     )
-    connections = connect() if usable.size else None
     results = []
     for start in range(0, len(usable), POSITIONS_AT_ONCE):
         rows = usable[start : start + POSITIONS_AT_ONCE]
