@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import quiet_gaiaxpy
+from gaia_redshift.bases import read_shipped_config
 
 __all__ = ["BANDS", "Instrument", "load_instrument"]
 
@@ -101,8 +102,7 @@ def _load_band(band: str) -> Band:
 
     with quiet_gaiaxpy():
         from gaiaxpy.calibrator.external_instrument_model import ExternalInstrumentModel
-        from gaiaxpy.config.paths import config_path, hermite_bases_file
-        from gaiaxpy.converter.config import parse_config
+        from gaiaxpy.config.paths import config_path
         from gaiaxpy.converter.converter import get_design_matrices
         from gaiaxpy.core.nature import PLANCK, C
         from gaiaxpy.core.satellite import TELESCOPE_PUPIL_AREA
@@ -122,7 +122,8 @@ def _load_band(band: str) -> Band:
         response = np.maximum(np.asarray(model.get_response(wavelength), dtype=float), 0.0)
         electrons = TELESCOPE_PUPIL_AREA * response * wavelength / (1e9 * C * PLANCK)
         position = np.arange(-_MARGIN, WINDOW[1] + _MARGIN + 0.5 * _STEP, _STEP)
-        bases = get_design_matrices(position, parse_config(hermite_bases_file))[band].design_matrix
+        config = read_shipped_config("gaiaxpy:hermite_bases_file")
+        bases = get_design_matrices(position, config)[band].design_matrix
     u, s, vt = np.linalg.svd((images * electrons).T, full_matrices=False)
     relative = s / s[0]
     damped = relative / (relative**2 + _DAMPING**2) / s[0]
