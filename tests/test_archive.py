@@ -28,7 +28,14 @@ from doubles.gaia_archive import NEW_WORDS, OLD_WORDS, Fault, GaiaArchiveDouble
 from doubles.gaia_products import pack_members, write_spectra
 
 from gaia_redshift import XPSpectra, fetch_spectra
-from gaia_redshift.archive import FetchStatus, fetch_with_account, open_stream, read_ids, run_query
+from gaia_redshift.archive import (
+    FetchStatus,
+    fetch_with_account,
+    open_stream,
+    read_ids,
+    run_query,
+    use_mirror,
+)
 from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.cache_folders import list_cache_folders
 from gaia_redshift.archive.failures import Answer, parse_retry_after
@@ -840,6 +847,93 @@ def test_what_will_not_pass_is_not_tried_again(endpoint, said, advice):
         assert "\n" not in str(caught.value)
         assert said.split(".")[0].removeprefix("Error 500: ")[:20] in str(caught.value)
         assert len(archive.of(endpoint)) <= 2
+
+
+# --- mirrors, and ids of DR3 --------------------------------------------------------------------
+
+
+def make_mirror(n=40, n_without=10, **options):
+    """A plain TAP service with a table of coefficients, and no DataLink."""
+    spectra = make_spectra(n)
+    table = Table({"source_id": spectra.source_id})
+    for name in ("bp", "rp"):
+        band = getattr(spectra, name)
+        table[f"{name}_basis_function_id"] = band.basis_id
+        table[f"{name}_n_parameters"] = band.n_coefficients.astype(np.int16)
+        table[f"{name}_coefficients"] = band.coefficients
+        table[f"{name}_coefficient_errors"] = band.errors
+        table[f"{name}_coefficient_correlations"] = band.correlations
+    tables = {"gaiadr3.xp_continuous_mean_spectrum": table}
+    return GaiaArchiveDouble(spectra, make_sources(spectra, n_without), tables, **options)
+
+
+@pytest.mark.parametrize("max_rows", [None, 7])
+def test_a_mirror_answers_for_every_id_even_if_it_cuts_its_answers(max_rows):
+    with make_mirror() as mirror:
+        asked = ask_for(mirror)
+        settings = use_mirror(mirror.tap_url, make_settings(mirror))
+        if max_rows:  # of spectra alone
+            query = mirror.database.query
+
+            def cut(adql, uploads=None, maxrec=None):
+                short = "xp_continuous" in adql
+                return query(adql, uploads, min(maxrec, max_rows) if short else maxrec)
+
+            mirror.database.query = cut
+        got, account = fetch_with_account(asked, settings=settings)
+        assert account.complete, account.summary()
+        check_rows(got, asked, mirror)
+        check_flags(got, mirror, asked)
+        assert mirror.of("data-server") == []
+        assert "127.0.0.1" in got.meta["inputs"][0]
+
+
+def test_a_mirror_without_the_table_says_so(monkeypatch):
+    with make_archive(n=3) as archive:
+        settings = use_mirror(f"{archive.tap_url}#gaiadr3.nothing", make_settings(archive))
+        with pytest.raises(ArchiveError, match=r"gaiadr3.nothing"):
+            fetch_spectra(archive.spectra.source_id, settings=settings)
+    with pytest.raises(InputError, match="no mirror 'esa'; known are aip, ari"):
+        use_mirror("esa")
+    with pytest.raises(InputError, match="no name of a table"):
+        use_mirror("https://a.org/tap#x; DROP")
+    monkeypatch.setenv("GAIA_REDSHIFT_TAP_TOKEN", "secret")
+    settings = use_mirror("aip")
+    assert settings.gaia_tap_url == "https://gaia.aip.de/tap"
+    assert "secret" not in repr(settings)
+
+
+@draft
+def test_ids_of_dr3_are_brought_over():
+    with make_draft_archive(12, 4) as archive:
+        new = np.array(archive.database.query(ALL_OF_DR4)["source_id"])
+        neighbours = archive.database.query("SELECT * FROM gaiadr4.dr3_neighbourhood")
+        expected = {}
+        for row in sorted(
+            neighbours, key=lambda r: (bool(r["probable_match"]), -r["angular_distance"])
+        ):
+            expected[int(row["dr3_source_id"])] = int(row["source_id"])
+        old = np.concatenate([new[::-1] + 1000, [77], new[:2] + 1000])
+        settings = make_settings(archive)
+        got = fetch_spectra(old, release="DR4", settings=settings, from_dr3=True)
+        np.testing.assert_array_equal(got.source_id, [expected.get(int(i), 0) for i in old])
+        assert set(expected.values()) == set(new.tolist())
+        np.testing.assert_array_equal(got.columns["dr3_source_id"], old)
+        assert got.flags[len(new)] == QualityFlag.NO_GAIA_SOURCE
+        with pytest.raises(InputError, match="later release"):
+            fetch_spectra(old, settings=settings, from_dr3=True)
+
+
+def test_positions_do_without_an_upload_where_the_quota_is_used_up(caplog):
+    with make_archive(n=150, n_without=0) as archive:
+        table = archive.database.query("SELECT source_id, ra, dec FROM gaiadr3.gaia_source")
+        archive.faults.append(Fault("status", endpoint="async$", times=9, body=QUOTA.encode()))
+        got = fetch_spectra(table["ra", "dec"], settings=make_settings(archive, chunk_size=500))
+        np.testing.assert_array_equal(got.source_id, table["source_id"])
+        assert "asking without an upload" in caplog.text
+        archive.requests.clear()
+        fetch_spectra(table["ra", "dec"][:20], settings=make_settings(archive))
+        assert archive.of("async$") == [], "a few positions need no upload at all"
 
 
 # --- manners ---------------------------------------------------------------------------------

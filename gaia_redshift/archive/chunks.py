@@ -118,6 +118,7 @@ def fetch_chunk(
                 came = np.isin(wanted, found.source_id)
                 chunk.status[todo[came]] = FetchStatus.SPECTRUM
                 todo = todo[~came]
+                patience = patience.renew()  # it gets on: what is cut short comes in the end
             if not todo.size:
                 break
             if not explained:

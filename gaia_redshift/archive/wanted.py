@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Wanted", "is_for_archive", "read_ids", "resolve_sources"]
 
 ADQL = re.compile(r"\s*((--[^\n]*\n|/\*.*?\*/)\s*)*(select|with)\s", re.IGNORECASE | re.DOTALL)
-POSITIONS_AT_ONCE = 5000
 
 
 @dataclass
@@ -141,6 +140,7 @@ def resolve_sources(
     connect: Callable[[], Connections],
     *,
     radius: float = 1.0,
+    notice: Callable[[str], None] | None = None,
 ) -> Wanted:
     """Turn what was asked for into source ids.
 
@@ -152,6 +152,8 @@ def resolve_sources(
         Opens connections, where a query is needed.
     radius : float, arcsec
         How far the Gaia source may be from a position.
+    notice : callable, optional
+        Told how long a query has been waiting.
 
     Returns
     -------
@@ -167,7 +169,7 @@ def resolve_sources(
     if isinstance(sources, str) and ADQL.match(sources):
         from gaia_redshift.archive.jobs import run_query
 
-        result = run_query(sources, connections=connect())
+        result = run_query(sources, connections=connect(), notice=notice)
         return _from_table(result, "the result of the query", release, connect, radius)
     if isinstance(sources, str | os.PathLike) and not _is_id(sources):
         return _from_table(read_ids(sources), str(sources), release, connect, radius)
@@ -249,12 +251,7 @@ def _find_positions(names: list[str]) -> tuple[str, str] | None:
 def _match_positions(
     table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
 ) -> Wanted:
-    """Find the nearest Gaia source of each position, by queries with uploaded positions."""
-    from astropy.table import Table, vstack
-
-    from gaia_redshift.archive.jobs import run_query
-    from gaia_redshift.archive.tables import find_tables
-
+    """Find the nearest Gaia source of each position."""
     names = _find_positions(table.colnames)
     if names is None:
         raise InputError(
@@ -266,34 +263,15 @@ def _match_positions(
     ra, dec = (
         to_degrees(table[name], getattr(table[name], "unit", None), name, label) for name in names
     )
-    n = len(table)
-    source_id = np.zeros(n, dtype=np.int64)
-    separation = np.full(n, np.nan)
-    usable = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
-    connections = connect() if usable.size else None
-    table_of_sources = (
-        release.source_table
-        if connections is None
-        else find_tables(connections, release).find_positions()
-    )
-    adql = (
-        "SELECT p.row_number, g.source_id,"
-        " DISTANCE(POINT('ICRS', p.ra, p.dec), POINT('ICRS', g.ra, g.dec)) AS separation"
-        f" FROM TAP_UPLOAD.positions AS p JOIN {table_of_sources} AS g"
-        " ON 1 = CONTAINS(POINT('ICRS', g.ra, g.dec),"
-        f" CIRCLE('ICRS', p.ra, p.dec, {radius / 3600:.10f}))"
-    )
-    results = []
-    for start in range(0, len(usable), POSITIONS_AT_ONCE):
-        rows = usable[start : start + POSITIONS_AT_ONCE]
-        positions = Table({"row_number": rows.astype(np.int64), "ra": ra[rows], "dec": dec[rows]})
-        results.append(run_query(adql, upload={"positions": positions}, connections=connections))
-    found = vstack(results, metadata_conflicts="silent") if results else None
-    if found is not None and len(found):
-        order = np.argsort(np.asarray(found["separation"]), kind="stable")[::-1]  # nearest last
-        rows = np.asarray(found["row_number"])[order].astype(np.intp)
-        source_id[rows] = np.asarray(found["source_id"])[order]
-        separation[rows] = np.asarray(found["separation"])[order] * 3600
+    usable = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    source_id = np.zeros(len(table), dtype=np.int64)
+    separation = np.full(len(table), np.nan)
+    if usable.any():
+        from gaia_redshift.archive.positions import find_nearest
+
+        source_id[usable], separation[usable] = find_nearest(
+            connect(), ra[usable], dec[usable], release, radius
+        )
     columns = table.copy(copy_data=False)
     columns["separation_gaia"] = separation
     columns["separation_gaia"].unit = "arcsec"
