@@ -357,10 +357,15 @@ def _write_votable(table: Table, path: Path) -> None:
 
 
 def _read_votable(path: Path) -> Table:
-    from astropy.io.votable import parse
+    from gaia_redshift.readers.content import open_path
+    from gaia_redshift.readers.votable import parse_votable
 
-    document = parse(os.fspath(path))
-    table = document.get_first_table().to_table(use_names_over_ids=True)
+    document = parse_votable(open_path(path).read(), str(path))
+    found = document.get_first_table()
+    table = found.to_table(use_names_over_ids=True)
+    for field in found.fields:
+        if str(field.arraysize) == "1" and table[field.name].ndim == 2:  # one number, in words
+            replace_column(table, field.name, table[field.name][:, 0])
     infos = {info.name: info.value for info in document.resources[0].infos}
     return _restore(table, infos.get(META_KEY))
 

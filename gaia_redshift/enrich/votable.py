@@ -18,8 +18,9 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from gaia_redshift.enrich.columns import BLOCK_ROWS, Cells, Compute, NewColumn
-from gaia_redshift.enrich.votable_rows import BinaryRows, Field
+from gaia_redshift.enrich.votable_rows import BinaryRows
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.votable_fields import Field
 
 __all__ = ["VOTableCatalogue"]
 
