@@ -387,14 +387,14 @@ def parse_result(answer: Answer, most: int) -> tuple[Table, bool]:
     RefusedError
         If it is the server's error message.
     """
-    from astropy.io.votable import parse
+    from gaia_redshift.readers.votable import parse_votable
 
     try:
         body = unpack(answer.body, most, answer.host)
         plain = Answer(answer.status, answer.headers, body, answer.host)
         check_answer(plain, what="the result of the query")
         with ignore_warnings():  # oddities that do not stop astropy
-            votable = parse(io.BytesIO(body), verify="ignore")
+            votable = parse_votable(body, f"the answer of {answer.host}")
             words = [
                 (str(info.value).upper(), str(info.content or ""))
                 for resource in votable.resources
