@@ -354,7 +354,38 @@ def _evaluate(
                 f" {len(where)} pseudo-wavelengths; (k, {len(where)}) is needed"
             )
         matrices[band] = matrix
+    _check_shipped(source, matrices)
     return matrices
+
+
+def _check_shipped(
+    source: str | BasisFunction, matrices: dict[str, NDArray[np.float64]] | None = None
+) -> None:
+    """Refuse a file of GaiaXPy's that holds other bases than when this version was made.
+
+    A later GaiaXPy may put another release's under the same name, with as many RP coefficients.
+    """
+    for known in _SETS.values():
+        if not isinstance(source, str) or known.source != source or known.bp_basis_id is None:
+            continue
+        expected = (known.bp_basis_id, known.rp_basis_id, known.n_bp, known.n_rp)
+        lengths = [len(matrices[b]) for b in matrices] if matrices is not None else expected[2:]
+        found = (*_read_ids(source), *lengths)
+        if found != expected:
+            from importlib.metadata import version
+
+            raise InputError(
+                f"GaiaXPy {version('gaiaxpy')} holds other bases than {known.name} in its"
+                f" {source.removeprefix('gaiaxpy:')}: ids {found[0]} and {found[1]} with"
+                f" {found[2]} + {found[3]} functions, not {expected[0]} and {expected[1]} with"
+                f" {expected[2]} + {expected[3]}; install gaiaxpy 2.1.5, or update this package"
+            )
+
+
+def read_shipped_config(source: str) -> Any:
+    """Return GaiaXPy's configuration of bases that it ships, once they are checked."""
+    _check_shipped(source)
+    return _read_config(source)
 
 
 def _read_ids(source: str) -> tuple[int | None, int | None]:

@@ -13,6 +13,7 @@ from typing import Any
 from gaia_redshift.cli_archive import run_cache, run_fetch
 from gaia_redshift.cli_crossmatch import run_crossmatch
 from gaia_redshift.cli_dataset import run_dataset
+from gaia_redshift.cli_doctor import run_doctor
 from gaia_redshift.cli_evaluate import run_evaluate
 from gaia_redshift.cli_inspect import run_inspect, run_show
 from gaia_redshift.cli_parser import PROGRAM, build_parser
@@ -250,6 +251,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _run_evaluate,
     "models": _run_models,
     "flags": _run_flags,
+    "doctor": run_doctor,
 }
 
 if __name__ == "__main__":

@@ -60,6 +60,16 @@ def add_archive_options(
     )
     group.add_argument("--release", default="DR3", help="data release of the ids (DR3)")
     group.add_argument(
+        "--from-dr3",
+        action="store_true",
+        help="the ids are DR3's: bring them over to --release by its table of neighbours",
+    )
+    group.add_argument(
+        "--mirror",
+        metavar="NAME|URL",
+        help="take spectra from a mirror's table: aip, ari, or a TAP service's address (#TABLE)",
+    )
+    group.add_argument(
         "--radius",
         type=float,
         default=1.0,
@@ -150,7 +160,13 @@ def make_archive_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `gaia_redshift.fetch_spectra`."""
     if arguments.no_cache and (arguments.cache_dir or arguments.offline):
         raise InputError("--no-cache goes neither with --cache-dir nor with --offline")
+    more: dict[str, Any] = {"from_dr3": True} if arguments.from_dr3 else {}
+    if arguments.mirror:
+        from gaia_redshift.archive.mirror import use_mirror
+
+        more["settings"] = use_mirror(arguments.mirror)
     return {
+        **more,
         "release": arguments.release,
         "radius": arguments.radius,
         "offline": arguments.offline,

@@ -14,6 +14,7 @@ from gaia_redshift.cli_archive import (
 )
 from gaia_redshift.cli_crossmatch import CROSSMATCH_EPILOG, add_crossmatch
 from gaia_redshift.cli_dataset import DATASET_EPILOG, add_dataset
+from gaia_redshift.cli_doctor import DOCTOR_EPILOG, add_doctor
 from gaia_redshift.cli_evaluate import EVALUATE_EPILOG, add_evaluate
 from gaia_redshift.cli_inspect import INSPECT_EPILOG, SHOW_EPILOG, add_inspect, add_show
 from gaia_redshift.cli_predict import PREDICT_EPILOG, add_predict
@@ -100,6 +101,7 @@ def build_parser(
     models.add_argument("name", nargs="?", help="a model to describe")
     flags = add("flags", "explain the flags, or decode values of flags_cnn")
     flags.add_argument("values", nargs="*", type=int, metavar="VALUE", help="values to decode")
+    add_doctor(add("doctor", "try all that a prediction from the archive needs", DOCTOR_EPILOG))
     return parser
 
 

@@ -26,4 +26,4 @@ def choose_encoding(schema: Any) -> dict[str, Any]:
         return any(test(kind) for test in lists) and pa.types.is_floating(kind.value_type)
 
     others = [field.name for field in schema if not is_floats(field.type)]
-    return {"compression": "zstd", "use_dictionary": others or False}
+    return {"compression": "zstd", "use_dictionary": others or False, "write_page_checksum": True}

@@ -254,6 +254,7 @@ def predict_rows(
         wanted = replace(block, columns=select_columns(block.columns, keep))
         vectors, unknown_here = sample_block(wanted, grid=chosen, errors=errors)
         unknown += unknown_here
+        _check_bases(vectors, loaded, any_release)
         vectors = _check_unit(vectors, factors, block.columns)
         rows, prior_name = _predict(vectors, loaded, wanted_options)
         predicted.append(rows)
@@ -326,6 +327,7 @@ def predict_redshift(
         if flux_error is not None or source_id is not None:
             raise InputError("flux_error and source_id go with arrays: FluxVectors hold their own")
         _check_release(vectors.meta.get("release"), loaded, any_release)
+        _check_bases(vectors, loaded, any_release)
         _choose_grid(vectors.grid, loaded)
         checked = vectors
     else:
@@ -385,6 +387,19 @@ def load_for_prediction(model: Any, device: Device = "auto") -> Model:
             f"model must be a name, a path or a loaded model, not {type(model).__name__}"
         )
     return model  # type: ignore[no-any-return]
+
+
+def _check_bases(vectors: FluxVectors, model: Model, any_release: bool) -> None:
+    """Refuse spectra of no known release on bases that are not those of the model's."""
+    trained = str(model.manifest.get("data_release", "DR3"))
+    for name, release in vectors.meta.get("bases", {}).items():
+        if release != trained and not any_release:
+            raise InputError(
+                f"the model {model.name} is for spectra of {trained}, these are on the bases {name}"
+                f" ({f'of {release}' if release else 'of no known release'}), which may be"
+                " calibrated differently; any_release=True (--any-release) predicts them all the"
+                " same"
+            )
 
 
 def _check_release(release: Any, model: Model, any_release: bool) -> None:

@@ -15,6 +15,7 @@ import logging
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,9 +167,16 @@ def sample_block(
         quality=quality,
         grid=grid,
         columns=spectra.columns,
-        meta={**spectra.meta, **({"release": spectra.release} if spectra.release else {})},
+        meta={**spectra.meta, **_describe_origin(spectra, [one for one, _ in groups])},
     )
     return vectors, unknown
+
+
+def _describe_origin(spectra: XPSpectra, sets: list[BasisSet]) -> dict[str, Any]:
+    """Say of which release spectra are, or, where nothing says it, on which bases they are."""
+    if spectra.release:
+        return {"release": spectra.release}
+    return {"bases": {one.name: one.release for one in sets}}
 
 
 def warn_of_unknown_sets(unknown: Iterable[str], stacklevel: int) -> None:

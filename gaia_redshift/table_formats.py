@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from gaia_redshift._files import escape_controls
 from gaia_redshift.errors import InputError
 from gaia_redshift.parquet_encoding import choose_encoding
+from gaia_redshift.readers.columns import fold_masks, set_masks_apart
 from gaia_redshift.table_types import (
     Note,
     cast_column,
@@ -46,6 +48,8 @@ __all__ = [
     "store_columns",
     "take_plain_columns",
 ]
+
+logger = logging.getLogger(__name__)
 
 FITS_CARDS = {
     "gaia_redshift_version": "GRZVER",
@@ -353,10 +357,15 @@ def _write_votable(table: Table, path: Path) -> None:
 
 
 def _read_votable(path: Path) -> Table:
-    from astropy.io.votable import parse
+    from gaia_redshift.readers.content import open_path
+    from gaia_redshift.readers.votable import parse_votable
 
-    document = parse(os.fspath(path))
-    table = document.get_first_table().to_table(use_names_over_ids=True)
+    document = parse_votable(open_path(path).read(), str(path))
+    found = document.get_first_table()
+    table = found.to_table(use_names_over_ids=True)
+    for field in found.fields:
+        if str(field.arraysize) == "1" and table[field.name].ndim == 2:  # one number, in words
+            replace_column(table, field.name, table[field.name][:, 0])
     infos = {info.name: info.value for info in document.resources[0].infos}
     return _restore(table, infos.get(META_KEY))
 
@@ -403,31 +412,59 @@ def make_arrow_table(table: Table, *, for_astropy: bool = True) -> Any:
 
 
 def _read_parquet(path: Path) -> Table:
-    import pyarrow as pa
-    from astropy.table import MaskedColumn, Table
+    from astropy.table import Table
+    from astropy.units import Unit
     from pyarrow import parquet
 
-    content = parquet.read_table(path)
-    table = Table()
+    from gaia_redshift.readers.binary import read_parquet_infos
+
+    content = parquet.read_table(path, page_checksum_verification=True)
+    columns: dict[str, Any] = {}
     for name in content.column_names:
-        chunk = content.column(name).combine_chunks()
-        null = chunk.is_null().to_numpy(zero_copy_only=False)
-        if pa.types.is_fixed_size_list(chunk.type) and not chunk.null_count:
-            values = chunk.flatten().to_numpy(zero_copy_only=False)
-            data = values.reshape(len(chunk), chunk.type.list_size)
-            if data.dtype.kind == "f":
-                null = np.isnan(data)
-        elif pa.types.is_list(chunk.type) or pa.types.is_fixed_size_list(chunk.type):
-            data = np.array(chunk.to_pylist())
-        elif pa.types.is_string(chunk.type):
-            data = np.array(chunk.fill_null("").to_pylist(), dtype="U")
+        values = _take_arrow(content.column(name).combine_chunks(), name)
+        if values is None:
+            logger.info("%s: column '%s' holds %s and is left out", path, name, content[name].type)
         else:
-            filler = float("nan") if pa.types.is_floating(chunk.type) else 0
-            data = chunk.fill_null(pa.scalar(filler).cast(chunk.type)).to_numpy(
-                zero_copy_only=False
-            )
-        table[name] = MaskedColumn(data, mask=null) if null.any() else data
+            columns[name] = values
+    table = Table()
+    for name, values in fold_masks(columns, set_masks_apart(list(columns))[1]).items():
+        hidden = np.ma.getmaskarray(np.ma.asarray(values)).any()
+        table[name] = values if hidden else np.ma.getdata(values)
+    for name, info in read_parquet_infos(content.schema).items():
+        if name in table.colnames:
+            table[name].unit = Unit(info.unit, parse_strict="silent") if info.unit else None
+            table[name].info.description = info.description
     return _restore(table, (content.schema.metadata or {}).get(META_KEY.encode()))
+
+
+def _take_arrow(column: Any, name: str) -> Any:
+    """Return an arrow column as an array, masked where null; None where it is no table's column."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.dictionary_decode()
+        kind = column.type
+    null = column.is_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_fixed_size_list(kind) and not column.null_count:
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        data = flat.reshape(len(column), kind.list_size)
+        return np.ma.MaskedArray(data, mask=np.isnan(data)) if data.dtype.kind == "f" else data
+    if pa.types.is_nested(kind):
+        try:
+            data = np.array(column.to_pylist())
+        except ValueError:  # of different lengths
+            return None
+        return data if data.dtype.kind in "biuf" and data.ndim > 1 else None
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        filler = float("nan") if pa.types.is_floating(kind) else 0
+        data = column.fill_null(pa.scalar(filler).cast(kind)).to_numpy(zero_copy_only=False)
+        return np.ma.MaskedArray(data, mask=null)
+    cells = np.empty(len(column), dtype=object)
+    cells[:] = column.to_pylist()
+    values = simplify_column(np.ma.MaskedArray(cells, mask=null), name)
+    # Nothing but nulls is text, as in csv files.
+    return values if len(values) and not null.all() else np.ma.MaskedArray(cells.astype("U1"), null)
 
 
 def _write_hdf5(table: Table, path: Path) -> None:
@@ -444,7 +481,15 @@ def _read_hdf5(path: Path) -> Table:
     import h5py
     from astropy.table import Table
 
+    from gaia_redshift.readers.hdf5 import check_dataset
+
     with h5py.File(path) as file:
+        link = file.get(HDF5_PATH, getlink=True)
+        if not isinstance(link, h5py.HardLink):  # another program's
+            from gaia_redshift.readers.whole import read_columns
+
+            return read_columns(path)
+        check_dataset(file[HDF5_PATH], path.stat().st_size, str(path))
         description = file[HDF5_PATH].attrs.get(META_KEY)
     table = Table.read(path, format="hdf5", path=HDF5_PATH)
     _make_native(table)

@@ -52,6 +52,63 @@ def make_archive(n=40, n_without=10, k=6, **options):
     return GaiaArchiveDouble(spectra, make_sources(spectra, n_without), **options)
 
 
+def make_draft_archive(n=40, n_without=10, k=6, flag="boolean", **options):
+    """DR4 as ESA's draft has it: gaia_source has no flag, and every third source is not in it.
+
+    The flag is ``boolean``, a ``byte`` of grades, or the ``rows`` of xp_summary.
+    """
+    spectra = make_spectra(n, k)
+    sources = make_sources(spectra, n_without)
+    has_xp = np.asarray(sources["has_xp_continuous"])
+    inside = np.arange(len(sources)) % 3 != 0
+    flags = sources[["source_id"]]
+    flags["has_xp"] = has_xp if flag == "boolean" else 2 * has_xp.astype(np.int16)
+    flags["has_epoch_xp"] = has_xp
+    flags["in_gaia_source"] = inside
+    rng = np.random.default_rng(3)
+    galaxies = sources[["source_id"]][::2]
+    galaxies["redshift_ugc"] = rng.uniform(0, 0.4, len(galaxies))
+    galaxies["classlabel_dsc_joint"] = "galaxy"
+    tables = {
+        "all_source_flags": flags,
+        "all_source_astrometry": sources[["source_id", "ra", "dec"]],
+        "all_source_photometry": sources[["source_id", "phot_g_mean_mag"]],
+        "galaxy_candidates": galaxies,
+        "dr3_neighbourhood": make_neighbours(np.array(sources["source_id"])),
+    }
+    for name in ("bp", "rp"):
+        tables["all_source_photometry"][f"phot_{name}_mean_mag"] = sources["phot_g_mean_mag"]
+    if flag == "rows":
+        del tables["all_source_flags"]
+        tables["xp_summary"] = sources[["source_id"]][has_xp]
+    return GaiaArchiveDouble(
+        spectra,
+        sources[["source_id", "ra", "dec", "phot_g_mean_mag"]][inside],
+        {f"gaiadr4.{name}": table for name, table in tables.items()},
+        **{
+            "release": "Gaia DR4",
+            "schema": "gaiadr4",
+            "retrieval_type": "MEAN_SPECTRUM_XP",
+            **options,
+        },
+    )
+
+
+def make_neighbours(source_id):
+    """DR3's ids, 1,000 more than DR4's; each has a wrong neighbour too, nearer for odd ones."""
+    n = len(source_id)
+    odd = np.arange(n) % 2 == 1
+    return Table(
+        {
+            "source_id": np.concatenate([source_id, np.roll(source_id, 1)]),
+            "dr3_source_id": np.tile(source_id + 1000, 2),
+            "angular_distance": np.concatenate([np.full(n, 20.0), np.where(odd, 10.0, 30.0)]),
+            "magnitude_difference": np.zeros(2 * n),
+            "probable_match": np.concatenate([odd, np.zeros(n, dtype=bool)]),
+        }
+    )
+
+
 def make_settings(archive, **options):
     quick = {
         "gaia_tap_url": archive.tap_url,

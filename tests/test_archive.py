@@ -1,6 +1,7 @@
 """Fetching spectra: the real client against a double of the archive that fails in every way."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from archive_samples import (
     FIRST_ID,
     check_rows,
     make_archive,
+    make_draft_archive,
     make_settings,
     make_sources,
     make_spectra,
@@ -26,7 +28,14 @@ from doubles.gaia_archive import NEW_WORDS, OLD_WORDS, Fault, GaiaArchiveDouble
 from doubles.gaia_products import pack_members, write_spectra
 
 from gaia_redshift import XPSpectra, fetch_spectra
-from gaia_redshift.archive import FetchStatus, fetch_with_account, open_stream, read_ids, run_query
+from gaia_redshift.archive import (
+    FetchStatus,
+    fetch_with_account,
+    open_stream,
+    read_ids,
+    run_query,
+    use_mirror,
+)
 from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.cache_folders import list_cache_folders
 from gaia_redshift.archive.failures import Answer, parse_retry_after
@@ -54,7 +63,7 @@ def _own_cache(tmp_path, monkeypatch):
 def ask_for(archive, n_unknown=3, n_repeated=5, seed=3):
     """Ids with spectra, without, unknown ones and repeated ones, mixed."""
     rng = np.random.default_rng(seed)
-    table = archive.database.query(f"SELECT source_id FROM {archive.schema}.gaia_source")
+    table = archive.database.query("SELECT source_id FROM gaiadr3.gaia_source")
     known = np.array(table["source_id"])
     unknown = 10**15 + np.arange(n_unknown)
     ids = np.concatenate([known, unknown, rng.choice(known, n_repeated)])
@@ -668,22 +677,76 @@ def test_positions_find_the_nearest_source():
 
 # --- releases --------------------------------------------------------------------------------
 
+ALL_OF_DR4 = "SELECT source_id FROM gaiadr4.all_source_astrometry"
+draft = pytest.mark.filterwarnings("ignore:.*names are a draft")
 
-def test_dr4_has_its_own_names():
-    spectra = make_spectra(10)
-    names = {"release": "Gaia DR4", "schema": "gaiadr4", "retrieval_type": "MEAN_SPECTRUM_XP"}
-    with GaiaArchiveDouble(spectra, make_sources(spectra, 4), **names) as archive:
-        settings = make_settings(archive)
-        asked = ask_for(archive)
-        with pytest.warns(GaiaRedshiftWarning, match="not confirmed"):
-            got, account = fetch_with_account(asked, release="DR4", settings=settings)
-        check_rows(got, asked, archive)
-        assert got.release == "DR4"
+
+@draft
+@pytest.mark.parametrize(("flag", "n"), [("boolean", 12_001), ("byte", 300), ("rows", 300)])
+def test_every_id_of_dr4_is_answered_as_its_draft_has_it(flag, n):
+    n_without = n // 6
+    with make_draft_archive(n - 3 * n_without, n_without, flag=flag) as archive:
+        rng = np.random.default_rng(3)
+        known = np.array(archive.database.query(ALL_OF_DR4)["source_id"])
+        unknown = 10**15 + np.arange(n_without)
+        asked = np.concatenate([known, unknown])
+        asked = rng.permutation(np.concatenate([asked, rng.choice(known, n - len(asked))]))
+        assert len(asked) == n
+        settings = make_settings(archive, chunk_size=500, parallel=4)
+        got, account = fetch_with_account(asked, release="DR4", settings=settings)
         assert account.complete
+        assert got.release == "DR4"
+        check_rows(got, asked, archive)
+        check_flags(got, archive, asked)
+        asked_for_tables = [r for r in archive.of("tap/sync") if "TAP_SCHEMA" in r.fields["QUERY"]]
+        assert len(asked_for_tables) == 1, "once for a server and release"
+        fetch_spectra(asked[:50] + 10, release="DR4", settings=settings)
+        again = [r for r in archive.of("tap/sync") if "TAP_SCHEMA" in r.fields["QUERY"]]
+        assert len(again) == 1, "it is noted"
+
+
+@draft
+def test_positions_find_sources_of_dr4_that_its_main_table_lacks():
+    with make_draft_archive(20, 4) as archive:
+        table = archive.database.query(
+            "SELECT source_id, ra, dec FROM gaiadr4.all_source_astrometry ORDER BY source_id"
+        )
+        got = fetch_spectra(table["ra", "dec"], release="DR4", settings=make_settings(archive))
+        np.testing.assert_array_equal(got.source_id, table["source_id"])
+
+
+@draft
+@pytest.mark.parametrize("said", ["Error 500: null", "Error 500: internal error"])
+def test_a_release_that_is_not_open_is_said_at_once(said):
+    with make_archive(n=10) as archive:
+        archive.faults.append(Fault("status", status=500, times=99, body=said.encode()))
+        settings = make_settings(archive, tries=20, parallel=1)
+        with pytest.raises(ArchiveError, match=r"no tables of Gaia DR4.*2 December 2026"):
+            fetch_spectra([FIRST_ID + 1], release="DR4", settings=settings)
+        assert len(archive.of("data-server/data")) == 1
+
+
+@draft
+def test_a_table_that_is_not_found_is_named_with_a_query_to_look_it_up():
+    with make_draft_archive(10, 4) as archive:
+        for name in ("all_source_flags", "all_source_astrometry"):
+            archive.database.columns.pop(f"gaiadr4.{name}")
+        archive.describe_itself()
+        settings = make_settings(archive)
+        ids = np.append(archive.spectra.source_id, FIRST_ID)
+        _, account = fetch_with_account(ids, release="DR4", settings=settings)
+        assert account.counts == {"spectrum": 10, "failed": 1}, "what came is kept"
+        words = r"gaiadr4.all_source_flags.*SELECT .*TAP_SCHEMA.columns .*gaiadr4"
+        assert re.search(words, account.summary())
+
+
+def test_a_release_is_asked_for_by_its_own_names():
+    with make_archive(n=3) as archive:
+        archive.release = "Gaia DR4"
         with pytest.raises(ArchiveError, match="Invalid Release parameter"):
-            fetch_spectra(spectra.source_id, release="DR3", settings=settings)
+            fetch_spectra(archive.spectra.source_id, settings=make_settings(archive))
         with pytest.raises(InputError, match="no data release 'DR9'; known are DR3, DR4"):
-            fetch_spectra(spectra.source_id, release="DR9", settings=settings)
+            fetch_spectra([1], release="DR9", settings=make_settings(archive))
 
 
 @pytest.mark.parametrize(
@@ -784,6 +847,93 @@ def test_what_will_not_pass_is_not_tried_again(endpoint, said, advice):
         assert "\n" not in str(caught.value)
         assert said.split(".")[0].removeprefix("Error 500: ")[:20] in str(caught.value)
         assert len(archive.of(endpoint)) <= 2
+
+
+# --- mirrors, and ids of DR3 --------------------------------------------------------------------
+
+
+def make_mirror(n=40, n_without=10, **options):
+    """A plain TAP service with a table of coefficients, and no DataLink."""
+    spectra = make_spectra(n)
+    table = Table({"source_id": spectra.source_id})
+    for name in ("bp", "rp"):
+        band = getattr(spectra, name)
+        table[f"{name}_basis_function_id"] = band.basis_id
+        table[f"{name}_n_parameters"] = band.n_coefficients.astype(np.int16)
+        table[f"{name}_coefficients"] = band.coefficients
+        table[f"{name}_coefficient_errors"] = band.errors
+        table[f"{name}_coefficient_correlations"] = band.correlations
+    tables = {"gaiadr3.xp_continuous_mean_spectrum": table}
+    return GaiaArchiveDouble(spectra, make_sources(spectra, n_without), tables, **options)
+
+
+@pytest.mark.parametrize("max_rows", [None, 7])
+def test_a_mirror_answers_for_every_id_even_if_it_cuts_its_answers(max_rows):
+    with make_mirror() as mirror:
+        asked = ask_for(mirror)
+        settings = use_mirror(mirror.tap_url, make_settings(mirror))
+        if max_rows:  # of spectra alone
+            query = mirror.database.query
+
+            def cut(adql, uploads=None, maxrec=None):
+                short = "xp_continuous" in adql
+                return query(adql, uploads, min(maxrec, max_rows) if short else maxrec)
+
+            mirror.database.query = cut
+        got, account = fetch_with_account(asked, settings=settings)
+        assert account.complete, account.summary()
+        check_rows(got, asked, mirror)
+        check_flags(got, mirror, asked)
+        assert mirror.of("data-server") == []
+        assert "127.0.0.1" in got.meta["inputs"][0]
+
+
+def test_a_mirror_without_the_table_says_so(monkeypatch):
+    with make_archive(n=3) as archive:
+        settings = use_mirror(f"{archive.tap_url}#gaiadr3.nothing", make_settings(archive))
+        with pytest.raises(ArchiveError, match=r"gaiadr3.nothing"):
+            fetch_spectra(archive.spectra.source_id, settings=settings)
+    with pytest.raises(InputError, match="no mirror 'esa'; known are aip, ari"):
+        use_mirror("esa")
+    with pytest.raises(InputError, match="no name of a table"):
+        use_mirror("https://a.org/tap#x; DROP")
+    monkeypatch.setenv("GAIA_REDSHIFT_TAP_TOKEN", "secret")
+    settings = use_mirror("aip")
+    assert settings.gaia_tap_url == "https://gaia.aip.de/tap"
+    assert "secret" not in repr(settings)
+
+
+@draft
+def test_ids_of_dr3_are_brought_over():
+    with make_draft_archive(12, 4) as archive:
+        new = np.array(archive.database.query(ALL_OF_DR4)["source_id"])
+        neighbours = archive.database.query("SELECT * FROM gaiadr4.dr3_neighbourhood")
+        expected = {}
+        for row in sorted(
+            neighbours, key=lambda r: (bool(r["probable_match"]), -r["angular_distance"])
+        ):
+            expected[int(row["dr3_source_id"])] = int(row["source_id"])
+        old = np.concatenate([new[::-1] + 1000, [77], new[:2] + 1000])
+        settings = make_settings(archive)
+        got = fetch_spectra(old, release="DR4", settings=settings, from_dr3=True)
+        np.testing.assert_array_equal(got.source_id, [expected.get(int(i), 0) for i in old])
+        assert set(expected.values()) == set(new.tolist())
+        np.testing.assert_array_equal(got.columns["dr3_source_id"], old)
+        assert got.flags[len(new)] == QualityFlag.NO_GAIA_SOURCE
+        with pytest.raises(InputError, match="later release"):
+            fetch_spectra(old, settings=settings, from_dr3=True)
+
+
+def test_positions_do_without_an_upload_where_the_quota_is_used_up(caplog):
+    with make_archive(n=150, n_without=0) as archive:
+        table = archive.database.query("SELECT source_id, ra, dec FROM gaiadr3.gaia_source")
+        archive.faults.append(Fault("status", endpoint="async$", times=9, body=QUOTA.encode()))
+        got = fetch_spectra(table["ra", "dec"], settings=make_settings(archive, chunk_size=500))
+        np.testing.assert_array_equal(got.source_id, table["source_id"])
+        assert "asking without an upload" in caplog.text
+        archive.requests.clear()
+        fetch_spectra(table["ra", "dec"][:20], settings=make_settings(archive))
+        assert archive.of("async$") == [], "a few positions need no upload at all"
 
 
 # --- manners ---------------------------------------------------------------------------------

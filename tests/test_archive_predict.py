@@ -208,7 +208,7 @@ def test_dr4_on_the_command_line_asks_for_an_override(archive, capsys):
     one = str(archive.spectra.source_id[0])
     assert main(["predict", one, "--release", "DR4"]) == 1
     assert "--any-release" in capsys.readouterr().err
-    with pytest.warns(GaiaRedshiftWarning, match="not confirmed"):
+    with pytest.warns(GaiaRedshiftWarning, match="are a draft"):
         open_stream([int(one)], release="DR4", settings=make_settings(archive))
 
 

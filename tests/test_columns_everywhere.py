@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+import json
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_scale import FakeModel, make_spectra, write_columns
 
-from gaia_redshift import predict_table, read_table, write_spectra, write_table
-from gaia_redshift.readers import iter_spectra
+from gaia_redshift import (
+    crossmatch_catalogue,
+    predict_table,
+    read_table,
+    write_spectra,
+    write_table,
+)
+from gaia_redshift._quiet import ignore_warnings
+from gaia_redshift.archive.wanted import is_for_archive, resolve_sources
+from gaia_redshift.cli import main
+from gaia_redshift.errors import InputError
+from gaia_redshift.flags import QualityFlag
+from gaia_redshift.readers import iter_spectra, read_spectra
+from gaia_redshift.readers.columns import tell_unused_ids, to_source_ids
+from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.scale import predict_to_file
 from gaia_redshift.spectra import XPSpectra
 
@@ -192,50 +206,181 @@ def test_columns_of_several_files_meet_without_loss(tmp_path, case, ending):
     assert to_cells(found) == expected
 
 
-# --- random tables -------------------------------------------------------------------------------
+# --- masks, units and names that every command must understand -----------------------------------
 
-texts = st.text(st.characters(exclude_categories=["C"]), max_size=5).map(str.strip)
-
-
-def make_cells(kind):
-    if kind == "U":
-        return texts
-    if kind == "?":
-        return st.booleans()
-    dtype = np.dtype(kind)
-    if dtype.kind == "f":
-        return st.floats(width=8 * dtype.itemsize)
-    return st.integers(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+MASKED_FORMATS = {
+    # Masked columns as astropy, not this package, writes them.
+    "parquet": lambda table, path: table.write(path, overwrite=True),
+    "h5": lambda table, path: table.write(path, path="data", serialize_meta=True, overwrite=True),
+    "ecsv": lambda table, path: table.write(path, serialize_method="data_mask", overwrite=True),
+    "fits": lambda table, path: table.write(path, overwrite=True),
+    "vot": lambda table, path: table.write(path, format="votable", overwrite=True),
+}
 
 
-@st.composite
-def draw_tables(draw):
-    n = draw(st.integers(1, 6))
-    table = Table()
-    for number, kind in enumerate(draw(st.lists(st.sampled_from([*KINDS.values()]), min_size=1))):
-        values = np.array(draw(st.lists(make_cells(kind), min_size=n, max_size=n)), dtype=kind)
-        hidden = np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)))
-        if kind == "U":
-            hidden |= values == ""  # most formats have no other word for nothing
-        elif kind[0] == "f":
-            hidden |= np.isnan(values)
-        masked = hidden.any() and kind != "f2"
-        table[f"c{number}"] = MaskedColumn(values, mask=hidden) if masked else values
-    return table
+def write_masked(path, table):
+    with ignore_warnings():
+        MASKED_FORMATS[path.suffix[1:]](table, path)
+    return path
 
 
-@given(draw_tables(), st.sampled_from(FORMATS[:-1]), st.sampled_from(FORMATS[:-1]))
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-def test_random_tables_come_back_through_any_two_formats(table, first, second):
-    with tempfile.TemporaryDirectory() as folder:
-        write_table(table, Path(folder) / f"a.{first}")
-        write_table(read_table(Path(folder) / f"a.{first}"), Path(folder) / f"b.{second}")
-        back = read_table(Path(folder) / f"b.{second}")
-    for name in table.colnames:
-        got, expected = (np.ma.asarray(t[name]) for t in (back, table))
-        assert got.dtype.kind == expected.dtype.kind
-        if expected.dtype.kind == "f":  # what is NaN may be masked, and what is masked NaN
-            got, expected = (np.ma.filled(c.astype("f8"), np.nan) for c in (got, expected))
-            np.testing.assert_array_equal(got, expected)
+@pytest.mark.parametrize("ending", MASKED_FORMATS)
+def test_masks_that_astropy_writes_hide_spectra(tmp_path, ending):
+    made = make_spectra(4, errors=False)
+    table = Table({"source_id": made.source_id})
+    for name, band in (("bp", made.bp), ("rp", made.rp)):
+        hidden = np.zeros((4, 55), dtype=bool)
+        hidden[2] = name == "bp"
+        values = np.ma.MaskedArray(band.coefficients, mask=hidden)
+        if ending == "ecsv":  # which has no masks of arrays: numbered columns
+            for i in range(55):
+                table[f"{name}_coeff_{i}"] = MaskedColumn(values[:, i])
         else:
-            assert_equal(got, expected, label=name)
+            table[f"{name}_coefficients"] = MaskedColumn(values)
+    table["z"] = MaskedColumn([0.1, -9.0, 0.3, 0.4], mask=[False, True, False, False])
+    found = predict_table(
+        write_masked(tmp_path / f"a.{ending}", table), model=FakeModel(), keep="z"
+    )
+    assert np.ma.getmaskarray(found["redshift_cnn"]).tolist() == [False, False, True, False]
+    assert found["flags_cnn"][2] == QualityFlag.MISSING_BP
+    assert np.ma.filled(found["z"].astype(float), np.nan).tolist()[0] == 0.1
+    assert not np.isfinite(np.ma.filled(found["z"].astype(float), np.nan)[1])
+
+
+@pytest.mark.parametrize("ending", MASKED_FORMATS)
+def test_masks_that_astropy_writes_hide_redshifts_of_catalogues_and_tables(tmp_path, ending):
+    catalogue = Table({"ra": [10.0, 20.0], "dec": [1.0, 2.0]})
+    catalogue["z"] = MaskedColumn([-9.0, 0.2], mask=[True, False])
+    path = write_masked(tmp_path / f"a.{ending}", catalogue)
+    assert match({"ra": [10.0, 20.0], "dec": [1.0, 2.0]}, path) == [None, 0.2]
+    assert_equal(read_table(path)["z"], catalogue["z"], dtype=False)
+    report = str(tmp_path / "r")
+    assert main(["evaluate", str(path), "--truth", "ra", "--prediction", "z", "-o", report]) == 0
+    assert json.loads((tmp_path / "r" / "metrics.json").read_text())["metrics"]["n"] == 1
+
+
+def match(table, catalogue):
+    """Redshifts that a catalogue gives the rows of a table."""
+    names = {"ra": "ra", "dec": "dec", "redshift": "z"}
+    cuts = {"classes": None, "zwarning": None}
+    found = crossmatch_catalogue(table, catalogue, survey="x", columns=names, **cuts)
+    return to_cells(found["redshift_x"])
+
+
+@pytest.mark.parametrize("ending", MASKED_FORMATS)
+def test_masked_ids_are_refused_not_taken(tmp_path, ending):
+    table = Table({"source_id": MaskedColumn([BIG, 8], mask=[False, True]), "x": [1, 2]})
+    path = write_masked(tmp_path / f"ids.{ending}", table)
+    source = np.ma.asarray(read_ids(path)["source_id"])
+    assert np.ma.getmaskarray(source).tolist() == [False, True]
+    with pytest.raises(InputError, match="row 2: no source_id"):
+        to_source_ids(source, "ids")
+
+
+ID_FILES = {
+    "mark.csv": b"\xef\xbb\xbfsource_id,ra,dec\n%d,1,2\n",
+    "mark.txt": b"\xef\xbb\xbf%d\n",
+    "mark and comment.csv": b"\xef\xbb\xbf# ids\nsource_id,ra,dec\n%d,1,2\n",
+    "upper.csv": b"SOURCE_ID,ra,dec\n%d,1,2\n",
+    "gaia.csv": b"gaia_source_id,ra,dec\n%d,1,2\n",
+    "dr3.csv": b"ra,dec,dr3_source_id\n1,2,%d\n",
+    "vizier.csv": b"RA_ICRS,DE_ICRS,Source\n1,2,%d\n",
+    "semicolons.csv": b"source_id;ra;dec\n%d;1;2\n",
+    "tabs.txt": b"source_id\tra\n%d\t1\n",
+    "quoted.txt": b'# some ids\n"%d"\n',
+    "designations.txt": b"Gaia DR3 %d\n",
+    "designations.csv": b"designation,ra,dec\nGaia DR3 %d,1,2\n",
+    "comments.txt": b"%d # the first\n# no more\n",
+}
+
+
+@pytest.mark.parametrize("name", ID_FILES)
+def test_ids_are_found_whatever_a_list_looks_like(tmp_path, name):
+    (tmp_path / name).write_bytes(ID_FILES[name] % BIG)
+    settings = SimpleNamespace()
+    wanted = resolve_sources(str(tmp_path / name), settings, lambda: pytest.fail("asked"))
+    assert wanted.source_id.tolist() == [BIG]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("4295806720,17\n4295806721,18\n", "line 1: has 2 numbers, which are not all ids"),
+        ("4295806720\nNGC 7\n", "line 2: 'NGC 7' is no id"),
+        ("Gaia DR2 4295806720\n", "earlier data release"),
+    ],
+)
+def test_lists_that_are_none_are_refused(tmp_path, text, message):
+    (tmp_path / "ids.txt").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_ids(tmp_path / "ids.txt")
+
+
+def test_a_column_that_looks_like_ids_and_is_not_used_is_told(tmp_path, caplog):
+    columns = ["ra", "dec", "gaia_dr2_source_id"]
+    tell_unused_ids(columns, "a.csv")
+    assert "not the column 'gaia_dr2_source_id'" in caplog.text
+
+
+UNITS = {"deg": 1.0, "rad": 180 / np.pi, "h": 15.0, "arcsec": 1 / 3600}
+
+
+@pytest.mark.parametrize("ending", [*MASKED_FORMATS, "in memory"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_positions_in_any_unit_are_the_same_positions(tmp_path, ending, unit):
+    table = Table({"ra": np.array([150.0, 20.0]) / UNITS[unit], "dec": [2.0, 1.0]})
+    table["ra"].unit, table["dec"].unit = unit, "deg"
+    table["z"] = [0.1, 0.2]
+    source = table if ending == "in memory" else write_masked(tmp_path / f"a.{ending}", table)
+    plain = {"ra": [20.0, 150.0], "dec": [1.0, 2.0], "z": [0.2, 0.1]}
+    assert match(plain, source) == [0.2, 0.1]
+    assert match(source, plain) == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("code", ["PJ", "PI", "QJ"])
+def test_scaled_arrays_of_fits_are_numbers_not_what_is_stored(tmp_path, code):
+    made = make_spectra(3, errors=False)
+    columns = [fits.Column("source_id", "K", array=made.source_id)]
+    for name, band in (("bp", made.bp), ("rp", made.rp)):
+        stored = np.round(band.coefficients * 100).astype("i4" if code[1] == "J" else "i2")
+        cells = np.empty(3, dtype=object)
+        cells[:] = list(stored)
+        columns.append(fits.Column(f"{name}_coefficients", f"{code}(55)", array=cells))
+    hdu = fits.BinTableHDU.from_columns(columns)
+    for number in (2, 3):
+        hdu.header[f"TSCAL{number}"] = 0.01
+        hdu.header[f"TZERO{number}"] = 5.0
+    hdu.writeto(tmp_path / "a.fits")
+    found = read_spectra(tmp_path / "a.fits")
+    np.testing.assert_allclose(found.bp.coefficients, made.bp.coefficients + 5, atol=0.006)
+
+
+def test_comments_among_the_rows_of_a_csv_catalogue_are_no_rows(tmp_path):
+    (tmp_path / "a.csv").write_text("# a catalogue\nra,dec,z\n10,1,0.1\n#20,2,0.9\n20,2,0.2\n")
+    assert match({"ra": [10.0, 20.0], "dec": [1.0, 2.0]}, tmp_path / "a.csv") == [0.1, 0.2]
+    assert len(read_table(tmp_path / "a.csv")) == 2
+
+
+@pytest.mark.parametrize("ending", [*FORMATS, "in memory"])
+def test_a_missing_date_is_missing_not_1970(tmp_path, ending):
+    path = write_columns(tmp_path / "a.parquet", n=2, day=pd.to_datetime(["2020-02-03", None]))
+    if ending == "in memory":
+        found = predict_table(pd.read_parquet(path), model=FakeModel(), keep="day")
+    else:
+        predict_to_file(path, tmp_path / f"z.{ending}", model=FakeModel(), keep="day")
+        found = read_table(tmp_path / f"z.{ending}")
+    first, second = to_cells(found["day"])
+    assert first.startswith("2020-02-03")
+    assert second is None
+
+
+def test_spectra_in_a_nested_column_are_not_asked_from_the_archive():
+    cells = [{"bp_coefficients": [1.0], "rp_coefficients": [1.0]}]
+    for frame in (
+        pd.DataFrame({"source_id": [BIG], "xp": cells}),
+        pa.table({"source_id": [BIG], "xp": cells}),
+        Table({"source_id": [BIG], "xp": np.array([*cells, None], dtype=object)[:1]}),
+    ):
+        assert not is_for_archive(frame)
+        with pytest.raises(InputError, match="no BP/RP coefficient columns; found: source_id, xp"):
+            predict_table(frame, model=FakeModel())

@@ -304,8 +304,8 @@ def test_only_the_cells_of_a_hats_catalogue_that_matter_are_read(rng, tmp_path, 
     read = []
     judge = catalogue_files._may_matter
 
-    def watch(group, names, near):
-        answer = judge(group, names, near)
+    def watch(group, *about):
+        answer = judge(group, *about)
         read.extend([group.path] * answer)
         return answer
 

@@ -235,6 +235,53 @@ def test_simulated_galaxies(tmp_path, capsys):
 # --- going on ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("what", ["sources", "labels", "spectra"])
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_a_table_corrected_during_an_interruption_is_told(
+    tmp_path, spectra, monkeypatch, what, where
+):
+    from gaia_redshift.datasets import parts
+
+    def make(wrong):
+        z = np.round(np.linspace(0.1, 0.3, N), 3)
+        rows = {"source_id": spectra.source_id, "ra": np.arange(N) + 0.5, "dec": np.zeros(N)}
+        made = {
+            "sources": Table({**rows, "z": z}),
+            "labels": Table({**rows, "z": z}),
+            "spectra": replace(spectra, columns=Table({"z": z})),
+        }
+        if wrong:  # one digit of one row
+            table = made[what].columns if what == "spectra" else made[what]
+            table["z"][7] = round(table["z"][7] + 0.001, 3)
+        if where == "file":
+            for name, table in made.items():
+                path = tmp_path / f"{name}.csv"
+                if name == "spectra":
+                    write_spectra(table, path, overwrite=True)
+                else:
+                    table.write(path, overwrite=True)
+                made[name] = str(path)
+        options = {"spectra": made["spectra"], "truth": "z"}
+        if what == "labels":
+            columns = {"ra": "ra", "dec": "dec", "redshift": "z"}
+            options |= {"truth": None, "catalogue": made["labels"], "survey": "x"}
+            options |= {"columns": columns, "sources": made["sources"]}
+            options |= {"cuts": TrainingCuts(zwarning=None, classes=None)}
+        elif what == "sources":
+            options["sources"] = made["sources"]
+        return options
+
+    def interrupt(self, piece):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.PieceWriter, "make", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            build_training_set(tmp_path / "t.parquet", **make(True))
+    with pytest.raises(InputError, match=f"unfinished build with other {what} lies there"):
+        build_training_set(tmp_path / "t.parquet", **make(False))
+
+
 def test_an_interrupted_build_goes_on(tmp_path, archive, specobj, monkeypatch):
     options = {"sources": QUERY, "catalogue": specobj, "piece_rows": 60}
     whole = build(tmp_path, archive, name="whole.parquet", **options)

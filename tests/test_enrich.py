@@ -406,10 +406,87 @@ def test_spectra_come_by_id_or_by_position(tmp_path, archive, truth):
         got_ids = np.ma.filled(np.ma.asarray(got["source_id_x"]), 0).tolist()
         assert got_ids == [*expected[:2], 0, *expected[3:]], ending
         assert got["flags_cnn_x"][2] == QualityFlag.NO_GAIA_SOURCE
-    own["RA"].unit = u.rad
+    own["RA"].unit = u.m
     own.write(tmp_path / "h.fits")
-    with pytest.raises(InputError, match="degrees are needed"):
+    with pytest.raises(InputError, match="has unit m, no angle: degrees are needed"):
         enrich_catalogue(tmp_path / "h.fits", tmp_path / "i.fits", **options)
+    own["RA"] = (np.asarray(own["RA"]) * u.deg).to(u.rad)
+    for ending in ("fits", "vot", "parquet", "ecsv"):
+        own.write(tmp_path / f"r.{ending}", **({"format": "votable"} if ending == "vot" else {}))
+        enrich_catalogue(tmp_path / f"r.{ending}", tmp_path / f"s.{ending}", suffix="_x", **options)
+        got = read_table(tmp_path / f"s.{ending}")["source_id_x"]
+        assert np.ma.filled(np.ma.asarray(got), 0).tolist() == got_ids, ending
+
+
+def test_ids_that_fits_stores_with_a_zero_point_are_found(tmp_path, spectra, truth):
+    ids = spectra.source_id.astype("u8")
+    columns = [fits.Column("source_id", "K", bzero=2**63, array=ids)]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    found = run(tmp_path / "a.fits", tmp_path / "b.fits", spectra)
+    assert found.n_redshifts == 30
+    got = Table.read(tmp_path / "b.fits")
+    assert got["source_id"].tolist() == spectra.source_id.tolist()
+    np.testing.assert_allclose(got["redshift_cnn"], list(truth.values()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gaia_source_id", "DR3_Source_ID", "Source", "SOURCE_ID"])
+def test_ids_are_found_by_any_of_their_names(tmp_path, spectra, name):
+    lines = "".join(f"{i},{i}\n" for i in spectra.source_id)
+    (tmp_path / "a.csv").write_text(f"\ufeffn,{name}\n{lines}", encoding="utf-8")
+    assert run(tmp_path / "a.csv", tmp_path / "b.csv", spectra).n_redshifts == 30
+
+
+def test_a_column_source_of_names_is_none_of_ids(tmp_path, spectra, archive):
+    (tmp_path / "a.csv").write_text("source,ra,dec\nSDSS,1,2\n")
+    options = {"model": Mean(), "archive": {"settings": make_settings(archive)}}
+    found = enrich_catalogue(tmp_path / "a.csv", tmp_path / "b.csv", **options)
+    assert found.columns[0] == "source_id"
+
+
+def test_csv_cut_inside_its_last_quotes_is_refused_and_comments_mean_nothing(tmp_path, spectra):
+    ids = spectra.source_id
+    whole = f'source_id,n\n{ids[0]},a\n#,"x\n{ids[1]},"b"\n'
+    (tmp_path / "a.csv").write_text(whole)
+    assert run(tmp_path / "a.csv", tmp_path / "b.csv", spectra).n_rows == 2
+    lines = (tmp_path / "b.csv").read_text().splitlines()
+    assert lines[2] == '#,"x'
+    assert lines[3].startswith(f'{ids[1]},"b",0.')
+    (tmp_path / "a.csv").write_text(whole[:-2])
+    with pytest.raises(InputError, match="ends inside a quoted cell"):
+        run(tmp_path / "a.csv", tmp_path / "c.csv", spectra)
+    assert not (tmp_path / "c.csv").exists()
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "fits.gz", "vot.gz", "fits", "parquet"])
+def test_damaged_catalogues_are_one_error(tmp_path, spectra, ending):
+    path = tmp_path / f"a.{ending}"
+    write_table(Table({"source_id": spectra.source_id, "n": np.linspace(0, 1, 30)}), path)
+    data = path.read_bytes()
+    for at in range(8, len(data), max(len(data) // 40, 1)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :])
+        try:
+            run(path, tmp_path / f"b.{ending}", spectra, overwrite=True)
+        except InputError as error:
+            assert "a." in str(error)  # noqa: PT017
+    assert {p.name for p in tmp_path.iterdir()} <= {path.name, f"b.{ending}"}
+
+
+def test_votables_in_utf_16_are_refused(tmp_path, spectra):
+    table = Table({"source_id": spectra.source_id})
+    table.write(tmp_path / "a.vot", format="votable")
+    text = (tmp_path / "a.vot").read_text().split("?>", 1)[1]
+    (tmp_path / "a.vot").write_text(text, encoding="utf-16")
+    with pytest.raises(InputError, match="UTF-16; UTF-8 is needed"):
+        run(tmp_path / "a.vot", tmp_path / "b.vot", spectra)
+
+
+def test_votables_that_lack_rows_that_they_claim_are_refused(tmp_path, spectra):
+    table = Table({"source_id": spectra.source_id})
+    table.write(tmp_path / "a.vot", format="votable")
+    text = (tmp_path / "a.vot").read_text().replace("<TABLE>", '<TABLE nrows="31">')
+    (tmp_path / "a.vot").write_text(text)
+    with pytest.raises(InputError, match="has 30 rows, and says that it has 31"):
+        run(tmp_path / "a.vot", tmp_path / "b.vot", spectra)
 
 
 class Wide(Mean):

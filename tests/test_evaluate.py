@@ -279,6 +279,70 @@ def test_the_page_is_whole_escaped_and_needs_no_network(tmp_path):
     write_report(result, tmp_path / "out", overwrite=True)
 
 
+def read_page(page):
+    """Tables of a page: caption to rows of cells, as a reader sees them."""
+    found = {}
+    for table in re.findall(r"<table>.*?</table>", page.read_text(), re.DOTALL):
+        caption = re.search(r"<caption>(.*?)</caption>", table)[1]
+        rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+        found[caption] = [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
+    return found
+
+
+def test_numbers_on_the_page_are_those_of_the_tables(tmp_path):
+    result = evaluate_table(make_table(800))
+    tables = read_page(write_report(result, tmp_path / "out"))
+    signs = {"bias (mean dz)": "bias", "mean error": "mean_error"}
+    for caption, name in (
+        ("Per bin of predicted redshift", "by_predicted"),
+        ("Per bin of brightness", "by_brightness"),
+    ):
+        shown, expected = tables[caption], result.tables[name]
+        assert len(shown) == len(expected)
+        for cells, row in zip(shown, expected, strict=True):
+            if row["n"] < 2:
+                continue
+            assert cells["mean"] == f"{row['mean']:.4g}"
+            assert cells["MAE"] == f"{row['mae']:.4f} \N{PLUS-MINUS SIGN} {row['mae_error']:.4f}"
+            for word, key in signs.items():
+                error = row[f"{key}_error"]
+                assert cells[word] == f"{row[key]:+.4f} \N{PLUS-MINUS SIGN} {error:.4f}"
+
+
+def test_a_column_called_like_a_path_stays_in_the_folder(tmp_path):
+    table = make_table(300)
+    table.remove_column("phot_g_mean_mag")
+    table.rename_column("redshift_ugc", "../x")
+    table["__x"] = table["../x"]
+    write_table(table, tmp_path / "t.parquet")
+    arguments = ["evaluate", str(tmp_path / "t.parquet"), "--against", "../x", "--against", "__x"]
+    assert main([*arguments, "-o", str(tmp_path / "a" / "b")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"t.parquet", "a"}
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    assert len(list((tmp_path / "a" / "b").glob("*_by_true.ecsv"))) == 3
+
+
+def test_odd_flags_and_redshifts_are_read_or_refused(tmp_path):
+    table = make_table(300)
+    expected = evaluate_table(table).tables["by_flag"]["n_rows"].tolist()
+    bits = table["flags_cnn"].astype(float)
+    table["flags_cnn"] = bits
+    assert evaluate_table(table).tables["by_flag"]["n_rows"].tolist() == expected
+    for wrong in (["a"] * 300, bits + 0.5):
+        table["flags_cnn"] = wrong
+        with pytest.raises(InputError, match="'flags_cnn' does not hold whole numbers"):
+            evaluate_table(table)
+    table.remove_column("flags_cnn")
+    table["redshift_true"][4] = 1e308
+    for evaluate in (
+        evaluate_table,
+        lambda table: compare_predictions(table, ["redshift_cnn", "redshift_ugc"]),
+    ):
+        with pytest.raises(InputError, match=r"holds 1e\+308 in row 5, which is no redshift"):
+            evaluate(table)
+
+
 def test_command_on_a_table_beside_ugc(tmp_path, capsys):
     write_table(make_table(900), tmp_path / "t.fits")
     folder = tmp_path / "out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 
 import numpy as np
@@ -168,7 +169,16 @@ def test_fine_tuning_changes_what_is_free_and_keeps_the_rest(training_set, tmp_p
     arguments = ["train", str(training_set), "--from", "default", "--freeze", "convolution"]
     arguments += ["--epochs", "2", "--mix", "300", "-o", str(tmp_path / "tuned"), "--quiet"]
     assert main(arguments) == 0
+    said = capsys.readouterr().out.splitlines()
     parent, child = load_model("default"), load_model(tmp_path / "tuned")
+    # The last lines are what both predict for all galaxies of the test part.
+    test = read_dataset(training_set).part("test")
+    for model, line in ((child, said[-2]), (parent, said[-1])):
+        found = model.predict(test.vectors.flux, test.vectors.flux_error).redshift
+        mae = np.abs(found - test.redshift).mean()
+        assert float(re.search(r"MAE ([\d.]+)", line)[1]) == pytest.approx(mae, abs=1e-4)
+    assert said[-2].startswith(f"test part ({len(test):,} galaxies): MAE")
+    assert said[-1].startswith(f"its parent {parent.name}: MAE")
     training = child.manifest["training"]
     assert training["parent"] == {
         "name": parent.name,

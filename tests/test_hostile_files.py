@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import re
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.io.votable import from_table
+from astropy.table import Table
+from test_scale import make_spectra
 
+from gaia_redshift import crossmatch_catalogue, read_table, write_spectra, write_table
+from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers import read_spectra
+from gaia_redshift.readers.ids import read_ids
+from gaia_redshift.readers.votable import parse_votable
 from gaia_redshift.readers.whole import read_columns
 
 # --- HDF5 ----------------------------------------------------------------------------------------
@@ -49,3 +61,176 @@ def test_hdf5_groups_that_hold_themselves_are_read_once(tmp_path):
         group["g"] = group
         group["nothing"] = h5py.SoftLink("/nowhere")
     assert read_columns(tmp_path / "a.h5")["source_id"].tolist() == [0, 1, 2, 3]
+
+
+# --- VOTables ------------------------------------------------------------------------------------
+
+
+def write_votable(path, form="tabledata", n=12):
+    spectra = make_spectra(n, errors=False)
+    table = Table({"source_id": spectra.source_id, "z": np.linspace(0.1, 0.3, n)})
+    for name, band in (("bp", spectra.bp), ("rp", spectra.rp)):
+        table[f"{name}_coefficients"] = band.coefficients
+    # Of variable length, so that a lost byte shifts all that follows.
+    table["name"] = np.array([f"galaxy {'x' * (i % 5)}" for i in range(n)], dtype=object)
+    with ignore_warnings():
+        document = from_table(table)
+        document.get_first_table().format = form
+        document.to_xml(str(path))
+    return path.read_bytes()
+
+
+READERS = {
+    "spectra": read_spectra,
+    "table": read_table,
+    "ids": read_ids,
+    "crossmatch": lambda path: crossmatch_catalogue(
+        {"ra": [1.0], "dec": [1.0]}, path, survey="x", zwarning=None, classes=None,
+        columns={"ra": "z", "dec": "z", "redshift": "z"},
+    ),
+    "answer": lambda path: parse_votable(path.read_bytes(), str(path)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("form", ["binary", "binary2"])
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
+def test_bytes_missing_in_a_stream_of_rows_are_told(tmp_path, read, form, at):
+    data = write_votable(tmp_path / "a.vot", form)
+    before, stream, after = re.fullmatch(
+        rb"(.*<STREAM[^>]*>)(.*)(</STREAM>.*)", data, re.DOTALL
+    ).groups()
+    rows = base64.b64decode(stream)
+    place = int(at * len(rows))
+    cut = base64.encodebytes(rows[:place] + rows[place + 3 :])
+    (tmp_path / "a.vot").write_bytes(before + cut + after)
+    with pytest.raises(InputError, match="damaged"):
+        READERS[read](tmp_path / "a.vot")
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("stated", ["13", "999999999999"])
+@pytest.mark.parametrize("form", ["tabledata", "binary2"])
+def test_votables_with_other_rows_than_they_say_are_refused(tmp_path, read, stated, form):
+    data = write_votable(tmp_path / "a.vot", form)
+    stated = b'<TABLE nrows="%s">' % stated.encode()
+    (tmp_path / "a.vot").write_bytes(data.replace(b"<TABLE>", stated))
+    with pytest.raises(InputError, match="has 12 rows and says that it has"):
+        READERS[read](tmp_path / "a.vot")
+
+
+TRICKS = {
+    "plain": b'<DATA><BINARY><STREAM href="file:///etc/passwd"/></BINARY></DATA>',
+    "bracket": b'<DATA><BINARY><STREAM actuate="a>b" href="file:///etc/passwd"/></BINARY></DATA>',
+    "prefix": b'<DATA><BINARY><v:STREAM v:href="file:///etc/passwd"/></BINARY></DATA>',
+    "fits": b'<DATA><FITS><STREAM href="file:///etc/passwd"/></FITS></DATA>',
+    "default": b"<DATA><BINARY><STREAM/></BINARY></DATA>",
+    "entity": b"<DATA><TABLEDATA><TR><TD>&x;</TD></TR></TABLEDATA></DATA>",
+}
+DOCTYPES = {
+    "default": b'<!DOCTYPE VOTABLE [<!ATTLIST STREAM href CDATA "file:///etc/passwd">]>',
+    "entity": b'<!DOCTYPE VOTABLE [<!ENTITY x SYSTEM "file:///etc/passwd">]>',
+}
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("trick", TRICKS)
+def test_votables_lead_nowhere(tmp_path, read, trick):
+    text = (
+        b"<?xml version='1.0'?>\n"
+        + DOCTYPES.get(trick, b"")
+        + b"<VOTABLE version='1.4' xmlns='http://www.ivoa.net/xml/VOTable/v1.3'"
+        b" xmlns:v='http://www.ivoa.net/xml/VOTable/v1.3'><RESOURCE type='results'><TABLE>"
+        b"<FIELD name='source_id' datatype='long'/><FIELD name='z' datatype='double'/>"
+        b"<FIELD name='bp_coefficients' datatype='double' arraysize='*'/>"
+        + TRICKS[trick]
+        + b"</TABLE></RESOURCE></VOTABLE>"
+    )
+    (tmp_path / "a.vot").write_bytes(text)
+    with pytest.raises(InputError, match=r"data lie elsewhere|defines XML entities"):
+        READERS[read](tmp_path / "a.vot")
+
+
+def test_an_id_beyond_64_bits_is_refused_and_the_last_one_is_not(tmp_path):
+    data = write_votable(tmp_path / "a.vot")
+    first = b"<TD>4000000000000000000</TD>"
+    assert data.count(first) == 1
+    (tmp_path / "a.vot").write_bytes(data.replace(first, b"<TD>9223372036854775808</TD>"))
+    with pytest.raises(InputError, match="integers beyond 64 bits"):
+        read_spectra(tmp_path / "a.vot")
+    (tmp_path / "a.vot").write_bytes(data.replace(first, b"<TD>9223372036854775807</TD>"))
+    assert read_table(tmp_path / "a.vot")["source_id"][0] == 2**63 - 1
+
+
+def test_votables_of_older_programs_are_read(tmp_path):
+    (tmp_path / "a.vot").write_text(
+        '<?xml version="1.0"?>\n<!DOCTYPE VOTABLE SYSTEM "http://us-vo.org/xml/VOTable.dtd">'
+        '<VOTABLE version="1.1"><RESOURCE><TABLE>'
+        '<FIELD name="source_id" datatype="long" arraysize="1"/>'
+        '<FIELD name="z" datatype="double" arraysize="1"/>'
+        '<FIELD name="words" datatype="char" arraysize="3x2"/>'
+        "<DATA><TABLEDATA><TR><TD>7</TD><TD>0.5</TD><TD>abcdef</TD></TR></TABLEDATA></DATA>"
+        "</TABLE></RESOURCE></VOTABLE>"
+    )
+    for read in (read_ids, read_table):
+        table = read(tmp_path / "a.vot")
+        assert table["source_id"].tolist() == [7]
+        assert table["z"].tolist() == [0.5]
+        assert table["words"].tolist() == ["abcdef"]
+
+
+def test_fits_inside_a_votable_is_read(tmp_path):
+    write_spectra(make_spectra(5, errors=False), tmp_path / "a.fits")
+    stream = base64.encodebytes((tmp_path / "a.fits").read_bytes()).decode()
+    (tmp_path / "a.vot").write_text(
+        '<?xml version="1.0"?><VOTABLE version="1.4"><RESOURCE><TABLE><DATA><FITS>'
+        f'<STREAM encoding="base64">{stream}</STREAM></FITS></DATA></TABLE></RESOURCE></VOTABLE>'
+    )
+    assert len(read_spectra(tmp_path / "a.vot")) == 5
+
+
+# --- FITS, Parquet, zip --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("length", "offset"), [(55, 10**6), (10**8, 0), (55, -8), (-1, 0)])
+def test_descriptors_that_point_out_of_the_heap_are_refused(tmp_path, length, offset):
+    made = make_spectra(3, errors=False)
+    columns = [fits.Column("source_id", "K", array=made.source_id)]
+    for name, band in (("bp", made.bp), ("rp", made.rp)):
+        cells = np.empty(3, dtype=object)
+        cells[:] = list(band.coefficients)
+        columns.append(fits.Column(f"{name}_coefficients", "PD(55)", array=cells))
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    fits.ImageHDU(np.zeros(10**4)).writeto(tmp_path / "b.fits")
+    data = bytearray((tmp_path / "a.fits").read_bytes())
+    with fits.open(tmp_path / "a.fits") as hdus:
+        place = hdus[1].fileinfo()["datLoc"]
+    data[place + 8 : place + 16] = np.array([length, offset], ">i4").tobytes()
+    # More data behind the table's, into which a descriptor could point.
+    (tmp_path / "a.fits").write_bytes(data + (tmp_path / "b.fits").read_bytes())
+    with pytest.raises(InputError, match="points out of its table's heap"):
+        read_spectra(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize("ending", ["fits", "parquet"])
+def test_damage_that_checksums_tell_changes_no_id(tmp_path, ending):
+    table = Table({"source_id": 4 * 10**18 + np.arange(300), "x": np.arange(300.0)})
+    write_table(table, tmp_path / f"a.{ending}")
+    data = bytearray((tmp_path / f"a.{ending}").read_bytes())
+    at = data.index((4 * 10**18 + 7).to_bytes(8, "big")) if ending == "fits" else len(data) // 6
+    data[at + 3] ^= 4
+    (tmp_path / f"a.{ending}").write_bytes(data)
+    with pytest.raises(InputError, match=r"checksum|corrupt|CRC"):
+        read_ids(tmp_path / f"a.{ending}")
+
+
+def test_two_members_of_one_name_are_both_read(tmp_path):
+    for number in range(2):
+        spectra = make_spectra(3, errors=False)
+        spectra.source_id[:] += 10 * number
+        write_spectra(spectra, tmp_path / f"{number}.csv")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, ignore_warnings():
+        for number in range(2):
+            archive.writestr("XP_CONTINUOUS-RAW.csv", (tmp_path / f"{number}.csv").read_bytes())
+    found = read_spectra(tmp_path / "a.zip").source_id - 4 * 10**18
+    assert found.tolist() == [0, 1, 2, 10, 11, 12]

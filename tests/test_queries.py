@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from archive_samples import make_draft_archive, make_settings
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
@@ -195,12 +196,33 @@ def test_a_limit_is_top(database):
     assert len(database.query(build_query("public_xp", limit=12))) == 12
 
 
-def test_other_releases_have_other_names():
-    adql = build_query("cone", cone=(1, 2, 3), release="DR4")
-    assert "gaiadr4.gaia_source" in adql
-    assert "gaiadr3" not in adql
-    with pytest.raises(InputError, match="no such table is known for Gaia DR4"):
-        build_query("ugc_galaxies", release="DR4")
+@pytest.mark.parametrize("flag", ["boolean", "byte", "rows"])
+def test_queries_of_dr4_join_the_tables_that_its_archive_has(flag, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with make_draft_archive(60, 20, flag=flag) as archive:
+        settings = make_settings(archive)
+        ask = {"release": "DR4", "settings": settings}
+        public = set(archive.spectra.source_id.tolist())
+        found = query_catalogue("public_xp", **ask)
+        assert set(found["source_id"].tolist()) == public
+        sky = archive.database.query("SELECT * FROM gaiadr4.all_source_astrometry")
+        sky = SkyCoord(sky["ra"], sky["dec"], unit="deg"), np.array(sky["source_id"])
+        near = sky[1][sky[0].separation(CENTRE) < 60 * u.deg]
+        found = query_catalogue("cone", cone=(CENTRE, 60 * u.deg), public_xp=False, **ask)
+        assert set(found["source_id"].tolist()) == set(near.tolist())
+        assert np.isfinite(found["phot_bp_mean_mag"]).all()
+        found = query_catalogue("cone", cone=(CENTRE, 60 * u.deg), **ask)
+        assert set(found["source_id"].tolist()) == public & set(near.tolist())
+        galaxies = archive.database.query("SELECT source_id FROM gaiadr4.galaxy_candidates")
+        plain = {"with_ugc": False, "pure": False}
+        found = query_catalogue("ugc_galaxies", **plain, **ask)
+        assert set(found["source_id"].tolist()) == public & set(galaxies["source_id"].tolist())
+        with pytest.raises(InputError, match=r"no column radius_sersic.*redshift_ugc.*pure"):
+            build_query("ugc_galaxies", with_ugc=False, **ask)
+        with pytest.raises(ArchiveError, match=r"qso_candidates.*TAP_SCHEMA"):
+            build_query("quasar_candidates", **ask)
+        schema = [r for r in archive.of("tap/sync") if "TAP_SCHEMA" in r.fields["QUERY"]]
+        assert len(schema) == 1
 
 
 @pytest.mark.parametrize(

@@ -702,7 +702,7 @@ def test_flipped_bytes_never_raise_anything_else(spectra, tmp_path, extension):
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"\n\n", "no known kind"),
+        (b"\n\n", "the file is empty"),
         (b"<!DOCTYPE html><html><body>Error 500</body></html>", "HTML page"),
         (b"<foo/>", "XML but no VOTable"),
         (b'{"error": 1}', "looks like JSON"),

@@ -178,7 +178,10 @@ def test_an_unfinished_run_is_neither_lost_nor_mixed_up(tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="1 inputs, now 2"):
         predict_to_file([path, path], output, model=FakeModel(), resume=True, **options)
-    os.utime(path, (1, 1))
+    os.utime(path, (1, 1))  # copied: what it holds is the same
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
     with pytest.raises(InputError, match=r"a.parquet \(it has changed"):
         predict_to_file(path, output, model=FakeModel(), resume=True, **options)
     summary = predict_to_file(path, output, model=FakeModel(), overwrite=True, **options)

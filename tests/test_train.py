@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gaia_redshift import load_model, sample_spectra, simulate_spectra
+from gaia_redshift import load_model, sample_spectra, simulate_spectra, write_spectra
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID
@@ -320,6 +320,25 @@ def test_a_finished_model_says_how_it_was_made(finished):
     with np.load(run / "frozen_vectors.npz") as frozen:
         found = model.predict(frozen["flux"]).redshift
         np.testing.assert_allclose(found, frozen["redshift_cnn"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_redshifts_corrected_during_an_interruption_are_told(tmp_path, where):
+    spectra = simulate_spectra(20, seed=3, correlations=False)
+
+    def collect():
+        source = spectra
+        if where == "file":
+            source = tmp_path / "a.csv"
+            write_spectra(spectra, source, overwrite=True)
+        return collect_vectors(source, tmp_path, truth="redshift_true", grid=DEFAULT_GRID)
+
+    spectra.columns["redshift_true"] = np.full(20, 0.25)
+    assert (collect().redshift == 0.25).all()
+    assert (collect().redshift == 0.25).all()
+    spectra.columns["redshift_true"][3] = 0.35
+    with pytest.raises(InputError, match="begun with other data"):
+        collect()
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(finished, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         decode_match_flags,
         describe_match_flags,
     )
+    from gaia_redshift.archive.mirror import use_mirror
     from gaia_redshift.archive.queries import build_query, describe_queries, query_catalogue
     from gaia_redshift.archive.settings import ArchiveSettings
     from gaia_redshift.archive.wanted import read_ids
@@ -43,6 +44,7 @@ _HOMES = {
     "query_catalogue": "queries",
     "read_ids": "wanted",
     "run_query": "jobs",
+    "use_mirror": "mirror",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "query_catalogue",
     "read_ids",
     "run_query",
+    "use_mirror",
 ]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.archive.matching import ARCSEC
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.angles import find_factor, to_degrees
 
 __all__ = ["ColumnFinder", "Columns", "Neighbourhood", "iter_fits", "iter_parquet"]
 
@@ -101,7 +102,8 @@ def iter_parquet(path: Path, find_columns: ColumnFinder, near: Neighbourhood) ->
     import pyarrow as pa
     from pyarrow import dataset
 
-    from gaia_redshift.readers.columns import from_arrow
+    from gaia_redshift.readers.binary import read_parquet_infos
+    from gaia_redshift.readers.columns import fold_masks, from_arrow, set_masks_apart
 
     label = str(path)
     path = _find_hats_data(path)
@@ -111,24 +113,47 @@ def iter_parquet(path: Path, find_columns: ColumnFinder, near: Neighbourhood) ->
         if not files:
             raise InputError(f"{label}: holds no Parquet files")
         opened = dataset.dataset([str(one) for one in files], format="parquet")
-        names = find_columns(list(opened.schema.names), label)
+        known, masks = set_masks_apart(list(opened.schema.names))
+        names = find_columns(known, label)
+        masks = {name: mask for name, mask in masks.items() if name in names.values()}
+        infos = read_parquet_infos(opened.schema)
+        units = {what: infos[n].unit if n in infos else None for what, n in names.items()}
         for fragment in opened.get_fragments():
             for group in fragment.split_by_row_group():
-                if not _may_matter(group, names, near):
+                if not _may_matter(group, names, units, near):
                     continue
-                table = group.to_table(columns=list(dict.fromkeys(names.values())))
-                yield {what: from_arrow(table[name]) for what, name in names.items()}
+                wanted = dict.fromkeys([*names.values(), *masks.values()])
+                table = group.to_table(columns=list(wanted))
+                columns = fold_masks({name: table[name] for name in wanted}, masks)
+                piece = {what: from_arrow(columns[name]) for what, name in names.items()}
+                yield _place(piece, units, names, label)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{label}: cannot be read as Parquet: {reason}") from error
 
 
-def _may_matter(group: Any, names: dict[str, str], near: Neighbourhood) -> bool:
+def _place(
+    piece: Columns, units: dict[str, str | None], names: dict[str, str], label: str
+) -> Columns:
+    """Give positions in degrees."""
+    places = {
+        what: to_degrees(piece[what], units[what], names[what], label) for what in ("ra", "dec")
+    }
+    return {**piece, **places}
+
+
+def _may_matter(
+    group: Any, names: dict[str, str], units: dict[str, str | None], near: Neighbourhood
+) -> bool:
     statistics = (group.row_groups[0].statistics if group.row_groups else None) or {}
     ranges = [statistics.get(names[what]) or {} for what in ("ra", "dec")]
     if any(one.get("min") is None for one in ranges):
         return True
-    ra, dec = ((float(one["min"]), float(one["max"])) for one in ranges)
+    factors = [find_factor(units[what], names[what], "") for what in ("ra", "dec")]
+    ra, dec = (
+        (factor * float(one["min"]), factor * float(one["max"]))
+        for one, factor in zip(ranges, factors, strict=True)
+    )
     return near.may_be_in(ra, dec)
 
 
@@ -142,18 +167,25 @@ def iter_fits(path: Path, find_columns: ColumnFinder) -> Iterator[Columns]:
     """
     from astropy.io import fits
 
+    from gaia_redshift.readers.binary import find_null
+
     try:
         with fits.open(path, memmap=True) as hdus:
             tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
             if not tables:
                 raise InputError(f"{path}: holds no table")
             names = find_columns(list(tables[0].columns.names), str(path))
+            units = {what: tables[0].columns[name].unit for what, name in names.items()}
+            nulls = {name: find_null(tables[0].columns[name]) for name in names.values()}
             data = tables[0].data
             for start in range(0, len(data), PIECE):
-                yield {
-                    what: np.array(data[name][start : start + PIECE])
-                    for what, name in names.items()
-                }
+                piece = {}
+                for what, name in names.items():
+                    values = np.array(data[name][start : start + PIECE])
+                    null = nulls[name]
+                    hidden = False if null is None else values == null
+                    piece[what] = np.ma.MaskedArray(values, mask=hidden)
+                yield _place(piece, units, names, str(path))
     except InputError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from gaia_redshift.archive.datalink import request_spectra
 from gaia_redshift.archive.failures import Patience, RefusedError, StoppedError, TransientError
 from gaia_redshift.archive.jobs import ask_now
 from gaia_redshift.archive.releases import Release
+from gaia_redshift.archive.tables import check_open, find_tables, forget_tables, read_truth
 from gaia_redshift.errors import ArchiveError
 from gaia_redshift.spectra import XPSpectra
 
@@ -105,6 +105,8 @@ def fetch_chunk(
                 chunk.n_requests += 1
                 found = request_spectra(connections, wanted, release, until=patience.ends)
             except TransientError as failure:
+                if chunk.n_requests == 1 and failure.answered:
+                    check_open(connections, release, patience)
                 if patience.is_last and failure.answered and not divided:
                     divided = True
                     if _divide(connections, chunk, todo, release, patience=patience, parts=parts):
@@ -116,6 +118,7 @@ def fetch_chunk(
                 came = np.isin(wanted, found.source_id)
                 chunk.status[todo[came]] = FetchStatus.SPECTRUM
                 todo = todo[~came]
+                patience = patience.renew()  # it gets on: what is cut short comes in the end
             if not todo.size:
                 break
             if not explained:
@@ -213,7 +216,7 @@ def _join(parts: list[XPSpectra], source_id: NDArray[np.int64]) -> XPSpectra | N
 def explain_missing(
     connections: Connections, source_id: NDArray[np.int64], release: Release, patience: Patience
 ) -> NDArray[np.int8]:
-    """Ask the main table why sources got no spectrum.
+    """Ask the release's tables why sources got no spectrum.
 
     Returns
     -------
@@ -223,43 +226,52 @@ def explain_missing(
     Raises
     ------
     ArchiveError
-        If the query fails.
+        If the query fails, or no table says it.
     """
     if patience.left <= 0:
         raise TransientError(f"{connections.data_host} was too slow to say which sources it has")
-    pieces = [source_id[at : at + IDS_AT_ONCE] for at in range(0, len(source_id), IDS_AT_ONCE)]
-    return np.concatenate([_explain_piece(connections, ids, release, patience) for ids in pieces])
-
-
-def _explain_piece(
-    connections: Connections, source_id: NDArray[np.int64], release: Release, patience: Patience
-) -> NDArray[np.int8]:
-    adql = (
-        f"SELECT source_id, {release.has_xp_column} AS has_xp FROM {release.source_table}"
-        f" WHERE source_id IN ({','.join(map(str, source_id.tolist()))})"
-    )
-    # Its own tries: those of the chunk count what DataLink fails at.
-    result = ask_now(connections.tap, adql, patience.renew(), maxrec=len(source_id))
-    names = {name.lower(): name for name in result.colnames}
-    if "source_id" not in names or "has_xp" not in names:
-        raise RefusedError(
-            f"{connections.tap_host} answered the question which sources have spectra with columns"
-            f" {', '.join(result.colnames)}"
-        )
-    known = np.ma.filled(np.ma.asarray(result[names["source_id"]]), 0).astype(np.int64)
-    has_xp = _to_bool(result[names["has_xp"]])
+    flag = find_tables(connections, release, patience).find_flag()
     status = np.full(len(source_id), FetchStatus.UNKNOWN_ID, dtype=np.int8)
+    try:
+        if flag.column:
+            known, has_xp = _look_up(connections, source_id, flag.table, flag.column, patience)
+        else:
+            tables = find_tables(connections, release, patience)
+            known, _ = _look_up(connections, source_id, tables.find_positions(), "", patience)
+            found, _ = _look_up(connections, source_id, flag.table, "", patience)
+            known = np.union1d(known, found)
+            has_xp = np.isin(known, found)
+    except RefusedError:
+        forget_tables(connections, release)
+        raise
     status[np.isin(source_id, known)] = FetchStatus.NO_PUBLIC_XP
     status[np.isin(source_id, known[has_xp])] = FetchStatus.PENDING
     return status
 
 
-def _to_bool(column: Any) -> NDArray[np.bool_]:
-    """Read truth as servers write it: booleans, numbers, or words; a null is no."""
-    array: np.ma.MaskedArray[Any, Any] = np.ma.asarray(column)
-    if array.dtype.kind in "bif":
-        return np.asarray(np.ma.filled(array, 0) != 0)
-    hidden = np.ma.getmaskarray(array)
-    words = [str(value).strip().lower() for value in array.data.tolist()]
-    truth = np.array([word in ("true", "t", "1", "b'true'", "b't'") for word in words], dtype=bool)
-    return truth & ~hidden
+def _look_up(
+    connections: Connections,
+    source_id: NDArray[np.int64],
+    table: str,
+    column: str,
+    patience: Patience,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return which of the ids a table has, and whether a column is true of them."""
+    chosen = f"source_id, {column} AS has_xp" if column else "source_id"
+    known, truth = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=bool)]
+    for start in range(0, len(source_id), IDS_AT_ONCE):
+        ids = source_id[start : start + IDS_AT_ONCE]
+        adql = (
+            f"SELECT {chosen} FROM {table} WHERE source_id IN ({','.join(map(str, ids.tolist()))})"
+        )
+        # Its own tries: those of the chunk count what DataLink fails at.
+        result = ask_now(connections.tap, adql, patience.renew(), maxrec=len(ids) + 1)
+        names = {name.lower(): name for name in result.colnames}
+        if "source_id" not in names or (column and "has_xp" not in names):
+            raise RefusedError(
+                f"{connections.tap_host} answered the question which sources have spectra with"
+                f" columns {', '.join(result.colnames)}"
+            )
+        known.append(np.ma.filled(np.ma.asarray(result[names["source_id"]]), 0).astype(np.int64))
+        truth.append(read_truth(result[names["has_xp"]]) if column else np.ones(len(result), bool))
+    return np.concatenate(known), np.concatenate(truth)

@@ -94,12 +94,17 @@ class Connections:
         self.tap_notes = Notes(notes, settings.gaia_tap_url)
         self._structures: dict[str, StructureWord] = {}
         self._lock = threading.Lock()
+        self.asking_tables = threading.Lock()
         # Now: the time of importing astroquery shall not count against a deadline.
         self._handlers = {"tap": Handler(self.tap), "data": Handler(self.data)}
         self._connections = {
             service: make_connection(handler, service)
             for service, handler in self._handlers.items()
         }
+        if settings.tap_token and self.tap.url.startswith("https:"):
+            self.tap.headers["Authorization"] = f"Token {settings.tap_token}"
+        if settings.spectra_table and login is not None:
+            raise InputError("a mirror takes no login: set GAIA_REDSHIFT_TAP_TOKEN where it asks")
         self.credentials = find_credentials(login, str(urlsplit(settings.gaia_tap_url).hostname))
         if self.credentials is not None:
             self._log_in(self.credentials)

@@ -14,7 +14,7 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.match_table import add_matches
 from gaia_redshift.archive.matching import REACH, SkyObjects, match_objects
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES
+from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, find_id_name
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -294,7 +294,7 @@ def _to_table(source: Any) -> Table:
 def _read_positions(
     table: Table, ra: str | None, dec: str | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    from gaia_redshift.archive.redshift_catalogues import in_degrees
+    from gaia_redshift.readers.angles import to_degrees
     from gaia_redshift.readers.tables import open_table
 
     names = {name.lower(): name for name in reversed(table.colnames)}
@@ -308,7 +308,7 @@ def _read_positions(
                 f"the table has no column {given or what}: name its columns with ra=..., dec=..."
                 f" (there are {', '.join(table.colnames[:12]) or 'none'})"
             )
-        found.append(in_degrees(columns[name], infos[name].unit, name, "the table"))
+        found.append(to_degrees(columns[name], infos[name].unit, name, "the table"))
     longitude, latitude = found
     longitude = np.where(np.isfinite(longitude), longitude, np.nan)
     latitude = np.where(np.abs(latitude) <= 90, latitude, np.nan)
@@ -321,8 +321,7 @@ def _number_sources(
     """Give rows of the same source the same number: by ``source_id``, else by position."""
     _, number = np.unique(np.column_stack((ra, dec)), axis=0, return_inverse=True)
     number = np.ravel(number).astype(np.intp)
-    names = {name.lower(): name for name in reversed(table.colnames)}
-    name = names.get("source_id") or names.get("sourceid")
+    name = find_id_name(table.colnames)
     if name is None or table[name].dtype.kind not in "iu":
         return number
     ids = np.ma.asarray(table[name])

@@ -17,6 +17,7 @@ from gaia_redshift.archive.failures import (
     check_answer,
     read_reason,
 )
+from gaia_redshift.archive.mirror import ask_mirror
 from gaia_redshift.archive.releases import Release
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.bands import build_spectra
@@ -62,6 +63,10 @@ def request_spectra(
     RefusedError
         The archive does not want to.
     """
+    if connections.settings.spectra_table:
+        answer = ask_mirror(connections, source_id, until)
+        spectra = _parse(answer, connections.settings.largest_answer)
+        return None if spectra is None else _select(spectra, source_id, answer.host, release)
     form = {
         "ID": ",".join(map(str, source_id.tolist())),
         "RELEASE": release.label,
@@ -97,7 +102,7 @@ def _parse(answer: Answer, most: int) -> XPSpectra | None:
             raise TransientError(f"{host} sent a zip with two files of one name")
         if not names:
             return None
-    elif not body.startswith(b"SIMPLE") and body[:40].isascii():
+    elif not body.startswith((b"SIMPLE", b"<?xml", b"<VOTABLE")) and body[:40].isascii():
         raise RefusedError(
             f"{host} answered the request for spectra with words: {read_reason(answer)}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,6 +51,7 @@ def fetch_spectra(
     radius: float = 1.0,
     settings: ArchiveSettings | None = None,
     login: Login = None,
+    from_dr3: bool = False,
     progress: bool = False,
 ) -> XPSpectra:
     """Fetch BP/RP spectra from the Gaia archive.
@@ -78,8 +80,10 @@ def fetch_spectra(
     login : str, path, (str, str), optional
         A user name (the password comes from the keyring, or is asked for), a file of two lines,
         or user name and password. Public spectra need none.
+    from_dr3 : bool
+        The ids are DR3's, and are brought over to ``release``; they stay as ``dr3_source_id``.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, and say how long a query has been waiting.
 
     Returns
     -------
@@ -116,6 +120,7 @@ def fetch_spectra(
         radius=radius,
         settings=settings,
         login=login,
+        from_dr3=from_dr3,
         progress=progress,
     )[0]
 
@@ -163,6 +168,7 @@ def open_stream(
     radius: float = 1.0,
     settings: ArchiveSettings | None = None,
     login: Login = None,
+    from_dr3: bool = False,
     progress: bool = False,
 ) -> FetchStream:
     """Prepare to fetch spectra in blocks: ``stream.blocks(size)``, then ``stream.account``.
@@ -199,16 +205,23 @@ def open_stream(
         raise InputError("offline=True needs the cache")
     if not found.confirmed:
         warnings.warn(
-            f"{found.label}: the archive's names for it are not confirmed in this version"
-            f" ({found.source_table}, {found.retrieval_type}); update the package if they fail",
+            f"{found.label}: its names are a draft in this version; the archive is asked for its"
+            f" tables, and for spectra of the type {found.retrieval_type}: update the package if it"
+            " refuses, and see gaia-redshift doctor",
             GaiaRedshiftWarning,
             stacklevel=4,
         )
     kept = parse_keep(keep)
-    wanted = resolve_sources(sources, found, connect, radius=radius)
+    notice = _tell if progress else None
+    wanted = resolve_sources(sources, found, connect, radius=radius, notice=notice)
     if not len(wanted):
         raise InputError("no sources asked for")
-    wanted = Wanted(wanted.source_id, _select(wanted, kept), wanted.unmatched)
+    always: tuple[str, ...] = ()
+    if from_dr3:
+        from gaia_redshift.archive.neighbours import bring_over
+
+        wanted, always = bring_over(wanted, found, connect()), ("dr3_source_id",)
+    wanted = Wanted(wanted.source_id, _select(wanted, kept, always), wanted.unmatched)
     return FetchStream(
         wanted,
         found,
@@ -220,8 +233,16 @@ def open_stream(
     )
 
 
-def _select(wanted: Wanted, keep: str | tuple[str, ...] | None) -> Any:
-    if keep is None:
+def _tell(text: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
+
+
+def _select(
+    wanted: Wanted, keep: str | tuple[str, ...] | None, always: tuple[str, ...] = ()
+) -> Any:
+    if keep is None and not always:
         return None
     table = wanted.columns
     have = [] if table is None else table.colnames
@@ -229,7 +250,7 @@ def _select(wanted: Wanted, keep: str | tuple[str, ...] | None) -> Any:
         return table
     names = []
     by_lower = {name.lower(): name for name in have}
-    for name in keep:
+    for name in (*always, *(one for one in keep or () if one not in always)):
         actual = name if name in have else by_lower.get(name.lower())
         if actual is not None:
             names.append(actual)

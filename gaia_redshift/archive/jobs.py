@@ -39,7 +39,7 @@ from gaia_redshift.errors import ArchiveError, GaiaRedshiftWarning, InputError
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["ask_now", "run_query"]
+__all__ = ["ask_now", "run_query", "submit_now", "unpack"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def run_query(
     stop : threading.Event, optional
         Gives up when set.
     notice : callable, optional
-        Told in words how long the query has been waiting, now and then.
+        Told in words how long the query has been waiting, now and then; else the log is.
 
     Returns
     -------
@@ -151,15 +151,21 @@ def ask_now(session: TimedSession, adql: str, patience: Patience, *, maxrec: int
 
     def ask() -> Table:
         with session.asking("the query", patience.ends):
-            response = _submit(session, adql, mode="sync", maxrec=maxrec)
-            if response.status_code == 303:
-                response = session.get(session.rebase(response.headers["location"]))
-        table, overflow = parse_result(to_answer(response), session.settings.largest_answer)
+            answer = submit_now(session, adql, maxrec=maxrec)
+        table, overflow = parse_result(answer, session.settings.largest_answer)
         if overflow or len(table) > maxrec:
             raise RefusedError(f"{session.host} cut the answer to a query at {len(table):,} rows")
         return table
 
     return patience.run(ask)
+
+
+def submit_now(session: TimedSession, adql: str, *, maxrec: int) -> Answer:
+    """Send a query that is answered at once; services may answer with where the result is."""
+    response = _submit(session, adql, mode="sync", maxrec=maxrec)
+    if response.status_code == 303:
+        response = session.get(session.rebase(response.headers["location"]))
+    return to_answer(response)
 
 
 def _submit(
@@ -312,9 +318,10 @@ class _Job:
         if phase == "QUEUED" and not self.connections.logged_in:
             text += " (users who log in wait less: --login USER)"
         text += self._explain()
-        logger.info("%s", text)
         if self.notice is not None:
             self.notice(text)
+        else:
+            logger.warning("%s", text)
 
     def _read_error(self) -> str:
         from pyvo.dal.exceptions import DALQueryError
@@ -347,7 +354,7 @@ class _Job:
                 self.job.delete()
 
 
-def _unpack(body: bytes, most: int, host: str) -> bytes:
+def unpack(body: bytes, most: int, host: str) -> bytes:
     """Unpack gzip; a bomb is refused."""
     if body[:2] != b"\x1f\x8b":
         return body
@@ -380,14 +387,14 @@ def parse_result(answer: Answer, most: int) -> tuple[Table, bool]:
     RefusedError
         If it is the server's error message.
     """
-    from astropy.io.votable import parse
+    from gaia_redshift.readers.votable import parse_votable
 
     try:
-        body = _unpack(answer.body, most, answer.host)
+        body = unpack(answer.body, most, answer.host)
         plain = Answer(answer.status, answer.headers, body, answer.host)
         check_answer(plain, what="the result of the query")
         with ignore_warnings():  # oddities that do not stop astropy
-            votable = parse(io.BytesIO(body), verify="ignore")
+            votable = parse_votable(body, f"the answer of {answer.host}")
             words = [
                 (str(info.value).upper(), str(info.content or ""))
                 for resource in votable.resources

@@ -15,17 +15,25 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift.archive.releases import DEFAULT_RELEASE, RELEASES, Release, find_release
+from gaia_redshift.archive.releases import (
+    DEFAULT_RELEASE,
+    GALAXIES,
+    QUASARS,
+    RELEASES,
+    Release,
+    find_release,
+)
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from gaia_redshift.archive.tables import ReleaseTables
+
 __all__ = ["build_query", "describe_queries", "query_catalogue"]
 
 _TAG = re.compile(r"\s*--\s*\[(?P<name>\w+)(?P<must>!?)(?::\s*(?P<values>[\w, ]+))?\]\s*$")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
-_DR3_ONLY = ("galaxy_candidates", "qso_candidates")
 
 
 def describe_queries() -> dict[str, str]:
@@ -51,6 +59,9 @@ def build_query(
     with_ugc: bool | None = None,
     limit: int | None = None,
     release: str | Release = DEFAULT_RELEASE,
+    tables: ReleaseTables | None = None,
+    settings: Any = None,
+    login: Any = None,
 ) -> str:
     """Return a catalogue query as ADQL.
 
@@ -74,7 +85,11 @@ def build_query(
     limit : int, optional
         Largest number of rows, which are then any of those that fit.
     release : str
-        "DR3"; tables of galaxies and quasars are known for it alone.
+        "DR3" or "DR4". The names of DR4's tables are a draft: the archive is asked for them, once.
+    tables : ReleaseTables, optional
+        What has been found of them before, as by `gaia_redshift.archive.tables.find_tables`.
+    settings, login
+        As in `run_query`, where the archive is asked.
 
     Returns
     -------
@@ -84,6 +99,8 @@ def build_query(
     ------
     InputError
         If there is no such query, a value makes no sense, one is missing or does not belong.
+    ArchiveError
+        If the archive is asked and does not answer, or lacks a table or column.
 
     Examples
     --------
@@ -125,7 +142,19 @@ def build_query(
             continue
         code = line[: match.start()]
         lines.append(code if isinstance(values, bool) else _fill(code, match["values"], values))
-    return _name_release("\n".join(lines), find_release(release))
+    adql = "\n".join(lines)
+    found = find_release(release)
+    if found.name == DEFAULT_RELEASE and tables is None:
+        return adql
+    if tables is None:
+        from gaia_redshift.archive.cache_folders import find_cache_root
+        from gaia_redshift.archive.connection import Connections
+        from gaia_redshift.archive.settings import ArchiveSettings
+        from gaia_redshift.archive.tables import find_tables
+
+        connections = Connections(settings or ArchiveSettings(), login, notes=find_cache_root())
+        tables = find_tables(connections, found)
+    return _name_tables(adql, tables)
 
 
 def query_catalogue(
@@ -162,7 +191,7 @@ def query_catalogue(
     """
     from gaia_redshift.archive.jobs import run_query
 
-    adql = build_query(name, **options)
+    adql = build_query(name, settings=settings, login=login, **options)
     table = run_query(adql, settings=settings, login=login, deadline=deadline)
     table.meta["query"] = " ".join(adql.split())
     return table
@@ -186,18 +215,58 @@ def _fill(code: str, names: str, values: Mapping[str, float]) -> str:
     return code
 
 
-def _name_release(adql: str, release: Release) -> str:
+def _name_tables(adql: str, tables: ReleaseTables) -> str:
+    """Give a query the names of a release, whose sources may be spread over several tables.
+
+    ``g`` becomes the table with all positions, ``m`` that with magnitudes and ``f`` that with the
+    flag, where these are others.
+    """
     dr3 = RELEASES[DEFAULT_RELEASE]
-    if release.name == dr3.name:
-        return adql
-    for table in _DR3_ONLY:
-        if table in adql:
-            raise InputError(
-                f"this query uses {dr3.schema}.{table}, and no such table is known for Gaia"
-                f" {release.name}"
-            )
-    return adql.replace(f"{dr3.schema}.", f"{release.schema}.").replace(
-        dr3.has_xp_column, release.has_xp_column
+    positions, magnitudes, flag = tables.find_positions(), "", None
+    joins = {}
+    if "g.phot_" in adql and (magnitudes := tables.find_magnitudes()) != positions:
+        joins["m"] = magnitudes
+        adql = adql.replace("g.phot_", "m.phot_")
+    if "g.has_xp_continuous" in adql:
+        flag = tables.find_flag()
+        if flag.table != positions:
+            joins["f"] = flag.table
+        alias = "f" if "f" in joins else "g"
+        adql = adql.replace(
+            "g.has_xp_continuous = 'True'",
+            f"{alias}.{flag.column or 'source_id'} {flag.condition}",
+        )
+        adql = (
+            adql.replace("g.has_xp_continuous", f"{alias}.{flag.column}")
+            if flag.column
+            else re.sub(r"\n *, g\.has_xp_continuous", "", adql)
+        )
+    joined = "".join(
+        f"\nLEFT OUTER JOIN {table} AS {alias} ON {alias}.source_id = g.source_id"
+        for alias, table in joins.items()
+    )
+    adql = re.sub(
+        rf"{dr3.schema}\.gaia_source AS g.*", lambda m: m[0].rstrip() + joined, adql
+    ).replace(f"{dr3.schema}.gaia_source", positions)
+    for table in (GALAXIES, QUASARS):
+        for match in re.finditer(rf"{dr3.schema}\.{table} AS (\w)", adql):
+            used = set(re.findall(rf"\b{match[1]}\.(\w+)", adql))
+            _check_columns(table, used, tables)
+    return adql.replace(f"{dr3.schema}.", f"{tables.release.schema}.")
+
+
+def _check_columns(table: str, used: set[str], tables: ReleaseTables) -> None:
+    missing = sorted(name for name in used if not tables.has(table, name))
+    if not missing:
+        return
+    if table not in tables.columns:
+        tables.lack("which sources are galaxies or quasars", (table,), "redshift%")
+    redshifts = ", ".join(tables.list_redshifts(table)) or "none"
+    raise InputError(
+        f"{tables.name(table)} has no column {', '.join(missing)} (of redshifts it has:"
+        f" {redshifts}); options that need them are pure, clean and with_ugc: switch them off, or"
+        f" look with SELECT column_name FROM TAP_SCHEMA.columns WHERE table_name ="
+        f" '{tables.name(table)}'"
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +224,7 @@ def _column_finder(
 
 
 def _iter_table(table: Any, find_columns: ColumnFinder, label: str) -> Iterator[Columns]:
+    from gaia_redshift.readers.angles import to_degrees
     from gaia_redshift.readers.columns import from_arrow
     from gaia_redshift.readers.tables import is_table, open_table
 
@@ -235,33 +235,8 @@ def _iter_table(table: Any, find_columns: ColumnFinder, label: str) -> Iterator[
     columns = {what: from_arrow(opened[name]) for what, name in names.items()}
     for what in ("ra", "dec"):
         info = infos.get(names[what])
-        columns[what] = in_degrees(columns[what], info.unit if info else None, names[what], label)
+        columns[what] = to_degrees(columns[what], info.unit if info else None, names[what], label)
     yield columns
-
-
-def in_degrees(values: Any, unit: str | None, name: str, label: str) -> NDArray[np.float64]:
-    """Return an angle in degrees, NaN where masked.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
-    numbers = np.ma.asarray(values)
-    if numbers.dtype.kind == "O" and not any(isinstance(v, str | bytes) for v in numbers.data):
-        with suppress(TypeError, ValueError):  # whole numbers in a list
-            numbers = np.ma.asarray(numbers.astype(np.float64))
-    if numbers.dtype.kind not in "fiu":
-        raise InputError(f"{label}: column '{name}' must hold degrees as numbers")
-    plain = np.ma.filled(numbers.astype(np.float64), np.nan)
-    if unit in (None, "", "deg", "degree", "degrees", "None"):
-        return plain
-    from astropy import units
-
-    try:
-        return np.asarray((plain * units.Unit(unit)).to_value("deg"))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{label}: column '{name}' has unit {unit}, no angle") from error
 
 
 def _iter_file(path: Path, find_columns: ColumnFinder, near: Neighbourhood) -> Iterator[Columns]:

@@ -56,6 +56,12 @@ class ArchiveSettings:
         Chunks asked for at a time, at most 4.
     chunk_size : int
         Sources in one request, at most 5,000.
+    spectra_table : str
+        A table of coefficients in the TAP service to take spectra from, instead of DataLink; see
+        `gaia_redshift.archive.use_mirror`.
+    tap_token : str
+        Sent to the TAP service as ``Authorization: Token ...``, which mirrors use; by default
+        ``GAIA_REDSHIFT_TAP_TOKEN``.
     largest_answer : int, bytes
         Answers that are larger, or unpack to more, are refused.
     first_poll, longest_poll : float, s
@@ -90,6 +96,10 @@ class ArchiveSettings:
     longest_wait: float = 120.0
     parallel: int = 2
     chunk_size: int = 2000
+    spectra_table: str = ""
+    tap_token: str = field(
+        default_factory=lambda: _from_environment("GAIA_REDSHIFT_TAP_TOKEN", ""), repr=False
+    )
     largest_answer: int = 2_000_000_000
     first_poll: float = 0.25
     longest_poll: float = 5.0

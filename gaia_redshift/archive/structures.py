@@ -80,6 +80,10 @@ class StructureWord:
         self._lock = threading.Lock()
         self._settled = bool(self.word)
 
+    def forget(self) -> None:
+        """Find the word anew at the next request."""
+        self.word, self._settled = "", False
+
     def ask(self, post: Callable[[str], Answer], until: float | None = None) -> Answer:
         """Make a request with the word, or with those that the server names if it is refused.
 

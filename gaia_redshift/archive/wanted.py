@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +13,18 @@ from numpy.typing import NDArray
 
 from gaia_redshift.archive.releases import Release
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, to_source_ids
+from gaia_redshift.readers.angles import to_degrees
+from gaia_redshift.readers.columns import (
+    DEC_NAMES,
+    RA_NAMES,
+    choose_ids,
+    find_id_name,
+    tell_unused_ids,
+    to_source_ids,
+)
+from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.tables import is_table
+from gaia_redshift.table_types import simplify_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Wanted", "is_for_archive", "read_ids", "resolve_sources"]
 
 ADQL = re.compile(r"\s*((--[^\n]*\n|/\*.*?\*/)\s*)*(select|with)\s", re.IGNORECASE | re.DOTALL)
-POSITIONS_AT_ONCE = 5000
 
 
 @dataclass
@@ -60,7 +68,7 @@ def is_for_archive(sources: Any) -> bool:
     if is_sky_coord(sources):
         return True
     if is_table(sources):
-        return _table_is_for_archive(_column_names(sources))
+        return _table_is_for_archive(_column_names(sources)) and not _nests_spectra(sources)
     return _holds_ids(sources)
 
 
@@ -68,7 +76,24 @@ def _table_is_for_archive(names: list[str]) -> bool:
     lower = [name.lower().strip() for name in names]
     if any(re.match(r"[br]p_(coef|spectrum|flux)", name) for name in lower) or "flux" in lower:
         return False
-    return "source_id" in lower or "sourceid" in lower or _find_positions(names) is not None
+    return find_id_name(names) is not None or _find_positions(names) is not None
+
+
+def _nests_spectra(table: Any) -> bool:
+    """Tell a table whose spectra lie in a column of records: they are not to be asked for."""
+    for name in _column_names(table):
+        try:
+            column = table[name]
+        except (KeyError, IndexError):  # a DataFrame's index
+            continue
+        kind = str(getattr(column, "type", getattr(column, "dtype", "")))
+        if "coef" in kind.lower():  # pyarrow's structs, nested-pandas
+            return True
+        if kind == "object" and len(column):
+            first = np.asarray(column[:1], dtype=object)[0]
+            if isinstance(first, Mapping) and any("coef" in str(key).lower() for key in first):
+                return True
+    return False
 
 
 def _holds_ids(sources: Any) -> bool:
@@ -115,6 +140,7 @@ def resolve_sources(
     connect: Callable[[], Connections],
     *,
     radius: float = 1.0,
+    notice: Callable[[str], None] | None = None,
 ) -> Wanted:
     """Turn what was asked for into source ids.
 
@@ -126,6 +152,8 @@ def resolve_sources(
         Opens connections, where a query is needed.
     radius : float, arcsec
         How far the Gaia source may be from a position.
+    notice : callable, optional
+        Told how long a query has been waiting.
 
     Returns
     -------
@@ -141,7 +169,7 @@ def resolve_sources(
     if isinstance(sources, str) and ADQL.match(sources):
         from gaia_redshift.archive.jobs import run_query
 
-        result = run_query(sources, connections=connect())
+        result = run_query(sources, connections=connect(), notice=notice)
         return _from_table(result, "the result of the query", release, connect, radius)
     if isinstance(sources, str | os.PathLike) and not _is_id(sources):
         return _from_table(read_ids(sources), str(sources), release, connect, radius)
@@ -174,50 +202,6 @@ def resolve_sources(
     )
 
 
-def read_ids(path: str | os.PathLike[str]) -> Table:
-    """Read a file of source ids: one a line, or any table with a column ``source_id``.
-
-    Parameters
-    ----------
-    path : path
-        Text, csv, ecsv, FITS, VOTable, Parquet, HDF5.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
-    from astropy.table import Table
-
-    file = Path(path).expanduser()
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(65_536)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
-    if not head.strip():
-        raise InputError(f"{file}: the file is empty")
-    if re.fullmatch(rb"[\s,;]*(\d+[\s,;]+)*\d*", head):  # nothing but numbers
-        cells = re.split(rb"[\s,;]+", file.read_bytes().strip())
-        cells = [cell for cell in cells if cell]
-        return Table({"source_id": to_source_ids(cells, str(file))})
-    from gaia_redshift.table_files import read_table
-
-    try:
-        if b"\x00" not in head and not head.startswith((b"<", b"# %ECSV", b"\x1f\x8b")):
-            return Table.read(file, format="ascii.csv", comment="#")
-        return read_table(file)
-    except InputError:
-        raise
-    except Exception as error:  # astropy's readers raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{file}: cannot be read as a table of source ids: {reason}") from error
-
-
 def _to_table(sources: Any) -> Table:
     """Take any table in memory as an astropy table; integers stay integers."""
     from astropy.table import Table
@@ -245,16 +229,13 @@ def _to_table(sources: Any) -> Table:
 def _from_table(
     table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
 ) -> Wanted:
-    lower = {name.lower().strip(): name for name in reversed(table.colnames)}
-    name = lower.get("source_id") or lower.get("sourceid")
     if not len(table):
         raise InputError(f"{label}: has no rows")
+    name = choose_ids(table.colnames, lambda name: np.ma.asarray(table[name][:100]))
     if name is None:
+        tell_unused_ids(table.colnames, label)
         return _match_positions(table, label, release, connect, radius)
-    column = table[name]
-    if hasattr(column, "mask"):
-        column = np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
-    source_id = to_source_ids(column, label)
+    source_id = to_source_ids(simplify_column(table[name], name), label)
     rest = table.copy(copy_data=False)
     rest.remove_column(name)
     return Wanted(source_id, rest if rest.colnames else None)
@@ -270,11 +251,7 @@ def _find_positions(names: list[str]) -> tuple[str, str] | None:
 def _match_positions(
     table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
 ) -> Wanted:
-    """Find the nearest Gaia source of each position, by queries with uploaded positions."""
-    from astropy.table import Table, vstack
-
-    from gaia_redshift.archive.jobs import run_query
-
+    """Find the nearest Gaia source of each position."""
     names = _find_positions(table.colnames)
     if names is None:
         raise InputError(
@@ -283,48 +260,20 @@ def _match_positions(
         )
     if not 0 < radius <= 60:
         raise InputError(f"radius must be more than 0 and at most 60 arcsec, not {radius}")
-    ra, dec = (_to_degrees(table[name], name, label) for name in names)
-    n = len(table)
-    source_id = np.zeros(n, dtype=np.int64)
-    separation = np.full(n, np.nan)
-    usable = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
-    adql = (
-        "SELECT p.row_number, g.source_id,"
-        " DISTANCE(POINT('ICRS', p.ra, p.dec), POINT('ICRS', g.ra, g.dec)) AS separation"
-        f" FROM TAP_UPLOAD.positions AS p JOIN {release.source_table} AS g"
-        " ON 1 = CONTAINS(POINT('ICRS', g.ra, g.dec),"
-        f" CIRCLE('ICRS', p.ra, p.dec, {radius / 3600:.10f}))"
+    ra, dec = (
+        to_degrees(table[name], getattr(table[name], "unit", None), name, label) for name in names
     )
-    connections = connect() if usable.size else None
-    results = []
-    for start in range(0, len(usable), POSITIONS_AT_ONCE):
-        rows = usable[start : start + POSITIONS_AT_ONCE]
-        positions = Table({"row_number": rows.astype(np.int64), "ra": ra[rows], "dec": dec[rows]})
-        results.append(run_query(adql, upload={"positions": positions}, connections=connections))
-    found = vstack(results, metadata_conflicts="silent") if results else None
-    if found is not None and len(found):
-        order = np.argsort(np.asarray(found["separation"]), kind="stable")[::-1]  # nearest last
-        rows = np.asarray(found["row_number"])[order].astype(np.intp)
-        source_id[rows] = np.asarray(found["source_id"])[order]
-        separation[rows] = np.asarray(found["separation"])[order] * 3600
+    usable = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    source_id = np.zeros(len(table), dtype=np.int64)
+    separation = np.full(len(table), np.nan)
+    if usable.any():
+        from gaia_redshift.archive.positions import find_nearest
+
+        source_id[usable], separation[usable] = find_nearest(
+            connect(), ra[usable], dec[usable], release, radius
+        )
     columns = table.copy(copy_data=False)
     columns["separation_gaia"] = separation
     columns["separation_gaia"].unit = "arcsec"
     columns["separation_gaia"].description = "Distance of the Gaia source from the position given"
     return Wanted(source_id, columns, source_id == 0)
-
-
-def _to_degrees(column: Any, name: str, label: str) -> NDArray[np.float64]:
-    values = np.ma.asarray(column.value if hasattr(column, "to_value") else column)
-    if values.dtype.kind not in "fiu":
-        raise InputError(f"{label}: column '{name}' must hold degrees as numbers")
-    numbers = np.ma.filled(values.astype(np.float64), np.nan)
-    unit = getattr(column, "unit", None)
-    if unit is not None and str(unit) not in ("deg", ""):
-        from astropy import units
-
-        try:
-            return np.asarray((numbers * units.Unit(unit)).to_value("deg"))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{label}: column '{name}' has unit {unit}, no angle") from error
-    return numbers

@@ -15,6 +15,7 @@ from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
 from gaia_redshift.datasets.labels import LabelOptions, Labels, find_labels, open_sources
 from gaia_redshift.datasets.manifest import write_json
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.identity import identify, identify_path
 
 __all__ = [
     "describe_sources",
@@ -51,13 +52,7 @@ def describe_spectra(spectra: Any) -> dict[str, Any]:
 
     if isinstance(spectra, Iterator):
         raise InputError("spectra must be something that can be gone through twice: give a list")
-    parts: list[Any] = []
-    for part in iter_sources(spectra):
-        if isinstance(part, Path):
-            parts.append({"file": part.name, "bytes": part.stat().st_size})
-        else:
-            parts.append({"table": type(part).__name__, "rows": len(part)})
-    return {"from": "files", "parts": parts}
+    return {"from": "files", "parts": [identify(part) for part in iter_sources(spectra)]}
 
 
 def describe_sources(sources: Any) -> Any:
@@ -72,8 +67,8 @@ def describe_sources(sources: Any) -> Any:
         path = Path(sources)
         if not path.exists():
             raise InputError(f"{path}: no such file of sources")
-        return {"file": path.name, "bytes": path.stat().st_size}
-    return {"table": type(sources).__name__, "rows": len(sources)}
+        return identify_path(path)
+    return identify(sources)
 
 
 def open_folder(target: Path, request: dict[str, Any]) -> Path:

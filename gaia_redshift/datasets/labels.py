@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.datasets.cuts import PHOTOMETRY, CutCounts, TrainingCuts, apply_cuts, to_floats
 from gaia_redshift.errors import InputError, MissingColumnError
+from gaia_redshift.readers.identity import identify
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -56,11 +57,9 @@ class LabelOptions:
             where["columns"] = dict(self.columns)
         if self.catalogue is None:
             return {**where, "service": self.service}
-        if isinstance(self.catalogue, str | os.PathLike):
-            path = Path(self.catalogue)
-            size = path.stat().st_size if path.is_file() else None
-            return {**where, "catalogue": path.name, "bytes": size}
-        return {**where, "catalogue": type(self.catalogue).__name__, "rows": len(self.catalogue)}
+        content = identify(self.catalogue)
+        name = content.get("file") or content.get("folder") or content["table"]
+        return {**where, "catalogue": name, "catalogue_content": content}
 
 
 @dataclass

@@ -168,6 +168,11 @@ def make_pieces(
 
 def iter_archive(labels: Labels, size: int, options: dict[str, Any]) -> Iterator[Piece]:
     """Cut the labelled sources into pieces whose spectra are fetched."""
+    if options.get("from_dr3"):
+        raise InputError(
+            "ids are brought over from DR3 by fetch (--from-dr3 --keep all): build the set from its"
+            " file"
+        )
 
     def opener(ids: NDArray[np.int64]) -> Callable[[], Iterator[XPSpectra]]:
         def open_piece() -> Iterator[XPSpectra]:

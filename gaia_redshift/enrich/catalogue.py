@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -15,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import expand_path, one_line, same_file, written_whole
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.enrich.columns import Cells, Format, NewColumn
 from gaia_redshift.enrich.predictions import (
@@ -23,13 +21,20 @@ from gaia_redshift.enrich.predictions import (
     clear_duplicates,
     find_columns,
 )
-from gaia_redshift.errors import InputError, MissingColumnError
+from gaia_redshift.errors import GaiaRedshiftError, InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
-from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES
+from gaia_redshift.readers.angles import find_factor
+from gaia_redshift.readers.columns import (
+    DEC_NAMES,
+    ID_NAMES,
+    RA_NAMES,
+    choose_ids,
+    tell_unused_ids,
+)
+from gaia_redshift.readers.content import report_damage
 
 __all__ = ["Enrichment", "enrich_catalogue"]
 
-_ID = ("source_id", "sourceid", "gaia_source_id", "gaia_id")
 _ENDINGS = {
     **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
     ".ecsv": "ecsv",
@@ -169,10 +174,10 @@ def enrich_catalogue(
     ``unknown_source_id``, one without a local spectrum ``missing_bp`` and ``missing_rp``. The flag
     ``duplicate_source_id`` is not given: it would need the whole catalogue.
     """
-    source, target = Path(catalogue).expanduser(), Path(output).expanduser()
+    source, target = expand_path(catalogue), expand_path(output)
     kind = _check_files(source, target, overwrite)
     with ExitStack() as stack:
-        names = [name.lower() for name in (source_id, ra, dec) if name] or [*_ID, *RA_NAMES]
+        names = [name.lower() for name in (source_id, ra, dec) if name] or [*ID_NAMES, *RA_NAMES]
         opened = _open(source, kind, stack, names)
         wanted = _find_wanted(opened, source, source_id, ra, dec)
         loaded = _load(model)
@@ -196,7 +201,8 @@ def enrich_catalogue(
             predictions = LocalPredictions(loaded, columns, wanted[0], label=str(source))
             stack.callback(predictions.close)
             options = {**asked, "any_release": any_release}
-            predictions.read(spectra, opened.scan(wanted), options, progress=progress)
+            cells = report_damage(opened.scan(wanted), str(source), kind)
+            predictions.read(spectra, cells, options, progress=progress)
             find: Any = predictions.compute
         else:
             find = ArchivePredictions(
@@ -205,6 +211,7 @@ def enrich_catalogue(
                 wanted,
                 options={**asked, "any_release": any_release, "archive": dict(archive or {})},
                 label=str(source),
+                units=[opened.unit(name) for name in wanted],
             ).compute
         bar = _open_bar(stack, progress)
 
@@ -215,7 +222,7 @@ def enrich_catalogue(
             bar.update(len(next(iter(values.values()))))
             return values
 
-        _write(opened, target, wanted, new, compute, meta)
+        _write(opened, source, target, wanted, new, compute, meta)
     return result
 
 
@@ -240,12 +247,23 @@ def _check_files(source: Path, target: Path, overwrite: bool) -> str:
         raise InputError(f"{source}: no such file")
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
+    if same_file(source, target):
+        raise InputError(f"{target} is the catalogue itself: choose another name")
     if not target.parent.is_dir():
         raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     return kinds[0]
 
 
 def _open(source: Path, kind: str, stack: ExitStack, likely: Sequence[str]) -> Format:
+    try:
+        return _open_as(source, kind, stack, likely)
+    except (GaiaRedshiftError, MemoryError):
+        raise
+    except Exception as error:  # what is damaged can raise anything
+        raise InputError(f"{source}: cannot be read as {kind}: {one_line(error)}") from error
+
+
+def _open_as(source: Path, kind: str, stack: ExitStack, likely: Sequence[str]) -> Format:
     opened: Format
     if kind in ("csv", "ecsv"):
         from gaia_redshift.enrich.text import TextCatalogue
@@ -281,7 +299,11 @@ def _find_wanted(
         return given if given in opened.names else lower[given.lower()]
 
     positions = ra is not None or dec is not None
-    found = None if positions and source_id is None else find(source_id, _ID)
+    found = None
+    if source_id is not None:
+        found = find(source_id, ())
+    elif not positions:
+        found = choose_ids(opened.names, lambda name: next(opened.scan([name]), {}).get(name, []))
     if found is not None:
         return [found]
     place = [find(ra, RA_NAMES), find(dec, DEC_NAMES)]
@@ -291,10 +313,10 @@ def _find_wanted(
             f" {', '.join(opened.names[:12])}",
             "source_id",
         )
+    if not positions:
+        tell_unused_ids(opened.names, str(source))
     for name in place:
-        unit = opened.unit(str(name)) if hasattr(opened, "unit") else ""
-        if unit.lower() not in ("", "deg", "degree", "degrees"):
-            raise InputError(f"{source}: column '{name}' is in {unit}; degrees are needed")
+        find_factor(opened.unit(str(name)), str(name), str(source))  # before any work
     return [str(name) for name in place]
 
 
@@ -312,6 +334,7 @@ def _open_bar(stack: ExitStack, progress: bool) -> Any:
 
 def _write(  # noqa: PLR0917 (all of one call)
     opened: Format,
+    source: Path,
     target: Path,
     wanted: Sequence[str],
     new: Sequence[NewColumn],
@@ -319,19 +342,12 @@ def _write(  # noqa: PLR0917 (all of one call)
     meta: dict[str, Any],
 ) -> None:
     """Write the file, which appears under its name only when it is complete."""
-    token = secrets.token_hex(4)
-    part = target.with_name(f".{target.name}.{token}.part")
-    packed = target.with_name(f".{target.name}.{token}.gz")
     try:
-        opened.rewrite(part, wanted, new, compute, meta)
-        if target.name.lower().endswith(".gz"):
-            with part.open("rb") as stream, gzip.open(packed, "wb") as out:
-                shutil.copyfileobj(stream, out)
-            os.replace(packed, target)
-        else:
-            os.replace(part, target)
-    except OSError as error:
-        raise InputError(f"cannot write {target}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-        packed.unlink(missing_ok=True)
+        with written_whole(target, packed=target.name.lower().endswith(".gz")) as part:
+            opened.rewrite(part, wanted, new, compute, meta)
+    except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"cannot write {target}: {one_line(error)}") from error
+        if isinstance(error, GaiaRedshiftError):
+            raise
+        raise InputError(f"{source}: cannot be read to its end: {one_line(error)}") from error

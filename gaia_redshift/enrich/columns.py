@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +71,9 @@ class Format(Protocol):
 
     names: list[str]
 
+    def unit(self, name: str) -> str:
+        """Return the unit of a column; empty where the file says none."""
+
     def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
         """Yield the wanted columns block by block."""
 
@@ -103,7 +107,7 @@ def plain_file(path: Path) -> Iterator[Path]:
         try:
             with gzip.open(path, "rb") as source, unpacked.open("wb") as out:
                 shutil.copyfileobj(source, out)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: is damaged: {error}") from error
         yield unpacked
 

@@ -21,6 +21,7 @@ from gaia_redshift.enrich.columns import (
     plain_file,
 )
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.binary import unscale
 from gaia_redshift.table_formats import FITS_CARDS
 
 __all__ = ["FitsCatalogue"]
@@ -55,7 +56,10 @@ class FitsCatalogue:
         self.path = path
         self.plain = stack.enter_context(plain_file(path))
         try:
-            with fits.open(self.plain, memmap=True, lazy_load_hdus=False) as hdus:
+            with (  # astropy leaves a file open that it cannot read
+                self.plain.open("rb") as stream,
+                fits.open(stream, memmap=True, lazy_load_hdus=False) as hdus,
+            ):
                 tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
                 if not tables:
                     raise InputError(f"{path}: holds no binary table")
@@ -71,7 +75,7 @@ class FitsCatalogue:
         self.header = fits.Header.fromstring(text)
         self.n_rows, self.width = int(self.header["NAXIS2"]), int(self.header["NAXIS1"])
         self.names: list[str] = []
-        self.columns: dict[str, tuple[int, int, str, Any]] = {}
+        self.columns: dict[str, tuple[int, int, str, Any, Any, Any]] = {}
         at = 0
         for number in range(1, int(self.header["TFIELDS"]) + 1):
             match = re.match(r"\s*(\d*)([A-Z])", str(self.header[f"TFORM{number}"]))
@@ -81,7 +85,8 @@ class FitsCatalogue:
             size = -(-count // 8) if letter == "X" else count * _SIZES[letter]
             name = str(self.header.get(f"TTYPE{number}", f"col{number}")).strip()
             self.names.append(name)
-            self.columns[name] = (at, count, letter, self.header.get(f"TNULL{number}"))
+            scaling = (self.header.get(f"TSCAL{number}", 1), self.header.get(f"TZERO{number}", 0))
+            self.columns[name] = (at, count, letter, self.header.get(f"TNULL{number}"), *scaling)
             at += size
 
     def unit(self, name: str) -> str:
@@ -102,7 +107,7 @@ class FitsCatalogue:
     def _pick(self, rows: NDArray[np.uint8], wanted: Sequence[str]) -> Cells:
         cells: Cells = {}
         for name in wanted:
-            at, count, letter, null = self.columns[name]
+            at, count, letter, null, scale, zero = self.columns[name]
             if letter == "A":
                 text = np.ascontiguousarray(rows[:, at : at + count]).view(f"S{count}")[:, 0]
                 cells[name] = [one.decode("ascii", "replace").strip() for one in text.tolist()]
@@ -111,9 +116,8 @@ class FitsCatalogue:
                 raise InputError(f"{self.path}: the column '{name}' must hold one number a row")
             kind = np.dtype(_TYPES[letter])
             raw = np.ascontiguousarray(rows[:, at : at + kind.itemsize]).view(kind)[:, 0]
-            values = raw.astype(kind.newbyteorder("="))
-            hidden = values == null if null is not None else np.zeros(len(values), dtype=bool)
-            cells[name] = np.ma.MaskedArray(values, mask=hidden)
+            hidden = raw == null if null is not None else np.zeros(len(raw), dtype=bool)
+            cells[name] = np.ma.MaskedArray(unscale(raw, scale, zero), mask=hidden)
         return cells
 
     def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:

@@ -16,6 +16,8 @@ from gaia_redshift.enrich.columns import (
     add_to_yaml,
 )
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.binary import read_parquet_infos
+from gaia_redshift.readers.columns import fold_masks, from_arrow, set_masks_apart
 from gaia_redshift.table_formats import META_KEY
 
 __all__ = ["ParquetCatalogue"]
@@ -42,6 +44,7 @@ class ParquetCatalogue:
         with self._open() as file:
             self.schema = file.schema_arrow
         self.names: list[str] = list(self.schema.names)
+        self.masks = set_masks_apart(self.names)[1]
 
     def _open(self) -> Any:
         import pyarrow as pa
@@ -55,19 +58,23 @@ class ParquetCatalogue:
 
     def unit(self, name: str) -> str:
         """Return the unit of a column, where the file says it."""
-        metadata = self.schema.field(name).metadata or {}
-        return str(metadata.get(b"unit", b"").decode())
+        about = read_parquet_infos(self.schema).get(name)
+        return (about.unit if about else None) or ""
 
     def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
         """Yield the wanted columns block by block."""
         with self._open() as file:
-            for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=list(wanted)):
+            masks = [self.masks[name] for name in wanted if name in self.masks]
+            columns = list(dict.fromkeys([*wanted, *masks]))
+            for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=columns):
                 yield self._pick(batch, wanted)
 
     def _pick(self, batch: Any, wanted: Sequence[str]) -> Cells:
-        from gaia_redshift.readers.columns import from_arrow
-
-        return {name: from_arrow(batch.column(batch.schema.names.index(name))) for name in wanted}
+        masks = {name: self.masks[name] for name in wanted if name in self.masks}
+        names = batch.schema.names
+        columns = {n: batch.column(names.index(n)) for n in (*wanted, *masks.values())}
+        folded = fold_masks(columns, masks)
+        return {name: from_arrow(folded[name]) for name in wanted}
 
     def rewrite(
         self,

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.enrich.columns import Cells, NewColumn
-from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX
 from gaia_redshift.pipeline import predict_redshift, predict_table
+from gaia_redshift.readers.angles import to_degrees
 
 __all__ = ["ArchivePredictions", "LocalPredictions", "clear_duplicates", "find_columns", "to_ids"]
 
@@ -85,6 +85,8 @@ class ArchivePredictions:
     options : mapping
         Of `gaia_redshift.predict_table`.
     label : str
+    units : sequence of str
+        Of the columns of positions.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class ArchivePredictions:
         *,
         options: Mapping[str, Any],
         label: str,
+        units: Sequence[str] = (),
     ) -> None:
+        self.units = list(units)
         self.model, self.new, self.names = model, list(new), list(names)
         self.options: dict[str, Any] = dict(options)
         self.label = label
@@ -119,7 +123,10 @@ class ArchivePredictions:
     def _by_position(self, cells: Cells) -> Columns:
         from astropy.table import Table
 
-        ra, dec = (_to_degrees(cells[name], name, self.label) for name in self.names)
+        ra, dec = (
+            to_degrees(cells[name], unit, name, self.label)
+            for name, unit in zip(self.names, self.units, strict=True)
+        )
         positions = Table({"ra": ra, "dec": dec})
         table = predict_table(positions, model=self.model, keep=["separation_gaia"], **self.options)
         return {column.name: _take(table, column) for column in self.new}
@@ -228,16 +235,6 @@ def _take(table: Any, column: NewColumn) -> NDArray[Any]:
 
 def _fill(column: NewColumn) -> Any:
     return np.nan if column.dtype.kind == "f" else column.null or 0
-
-
-def _to_degrees(cells: Any, name: str, label: str) -> NDArray[np.float64]:
-    try:
-        if isinstance(cells, list):
-            blank = ("", "null", "--")
-            return np.array([np.nan if c in blank or c is None else float(c) for c in cells])
-        return np.asarray(np.ma.filled(np.ma.asarray(cells).astype(np.float64), np.nan))
-    except (TypeError, ValueError):
-        raise InputError(f"{label}: column '{name}' must hold degrees as numbers") from None
 
 
 def clear_duplicates(values: Columns) -> Columns:

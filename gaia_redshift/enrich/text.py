@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from gaia_redshift.enrich.columns import (
     write_cell,
 )
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.text import read_ecsv_header
 
 __all__ = ["TextCatalogue"]
 
@@ -65,6 +67,14 @@ class TextCatalogue:
             return io.TextIOWrapper(gzip.open(self.path, "rb"), **options)  # type: ignore[arg-type]
         return self.path.open(**options)  # type: ignore[no-any-return]
 
+    def unit(self, name: str) -> str:
+        """Return the unit of a column, where the header of an ECSV file says it."""
+        if not self.ecsv:
+            return ""
+        comments = [line[1:].removeprefix(" ").rstrip("\r\n") for line in self.above]
+        about = read_ecsv_header(comments)[1].get(name)
+        return (about.unit if about else None) or ""
+
     def _find_delimiter(self) -> str:
         if self.ecsv:
             stated = [line for line in self.above if line.startswith("# delimiter:")]
@@ -76,23 +86,41 @@ class TextCatalogue:
     def _records(self) -> Iterator[tuple[str, list[str] | None]]:
         """Yield the text of each record and its cells; None for lines that are none."""
         taken: list[str] = []
+        passed: list[str] = []  # comments and blank lines, in which quotes mean nothing
 
         def lines() -> Iterator[str]:
             for line in stream:
-                taken.append(line)
-                yield line
+                if not taken and (line.startswith("#") or not line.strip()):
+                    passed.append(line)
+                else:
+                    taken.append(line)
+                    yield line
 
         with self._open() as stream:
             for _ in range(len(self.above) + 1):
                 next(stream)
             try:
                 for cells in csv.reader(lines(), delimiter=self.delimiter):
+                    yield from ((line, None) for line in passed)
+                    passed.clear()
                     text = "".join(taken)
                     taken.clear()
-                    blank = not cells or text.startswith("#")
-                    yield text, None if blank else cells
-            except (csv.Error, OSError, EOFError) as error:
+                    if text.count('"') % 2:
+                        self._refuse_open(text)
+                    yield text, cells or None
+                yield from ((line, None) for line in passed)
+            except (csv.Error, OSError, EOFError, zlib.error) as error:
                 raise InputError(f"{self.path}: cannot be read: {error}") from error
+
+    def _refuse_open(self, text: str) -> None:
+        """Refuse a record that ends inside a quoted cell: what is added would go into it."""
+        try:
+            list(csv.reader(io.StringIO(text), delimiter=self.delimiter, strict=True))
+        except csv.Error as error:
+            if "end of data" in str(error):
+                raise InputError(
+                    f"{self.path}: ends inside a quoted cell (file cut short?)"
+                ) from None
 
     def _blocks(self) -> Iterator[tuple[list[str], list[list[str] | None]]]:
         texts: list[str] = []

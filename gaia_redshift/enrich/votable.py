@@ -8,6 +8,7 @@ made longer and packed again (``votable_rows``).
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,13 +18,15 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from gaia_redshift.enrich.columns import BLOCK_ROWS, Cells, Compute, NewColumn
-from gaia_redshift.enrich.votable_rows import BinaryRows, Field
+from gaia_redshift.enrich.votable_rows import BinaryRows
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.votable_fields import Field
 
 __all__ = ["VOTableCatalogue"]
 
 _CHUNK = 1 << 16
 _TYPES = {"f4": "float", "f8": "double", "i4": "int", "i8": "long"}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ASCII_LIKE = ("utf-8", "us-ascii", "ascii", "iso-8859", "latin", "windows-125")
 
 
@@ -106,6 +109,7 @@ class _Walk:
         self.fields: list[Field] = []
         self.tables: list[tuple[int, list[Field]]] = []
         self.active = self.listing = False
+        self.n_rows, self.stated = 0, ""
         self.fields_at: int | None = None
         self.ends: list[int] = []  # of rows in text
         self.cells: list[list[str]] = []
@@ -127,6 +131,7 @@ class _Walk:
 
     def iter_blocks(self) -> Iterator[Cells]:
         """Go through the document; yield blocks of the wanted columns."""
+        self.n_read = 0
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = False
         self.parser.StartElementHandler = self._start
@@ -139,6 +144,9 @@ class _Walk:
             with self.catalogue.open() as stream:
                 while True:
                     piece = stream.read(_CHUNK)
+                    if not self.n_read and (b"\0" in piece[:4] or piece[:2] in _UTF_16):
+                        raise InputError(f"{label}: is encoded as UTF-16; UTF-8 is needed")
+                    self.n_read += len(piece)
                     if self.out is not None:
                         self.pending += piece
                     self.parser.Parse(piece, not piece)
@@ -148,7 +156,7 @@ class _Walk:
                         break
         except expat.ExpatError as error:
             raise InputError(f"{label}: is no well-formed VOTable: {error}") from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{label}: cannot be read: {error}") from error
         if self.out is not None:
             self.out.write(self.pending)
@@ -174,6 +182,7 @@ class _Walk:
         self.path.append(name)
         if name == "TABLE":
             self.n_tables += 1
+            self.n_rows, self.stated = 0, attributes.get("nrows", "").strip()
             self.fields, self.fields_at = [], None
             self.active = not self.listing and self.n_tables == self.catalogue.number
         elif name == "FIELD" and parent == "TABLE":
@@ -245,6 +254,11 @@ class _Walk:
             elif name == "STREAM" and self.binary is not None:
                 self._end_stream(at)
             elif name == "TABLE":
+                if self.stated.isdigit() and int(self.stated) != self.n_rows:
+                    raise InputError(
+                        f"{self.catalogue.path}: has {self.n_rows} rows, and says that it has"
+                        f" {self.stated} (file damaged?)"
+                    )
                 self._write_until(at)
                 self._write("".join(self._inform(k, v) for k, v in self.meta.items()))
                 self.active = False
@@ -266,6 +280,7 @@ class _Walk:
                 f" {len(self.fields)} fields"
             )
         self.ends.append(at)
+        self.n_rows += 1
         if len(self.ends) == BLOCK_ROWS:
             self._finish_rows()
 
@@ -300,6 +315,7 @@ class _Walk:
     def _finish_binary(self, n: int) -> None:
         assert self.binary is not None
         block = self.binary.take(n)
+        self.n_rows += n
         if self.compute is None:
             self.blocks.append(block)
             self.binary.forget()

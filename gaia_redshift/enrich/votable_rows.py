@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,22 +12,10 @@ from numpy.typing import NDArray
 
 from gaia_redshift.enrich.columns import Cells, NewColumn
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.votable_fields import SIZES, Field
 
-__all__ = ["BinaryRows", "Field"]
+__all__ = ["BinaryRows"]
 
-_SIZES = {
-    "boolean": 1,
-    "unsignedByte": 1,
-    "short": 2,
-    "int": 4,
-    "long": 8,
-    "char": 1,
-    "unicodeChar": 2,
-    "float": 4,
-    "double": 8,
-    "floatComplex": 8,
-    "doubleComplex": 16,
-}
 _NUMBERS = {
     "unsignedByte": "u1",
     "short": ">i2",
@@ -40,38 +26,6 @@ _NUMBERS = {
 }
 _LINE = 57
 """Bytes in a line of 76 characters of base64."""
-
-
-@dataclass
-class Field:
-    """A column of a VOTable."""
-
-    name: str
-    datatype: str
-    arraysize: str = ""
-    unit: str = ""
-    null: str | None = None
-
-    @classmethod
-    def read(cls, attributes: Mapping[str, str]) -> Field:
-        """Take a FIELD's attributes."""
-        name = attributes.get("name") or attributes.get("ID") or ""
-        return cls(
-            name,
-            attributes.get("datatype", ""),
-            attributes.get("arraysize", "").strip(),
-            attributes.get("unit", ""),
-        )
-
-    @property
-    def size(self) -> int | None:
-        """Bytes in a row; None if every row has its own number."""
-        if "*" in self.arraysize:
-            return None
-        count = 1
-        for part in re.findall(r"\d+", self.arraysize):
-            count *= int(part)
-        return -(-count // 8) if self.datatype == "bit" else count * _SIZES[self.datatype]
 
 
 class BinaryRows:
@@ -95,7 +49,7 @@ class BinaryRows:
         flagged: bool,
     ) -> None:
         for field in fields:
-            if field.datatype not in _SIZES and field.datatype != "bit":
+            if field.datatype not in SIZES and field.datatype != "bit":
                 raise InputError(f"column '{field.name}' is of unknown type '{field.datatype}'")
         self.fields, self.wanted, self.new = list(fields), list(wanted), list(new)
         self.n_flags = -(-len(fields) // 8) if flagged else 0
@@ -146,7 +100,7 @@ class BinaryRows:
                         return
                     count = int.from_bytes(self.data[at : at + 4], "big")
                     bits = field.datatype == "bit"
-                    length = 4 + (-(-count // 8) if bits else count * _SIZES[field.datatype])
+                    length = 4 + (-(-count // 8) if bits else count * SIZES[field.datatype])
                 if field.name in self.wanted:
                     places[field.name] = at
                 at += length

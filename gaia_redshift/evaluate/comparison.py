@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
-from gaia_redshift.evaluate.evaluation import Evaluation, evaluate_table, take_column, to_plain
+from gaia_redshift.evaluate.evaluation import Evaluation, evaluate_table, take_redshifts, to_plain
 from gaia_redshift.evaluate.metrics import METRICS, compute_metrics
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def compare_predictions(
     names = list(dict.fromkeys(predictions))
     if len(names) < 2:
         raise InputError("a comparison needs two columns of predictions or more")
-    true = take_column(table, truth)
-    columns = {name: take_column(table, name) for name in names}
+    true = take_redshifts(table, truth)
+    columns = {name: take_redshifts(table, name) for name in names}
     common = np.isfinite(true)
     for values in columns.values():
         common &= np.isfinite(values)

@@ -31,13 +31,21 @@ from gaia_redshift.evaluate.metrics import (
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["BRIGHTNESS_COLUMNS", "Evaluation", "are_simulated", "evaluate_table", "take_column"]
+__all__ = [
+    "BRIGHTNESS_COLUMNS",
+    "Evaluation",
+    "are_simulated",
+    "evaluate_table",
+    "take_column",
+    "take_redshifts",
+]
 
 Float = NDArray[np.float64]
 
 BRIGHTNESS_COLUMNS = ("phot_g_mean_mag", "phot_rp_mean_mag", "rp_flux")
 """Columns of brightness, in the order in which they are looked for."""
 BRIGHTNESS_BINS = 5
+LARGEST = 1e4
 _INTERVAL = 0.68
 _WIDE_INTERVAL = 0.95
 _PROVENANCE = (
@@ -167,7 +175,7 @@ def evaluate_table(
     InputError
         If a column is missing or of the wrong kind, or no galaxy has both redshifts.
     """
-    true, predicted = take_column(table, truth), take_column(table, prediction)
+    true, predicted = take_redshifts(table, truth), take_redshifts(table, prediction)
     metrics = compute_metrics(predicted, true, errors=True, seed=seed)
     if not metrics["n"]:
         raise InputError(
@@ -186,7 +194,7 @@ def evaluate_table(
             tables["by_brightness"] = bin_metrics(predicted, true, values, limits, seed=seed)
             bins_of["brightness"] = (values, limits)
     if prediction.startswith("redshift_cnn") and "flags_cnn" in table.colnames:
-        tables["by_flag"] = _tabulate_flags(np.asarray(table["flags_cnn"]), predicted, true)
+        tables["by_flag"] = _tabulate_flags(_take_flags(table["flags_cnn"]), predicted, true)
 
     density, nodes = _find_pdf(table, pdf or f"{prediction}_pdf", grid, wanted=pdf is not None)
     intervals = _find_intervals(table, prediction, lower, upper)
@@ -238,6 +246,25 @@ def take_column(table: Table, name: str) -> Float:
     return to_floats(column)
 
 
+def take_redshifts(table: Table, name: str) -> Float:
+    """Return a column as `take_column` does, and refuse numbers that are no redshifts.
+
+    Raises
+    ------
+    InputError
+        Also if one is so large that it would make all sums useless.
+    """
+    values = take_column(table, name)
+    with np.errstate(invalid="ignore"):
+        absurd = np.flatnonzero(np.abs(values) > LARGEST)
+    if len(absurd):
+        raise InputError(
+            f"column '{name}' holds {values[absurd[0]]:g} in row {absurd[0] + 1}, which is no"
+            f" redshift ({len(absurd):,} such rows): mask them"
+        )
+    return values
+
+
 def are_simulated(table: Table) -> bool:
     """Whether all rows carry the source_id that the package's simulator gives."""
     from gaia_redshift.simulate.observation import FIRST_SOURCE_ID
@@ -282,6 +309,18 @@ def _choose_edges(values: Float, edges: ArrayLike | None) -> Float | None:
         return None
     limits = np.unique(np.quantile(known, np.linspace(0, 1, BRIGHTNESS_BINS + 1)))
     return limits if len(limits) > 1 else None
+
+
+def _take_flags(column: Any) -> NDArray[np.int64]:
+    """Return bits, none where masked, also from floats (as some programs write integers)."""
+    values = np.ma.asarray(column)
+    if values.dtype.kind == "f":
+        values = np.ma.masked_invalid(values)
+        if (values.filled(0) % 1 != 0).any():
+            raise InputError("column 'flags_cnn' does not hold whole numbers")
+    elif values.dtype.kind not in "iu":
+        raise InputError("column 'flags_cnn' does not hold whole numbers")
+    return np.ma.filled(values, 0).astype(np.int64)
 
 
 def _tabulate_flags(flags: NDArray[Any], predicted: Float, true: Float) -> Table:

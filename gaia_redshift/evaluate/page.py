@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift.evaluate.metrics import METRICS
+
 if TYPE_CHECKING:
     from astropy.table import Table
 
@@ -128,11 +130,8 @@ def format_page(title: str, sections: Sequence[Section], footer: str = "") -> st
 
 def format_table(table: Table, caption: str) -> str:
     """Return a table in HTML, each value with its standard error in one cell."""
-    names = [
-        name
-        for name in table.colnames
-        if not (name.endswith("_error") and name.removesuffix("_error") in table.colnames)
-    ]
+    errors = {name: f"{name}_error" for name in table.colnames if _has_error(name, table.colnames)}
+    names = [name for name in table.colnames if name not in errors.values()]
     text = {name for name in names if table[name].dtype.kind in "OSU"}
     kind = {name: ' class="text"' if name in text else "" for name in names}
     head = "".join(
@@ -143,8 +142,7 @@ def format_table(table: Table, caption: str) -> str:
     for row in table:
         cells = []
         for name in names:
-            has_error = f"{name}_error" in table.colnames
-            error = float(row[f"{name}_error"]) if has_error else None
+            error = float(row[errors[name]]) if name in errors else None
             words = str(row[name]) if name in text else format_number(name, row[name], error)
             cells.append(f"<td{kind[name]}>{escape(words)}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -152,6 +150,11 @@ def format_table(table: Table, caption: str) -> str:
         f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead>\n<tbody>{chr(10).join(rows)}</tbody></table></div>"
     )
+
+
+def _has_error(name: str, names: Sequence[str]) -> bool:
+    """Tell whether a column of standard errors goes with this one: ``mean_error`` is no error."""
+    return f"{name}_error" in names and f"{name}_error" not in METRICS
 
 
 def format_number(name: str, value: Any, error: float | None = None) -> str:

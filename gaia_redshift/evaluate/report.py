@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,8 +56,19 @@ class _Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._names: dict[str, str] = {}
+
+    def _name_file(self, name: str) -> str:
+        """Return a name that stays in the folder, whatever columns are called; each its own."""
+        plain = re.sub(r"[^\w.+-]", "_", name).lstrip(".")[:100]
+        if name not in self._names:
+            while plain in self._names.values():
+                plain += "_"
+            self._names[name] = plain
+        return self._names[name]
 
     def save_figure(self, name: str, axes: Axes, caption: str) -> Figure:
+        name = self._name_file(name)
         drawn: Any = axes.figure
         drawn.savefig(self.path / f"{name}.png", dpi=110, metadata={"Software": None})
         buffer = io.BytesIO()
@@ -66,7 +78,7 @@ class _Folder:
     def save_table(self, name: str, table: Table) -> None:
         from gaia_redshift.table import write_table
 
-        write_table(table, self.path / f"{name}.ecsv", overwrite=True)
+        write_table(table, self.path / f"{self._name_file(name)}.ecsv", overwrite=True)
 
 
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

@@ -36,12 +36,14 @@ def iter_members(content: Content) -> Iterator[Content]:
     """
     try:
         with _open(content) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            names = [info.filename for info in members]
             for name in names:
                 _refuse_outside(name, content.label)
-            chosen = _choose(names, content.label)
-            for name in chosen:
-                yield unpack(_member(archive, name, content))
+            chosen = set(_choose(names, content.label))
+            for info in members:  # two may have one name
+                if info.filename in chosen:
+                    yield unpack(_member(archive, info, content))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
@@ -55,11 +57,11 @@ def _open(content: Content) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(content.read()))
 
 
-def _member(archive: zipfile.ZipFile, name: str, content: Content) -> Content:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, content: Content) -> Content:
     def open_member() -> IO[bytes]:
-        return archive.open(name)
+        return archive.open(info)
 
-    return Content(f"{content.label}: {name}", content.source, open_member)
+    return Content(f"{content.label}: {info.filename}", content.source, open_member)
 
 
 def _refuse_outside(name: str, label: str) -> None:

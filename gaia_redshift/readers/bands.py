@@ -107,13 +107,25 @@ def build_spectra(block: Block, options: ReadOptions) -> XPSpectra:
 
 
 def find_release(label: str, bp: BandSpectra, rp: BandSpectra) -> str | None:
-    """Return "DR3" where the basis ids or the archive's file name ("... Gaia DR3 ...") say so."""
+    """Return the release that the archive's file name, the basis ids or a registered set say.
+
+    A name speaks of DR3 only where the bases are DR3's as well.
+    """
+    named = re.search(r"gaia[ _-]?(dr\d+)(?![0-9])", label, re.IGNORECASE)
+    release = named[1].upper() if named else None
+    if release is None and re.search(r"\bMEAN_SPECTRUM_XP(?!_?[A-Z]*LENS)", label):
+        release = "DR4"
     ids = {"bp": bp.basis_id[bp.basis_id > 0], "rp": rp.basis_id[rp.basis_id > 0]}
-    if any(len(v) for v in ids.values()):
-        same = all((v == DR3_BASIS_IDS[band]).all() for band, v in ids.items())
-        return "DR3" if same else None
-    named = re.search(r"Gaia (DR\d+)\b", label)
-    return named[1] if named else None
+    has_ids = any(len(v) for v in ids.values())
+    if has_ids:
+        on_dr3 = all((v == DR3_BASIS_IDS[band]).all() for band, v in ids.items())
+    else:
+        on_dr3 = all(np.isin(one.n_coefficients, (0, 55)).all() for one in (bp, rp))
+    if release is not None and release != "DR3":
+        return release
+    if on_dr3 and (has_ids or release or re.search(r"\bXP_CONTINUOUS(?![A-Z])", label)):
+        return "DR3"
+    return None
 
 
 def _build_band(

@@ -24,9 +24,17 @@ from gaia_redshift.readers.columns import (
 )
 from gaia_redshift.readers.content import Content
 
-__all__ = ["choose_layouts", "iter_fits_blocks", "iter_parquet_blocks"]
+__all__ = [
+    "choose_layouts",
+    "find_null",
+    "iter_fits_blocks",
+    "iter_parquet_blocks",
+    "read_parquet_infos",
+    "unscale",
+]
 
 BLOCK_ROWS = 2048
+SUMMED = 2880 << 10
 
 
 def choose_layouts(
@@ -78,7 +86,7 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
         hdus = fits.open(opened, memmap=content.path is not None, ignore_missing_simple=True)
     with hdus:
         with ignore_warnings():  # headers are read on the way
-            tables = _list_fits_tables(hdus, len(buffer), content.label)
+            tables = _list_fits_tables(hdus, buffer, content.label)
         empty = True
         for hdu, layout in choose_layouts(tables, options, content.label):
             infos = {c.name: _fits_info(hdu.header, i) for i, c in enumerate(hdu.columns, 1)}
@@ -106,9 +114,12 @@ def _forget_pages(array: Any) -> None:
         array.madvise(mmap.MADV_DONTNEED)
 
 
-def _list_fits_tables(hdus: Any, size: int, label: str) -> list[tuple[Any, list[str]]]:
+def _list_fits_tables(
+    hdus: Any, buffer: NDArray[np.uint8], label: str
+) -> list[tuple[Any, list[str]]]:
     from astropy.io import fits
 
+    size = len(buffer)
     tables = []
     for hdu in hdus:
         if isinstance(hdu, fits.BinTableHDU):
@@ -116,8 +127,35 @@ def _list_fits_tables(hdus: Any, size: int, label: str) -> list[tuple[Any, list[
             length = header["NAXIS1"] * header["NAXIS2"] + header.get("PCOUNT", 0)
             if hdu.fileinfo()["datLoc"] + length > size:
                 raise InputError(f"{label}: the FITS file is cut short ({size} bytes)")
+            _check_sum(hdu, buffer, label)
             tables.append((hdu, hdu.columns.names))
     return tables
+
+
+def _check_sum(hdu: Any, buffer: NDArray[np.uint8], label: str) -> None:
+    """Compare a table with the checksum that its header states, where it does.
+
+    Raises
+    ------
+    InputError
+        If they differ: what is read would be other numbers.
+    """
+    stated = str(hdu.header.get("DATASUM", "")).strip()
+    if not stated.isdigit() or int(stated) == 0:
+        return
+    place = hdu.fileinfo()
+    total = 0
+    for start in range(place["datLoc"], place["datLoc"] + place["datSpan"], SUMMED):
+        piece = buffer[start : min(start + SUMMED, place["datLoc"] + place["datSpan"])]
+        total += int(piece[: len(piece) // 4 * 4].view(">u4").sum(dtype=np.uint64))
+        _forget_pages(buffer)
+    while total >> 32:  # the sum in ones' complement
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    if total != int(stated):
+        raise InputError(
+            f"{label}: a table is not what its checksum (DATASUM) says: the file is damaged, or was"
+            " changed by a program that leaves checksums as they are"
+        )
 
 
 def _fits_info(header: Any, number: int) -> ColumnInfo:
@@ -133,8 +171,9 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     match = re.match(r"\s*(\d*)([PQ])([A-Z])", str(column.format))
     if match is None:
         values = hdu.data.field(name)[start:stop]
-        if column.null is not None and values.dtype.kind in "iu":
-            return np.ma.MaskedArray(values, mask=values == column.null)
+        null = find_null(column)
+        if null is not None and values.dtype.kind in "iuf":
+            return np.ma.MaskedArray(values, mask=values == null)
         if values.dtype.kind in "SU":
             text = np.char.strip(np.asarray(values).astype(str))
             return np.ma.MaskedArray(text, mask=text == "")
@@ -150,16 +189,51 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     pointer = ">i4" if match[2] == "P" else ">i8"
     size = 2 * np.dtype(pointer).itemsize
     pairs = np.ascontiguousarray(rows[:, offset : offset + size]).view(pointer).astype(np.int64)
-    heap_start = data_start + int(header.get("THEAP", width * int(header["NAXIS2"])))
-    heap = buffer[heap_start:]
+    rows_end = width * int(header["NAXIS2"])
+    heap_start = data_start + int(header.get("THEAP", rows_end))
+    heap = buffer[heap_start : data_start + rows_end + int(header.get("PCOUNT", 0))]
     item = np.dtype(code).itemsize
+    ends = pairs[:, 1] + pairs[:, 0] * item
+    if (pairs < 0).any() or (pairs[:, 0] > len(heap)).any() or (ends > len(heap)).any():
+        raise InputError(f"column '{name}' points out of its table's heap (file damaged?)")
     parts = [heap[where : where + length * item].view(code) for length, where in pairs]
     values = np.concatenate(parts) if parts else np.empty(0)
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
-    if (lengths != pairs[:, 0]).any():
-        raise InputError(f"column '{name}' points beyond the end of the file")
     native = np.float32 if match[3] == "E" else np.float64
+    if column.bscale not in (None, "", 1) or column.bzero not in (None, "", 0):
+        values = unscale(values, column.bscale or 1, column.bzero or 0)
     return Ragged(values.astype(native), lengths, np.zeros(len(lengths), dtype=bool))
+
+
+def unscale(raw: NDArray[Any], scale: Any, zero: Any) -> NDArray[Any]:
+    """Return the numbers that scaled ones of a FITS column stand for, integers as integers.
+
+    Parameters
+    ----------
+    raw : ndarray
+        As stored.
+    scale, zero : number
+        ``TSCAL`` and ``TZERO``.
+    """
+    native = raw.astype(raw.dtype.newbyteorder("="))
+    if scale != 1 or native.dtype.kind not in "iu" or float(zero) != int(zero):
+        return np.asarray(native.astype(np.float64) * float(scale) + float(zero))
+    if native.dtype.itemsize < 8:
+        return np.asarray(native.astype(np.int64) + int(zero))
+    if int(zero) == 2**63:  # how FITS stores uint64
+        return np.asarray(native.view(np.uint64) ^ np.uint64(2**63))
+    return np.asarray(native.astype(object) + int(zero)) if zero else native
+
+
+def find_null(column: Any) -> Any:
+    """Return the value of a FITS column that stands for "none", as astropy gives it; or None."""
+    null = column.null
+    if null in (None, ""):
+        return None
+    scale, zero = column.bscale or 1, column.bzero or 0
+    if scale == 1 and float(zero) == int(zero):
+        return int(null) + int(zero)
+    return null * scale + zero
 
 
 def _column_offset(hdu: Any, name: str) -> int:
@@ -174,12 +248,14 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
 
     source: Any = str(content.path) if content.path is not None else pa.BufferReader(content.read())
     # Pages are read as they are needed: a row group may be larger than memory.
-    with parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as file:
+    with parquet.ParquetFile(
+        source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+    ) as file:
         schema = file.schema_arrow
         layout = find_layout(list(schema.names), options, content.label)
         if file.metadata.num_rows == 0:
             raise InputError(f"{content.label}: holds no sources (a table without rows)")
-        infos = _parquet_infos(schema)
+        infos = read_parquet_infos(schema)
         first_row = 1
         groups = list(range(file.metadata.num_row_groups))
         while groups and options.skip.n:
@@ -194,7 +270,8 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
             first_row += batch.num_rows
 
 
-def _parquet_infos(schema: Any) -> dict[str, ColumnInfo]:
+def read_parquet_infos(schema: Any) -> dict[str, ColumnInfo]:
+    """Return units and descriptions that fields, or astropy's YAML, state."""
     infos: dict[str, ColumnInfo] = {}
     for field in schema:
         meta = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}

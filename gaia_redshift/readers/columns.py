@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "Layout",
     "ReadOptions",
     "Skip",
+    "choose_ids",
     "find_id_name",
     "find_layout",
     "fold_masks",
@@ -30,9 +32,13 @@ __all__ = [
     "hide",
     "list_names",
     "parse_keep",
+    "set_masks_apart",
+    "tell_unused_ids",
     "to_numbers",
     "to_source_ids",
 ]
+
+logger = logging.getLogger(__name__)
 
 BANDS = ("bp", "rp")
 _QUANTITIES = {
@@ -47,11 +53,22 @@ _SOURCE_ID = ("source_id", "sourceid")
 ID_NAMES = (
     *_SOURCE_ID,
     *("gaia_source_id", "dr3_source_id", "gaia_dr3_source_id", "source_id_dr3", "gaia_sourceid"),
-    *("gaia_id", "gaiadr3_id", "gaia_dr3_id", "gaiadr3", "gaia_dr3", "gaiaid", "source"),
+    *(
+        "gaia_id",
+        "gaiadr3_id",
+        "gaia_dr3_id",
+        "gaiadr3",
+        "gaia_dr3",
+        "gaiaid",
+        "designation",
+        "source",
+    ),
 )
 """Names of columns of Gaia's source ids, in lower case, in the order in which they are looked for:
 in catalogues and lists of ids. Spectra have the first two."""
 MASK = ".mask"
+_DESIGNATION = re.compile(r"^gaia\s*(?:e?dr3|dr4)\s+(?=\d)", re.IGNORECASE)
+"""Words before the id in Gaia's designations; ids of earlier releases mean other sources."""
 _SHOWN = 12
 
 
@@ -180,6 +197,44 @@ class Block:
         return len(self.columns[self.layout.source_id])
 
 
+def choose_ids(names: Sequence[str], peek: Callable[[str], Any]) -> str | None:
+    """Return the name of the column of source ids; None where there is none.
+
+    Parameters
+    ----------
+    names : sequence of str
+    peek : callable
+        Gives the first cells of a column: one called just ``source`` may hold names.
+    """
+    name = find_id_name(names)
+    if name is None or name.lower().strip() in _SOURCE_ID:
+        return name
+    try:
+        to_source_ids(_drop_blank(peek(name)), "")
+    except InputError:
+        rest = [other for other in names if other != name]
+        return choose_ids(rest, peek)
+    return name
+
+
+def _drop_blank(column: Any) -> Any:
+    cells = column if isinstance(column, list) else np.ma.asarray(column).tolist()
+    return [cell for cell in cells if cell not in (None, "", b"")]
+
+
+def tell_unused_ids(names: Iterable[str], label: str) -> None:
+    """Warn that a column looks like source ids where positions are used instead of it."""
+    for name in names:
+        words = re.sub(r"[^a-z]", "", name.lower())
+        if "sourceid" in words or ("gaia" in words and words.endswith("id")):
+            logger.warning(
+                "%s: positions are used, not the column '%s': name it source_id if it holds Gaia's"
+                " ids",
+                *(label, name),
+            )
+            return
+
+
 def parse_keep(keep: Any) -> str | tuple[str, ...] | None:
     """Return the names of columns to keep, each once; "all" and None as they are.
 
@@ -215,7 +270,7 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
     InputError
         If there is no source_id or neither band has coefficients, or a name in ``keep`` is absent.
     """
-    names, masks = _set_masks_apart(names)
+    names, masks = set_masks_apart(names)
     if not options.spectra:
         if not names:
             raise InputError(f"{label}: holds no columns")
@@ -265,7 +320,7 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
     return layout
 
 
-def _set_masks_apart(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def set_masks_apart(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Split ``NAME.mask``, which astropy writes beside masked columns, from the others."""
     there = set(names)
     masks = {name: f"{name}{MASK}" for name in names if f"{name}{MASK}" in there}
@@ -473,9 +528,10 @@ def to_source_ids(column: Any, label: str, first_row: int = 1) -> NDArray[np.int
 
 def _to_id(cell: Any) -> int:
     if isinstance(cell, bytes | str):
-        text = cell.strip()
-        digits = text[1:] if text[:1] in (b"-", b"+", "-", "+") else text
-        if not digits.isdigit():
+        text = cell.decode("ascii", "replace") if isinstance(cell, bytes) else cell
+        text = _DESIGNATION.sub("", text.strip())
+        digits = text[1:] if text[:1] in ("-", "+") else text
+        if not (digits.isdigit() and digits.isascii()):
             raise ValueError
         return int(text)
     if isinstance(cell, bool | np.bool_) or not isinstance(cell, int | np.integer):

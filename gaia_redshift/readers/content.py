@@ -211,7 +211,9 @@ def sniff_kind(content: Content) -> str:
         return "ecsv"
     if lowered.startswith((b"{", b"[")):
         raise InputError(f"{content.label}: looks like JSON, which is not read; use csv or VOTable")
-    if b"\x00" in head or not text:
+    if not text:
+        raise InputError(f"{content.label}: the file is empty")
+    if b"\x00" in head:
         raise InputError(
             f"{content.label}: is of no known kind (csv, ecsv, FITS, VOTable, avro, Parquet, HDF5"
             " and zip are read)"

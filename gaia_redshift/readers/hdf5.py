@@ -13,8 +13,9 @@ from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts
 from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions
 from gaia_redshift.readers.content import Content
 
-__all__ = ["iter_hdf5_blocks"]
+__all__ = ["check_dataset", "iter_hdf5_blocks"]
 
+_YAML = ".__table_column_meta__"
 DEFLATE = 1100
 """No compression that HDF5 has makes a file smaller than by this factor."""
 SLACK = 64 << 20
@@ -69,9 +70,9 @@ def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
 class _Field:
     """One field of a compound dataset, or some columns of a 2-D one, read like a dataset."""
 
-    def __init__(self, dataset: Any, field: Any) -> None:
+    def __init__(self, dataset: Any, field: Any, info: ColumnInfo | None = None) -> None:
         self.dataset, self.field = dataset, field
-        self.attrs: dict[str, Any] = {}
+        self.attrs: dict[str, Any] = {} if info is None else vars(info)
 
     def __len__(self) -> int:
         return int(self.dataset.shape[0])
@@ -105,7 +106,7 @@ def _find_hdf5_tables(
             if item is None:  # a link to nothing
                 continue
             if isinstance(item, h5py.Dataset):
-                _check_dataset(item, size, label)
+                check_dataset(item, size, label)
             members[name] = item
         return members
 
@@ -133,7 +134,10 @@ def _find_hdf5_tables(
             tables.append(columns)
         for dataset in datasets.values():
             if dataset.dtype.names and is_wanted(dataset.dtype.names):
-                tables.append({name: _Field(dataset, name) for name in dataset.dtype.names})
+                infos = _read_yaml(members.get(f"{dataset.name.rpartition('/')[2]}{_YAML}"))
+                tables.append(
+                    {name: _Field(dataset, name, infos.get(name)) for name in dataset.dtype.names}
+                )
         for child in members.values():
             if isinstance(child, h5py.Group):
                 visit(child)
@@ -142,7 +146,8 @@ def _find_hdf5_tables(
     return tables
 
 
-def _check_dataset(dataset: Any, size: int, label: str) -> None:
+def check_dataset(dataset: Any, size: int, label: str) -> None:
+    """Refuse a dataset that lies in another file, or claims more than a file of this size holds."""
     if dataset.is_virtual or dataset.external:
         raise InputError(f"{label}: refused, its '{dataset.name}' lies in another file")
     claimed = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
@@ -151,6 +156,23 @@ def _check_dataset(dataset: Any, size: int, label: str) -> None:
             f"{label}: '{dataset.name}' claims {claimed:,} bytes, more than a file of {size:,} can"
             " hold (damaged?)"
         )
+
+
+def _read_yaml(dataset: Any) -> dict[str, ColumnInfo]:
+    """Return what astropy notes beside its compound datasets."""
+    if dataset is None:
+        return {}
+    from astropy.table.meta import get_header_from_yaml
+
+    lines = [line.decode("utf-8", "replace") for line in dataset[:].tolist()]
+    return {
+        column["name"]: ColumnInfo(
+            str(column["unit"]) if column.get("unit") else None,
+            column.get("description"),
+            (column.get("meta") or {}).get("ucd"),
+        )
+        for column in get_header_from_yaml(lines).get("datatype", [])
+    }
 
 
 def _has_id(names: Any) -> bool:

@@ -19,7 +19,7 @@ from gaia_redshift.readers.columns import (
 from gaia_redshift.readers.content import Content, read_chunks
 from gaia_redshift.readers.csv_stream import OddRowError, iter_cells
 
-__all__ = ["iter_text_blocks"]
+__all__ = ["iter_text_blocks", "read_ecsv_header"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
         elif header.strip():
             break
     lines.close()
-    delimiter, infos = _read_ecsv_header(comments)
+    delimiter, infos = read_ecsv_header(comments)
     delimiter = delimiter or _find_delimiter(header)
     names = [
         cell.decode("utf-8", errors="replace").strip()
@@ -221,7 +221,7 @@ def _find_delimiter(header: bytes) -> bytes:
     return max(_DELIMITERS[:-1], key=header.count)  # the first, a comma, where there is none
 
 
-def _read_ecsv_header(comments: list[str]) -> tuple[bytes | None, dict[str, ColumnInfo]]:
+def read_ecsv_header(comments: list[str]) -> tuple[bytes | None, dict[str, ColumnInfo]]:
     """Take delimiter, units, descriptions and UCDs from an ECSV header, if it is one."""
     if not comments or not comments[0].startswith("%ECSV"):
         return None, {}

@@ -1,20 +1,227 @@
-"""VOTable files: tabledata, binary and binary2."""
+"""VOTable files: tabledata, binary, binary2, and FITS inside; nothing outside the file is opened.
+
+The document is gone through once with an XML parser before astropy reads it, which would follow
+addresses, believe claims and stop without a word where rows are damaged.
+"""
 
 from __future__ import annotations
 
-import re
+import base64
+import binascii
+import io
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts
+from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts, iter_fits_blocks
 from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions
 from gaia_redshift.readers.content import Content
+from gaia_redshift.readers.votable_fields import Field, count_rows
 
-__all__ = ["iter_votable_blocks"]
+__all__ = ["iter_votable_blocks", "parse_votable"]
+
+_LONG = np.iinfo(np.int64)
+
+
+def parse_votable(data: bytes, label: str) -> Any:
+    """Parse a VOTable of unknown origin.
+
+    Parameters
+    ----------
+    data : bytes
+        The document, of a file or of a server's answer.
+    label : str
+        What it is, for messages.
+
+    Returns
+    -------
+    astropy.io.votable.tree.VOTableFile
+
+    Raises
+    ------
+    InputError
+        If it is damaged, its data lie elsewhere, it defines entities or attributes of its own, or
+        it has other rows than it says.
+    """
+    walk = _Walk(data, label)
+    if walk.fits:
+        raise InputError(f"{label}: has its rows as FITS: give the FITS file")
+    return _parse(walk)
+
+
+def _parse(walk: _Walk) -> Any:
+    from astropy.io.votable import parse
+
+    # Oddities of a file that do not stop astropy from reading it say nothing about its rows.
+    with ignore_warnings():
+        votable = parse(io.BytesIO(walk.simplified()), verify="ignore")
+    read = [len(table.array) for table in votable.iter_tables()]
+    counted = [table.n_rows for table in walk.tables]
+    if read != counted:
+        raise InputError(
+            f"{walk.label}: {sum(counted):,} rows are there, of which {sum(read):,} can be read"
+            " (file damaged?)"
+        )
+    _check_longs(list(votable.iter_tables()), walk)
+    return votable
+
+
+def _check_longs(tables: list[Any], walk: _Walk) -> None:
+    """Refuse integers that astropy has cut off at 64 bits: no cell has their digits."""
+    edges = {str(_LONG.max): 0, str(_LONG.min): 0}
+    for table in tables:
+        for column in table.fields:
+            values = table.array[column.ID]
+            if column.datatype == "long" and values.dtype.kind == "i":
+                for edge in edges:
+                    edges[edge] += int((values == int(edge)).sum() or 0)
+    if any(edges.values()) and not walk.binary:
+        written = _count_cells(walk.data, list(edges))
+        if any(written[edge] < n for edge, n in edges.items()):
+            raise InputError(f"{walk.label}: holds integers beyond 64 bits")
+
+
+def _count_cells(data: bytes, texts: list[str]) -> dict[str, int]:
+    """Count the cells that hold just these texts."""
+    counts, letters = dict.fromkeys(texts, 0), [""]
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        letters[0] = ""
+
+    def take(text: str) -> None:
+        letters[0] += text
+
+    def end(tag: str) -> None:
+        word = letters[0].strip().lstrip("+")
+        if word in counts and tag.rpartition(":")[2] == "TD":
+            counts[word] += 1
+        letters[0] = ""
+
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = take
+    parser.Parse(data, True)
+    return counts
+
+
+@dataclass
+class _Table:
+    """A table's fields and the rows that it has."""
+
+    stated: str
+    fields: list[Field] = field(default_factory=list)
+    n_rows: int = 0
+
+
+class _Walk:
+    """One pass through a document: what it holds, and what it must not hold."""
+
+    def __init__(self, data: bytes, label: str) -> None:
+        self.data, self.label = data, label
+        self.tables: list[_Table] = []
+        self.fits: list[bytes] = []
+        self.binary = False
+        self.patches: list[tuple[int, str]] = []
+        self._path: list[str] = []
+        self._letters: list[str] = []
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        parser.StartDoctypeDeclHandler = self._check_doctype
+        parser.EntityDeclHandler = parser.AttlistDeclHandler = self._refuse_definitions
+        self._parser = parser
+        try:
+            parser.Parse(data, True)
+        except expat.ExpatError as error:
+            raise InputError(
+                f"{label}: cannot be read as VOTable (damaged or cut short?): {error}"
+            ) from None
+
+    def simplified(self) -> bytes:
+        """Return the document with arrays of texts as one text each, which astropy can read."""
+        if not self.patches:
+            return self.data
+        out = bytearray(self.data)
+        for at, size in reversed(self.patches):
+            end = out.index(b">", at)
+            plain = b"*" if "*" in size else b"%d" % Field("", "char", size).size  # type: ignore[str-format]
+            out[at:end] = out[at:end].replace(size.encode(), plain)
+        return bytes(out)
+
+    def _check_doctype(self, name: str, system: Any, public: Any, internal: int) -> None:
+        if internal:
+            self._refuse_definitions()
+
+    def _refuse_definitions(self, *_: Any) -> None:
+        raise InputError(
+            f"{self.label}: defines XML entities or attributes, which are refused for safety"
+        )
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        name = tag.rpartition(":")[2]
+        parent = self._path[-1] if self._path else ""
+        self._path.append(name)
+        if name in ("STREAM", "FITS", "BINARY", "BINARY2"):
+            self._letters = []
+            if any(key.rpartition(":")[2].lower() == "href" for key in attributes):
+                raise InputError(
+                    f"{self.label}: its data lie elsewhere ({name} href) and are not fetched from"
+                    " there"
+                )
+            encoding = attributes.get("encoding", "base64")
+            if encoding != "base64":
+                raise InputError(f"{self.label}: its rows are encoded as {encoding}, not base64")
+        elif name == "TABLE":
+            self.tables.append(_Table(attributes.get("nrows", "").strip()))
+        elif name == "FIELD" and self.tables and parent == "TABLE":
+            found = Field.read(attributes)
+            self.tables[-1].fields.append(found)
+            if found.datatype in ("char", "unicodeChar") and "x" in found.arraysize:
+                self.patches.append((self._parser.CurrentByteIndex, found.arraysize))
+        elif name == "TR":
+            self.tables[-1].n_rows += 1
+
+    def _characters(self, text: str) -> None:
+        if self._path and self._path[-1] == "STREAM":
+            self._letters.append(text)
+
+    def _end(self, tag: str) -> None:
+        name = self._path.pop()
+        if name == "STREAM":
+            self._end_stream()
+        elif name == "TABLE":
+            table = self.tables[-1]
+            if table.stated.isdigit() and int(table.stated) != table.n_rows and not self.fits:
+                raise InputError(
+                    f"{self.label}: a table has {table.n_rows:,} rows and says that it has"
+                    f" {table.stated[:20]} (file damaged?)"
+                )
+
+    def _end_stream(self) -> None:
+        holder = self._path[-1] if self._path else ""
+        try:
+            data = base64.b64decode("".join("".join(self._letters).split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InputError(
+                f"{self.label}: its stream of rows is no base64 (file damaged?): {error}"
+            ) from None
+        self._letters = []
+        if holder == "FITS":
+            self.fits.append(data)
+        elif holder in ("BINARY", "BINARY2") and self.tables:
+            self.binary = True
+            table = self.tables[-1]
+            flagged = holder == "BINARY2"
+            table.n_rows += count_rows(table.fields, data, self.label, flagged=flagged)
 
 
 def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
@@ -23,22 +230,15 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     Raises
     ------
     InputError
-        If it is the archive's error message or holds no spectra.
+        If it is the archive's error message, is damaged or hostile, or holds no spectra.
     """
-    import io
-
-    from astropy.io.votable import parse
-
-    data = content.read()
-    if re.search(rb"<(?:\w+:)?STREAM\s[^>]*\bhref\s*=", data):
-        raise InputError(
-            f"{content.label}: its data lie elsewhere (STREAM href) and are not fetched from there"
-        )
-    if b"<!ENTITY" in data:  # could hide such an address, or grow without limit
-        raise InputError(f"{content.label}: defines XML entities, which are refused for safety")
-    # Oddities of a file that do not stop astropy from reading it say nothing about spectra.
-    with ignore_warnings():
-        votable = parse(io.BytesIO(data), verify="ignore")
+    walk = _Walk(content.read(), content.label)
+    if walk.fits:
+        for data in walk.fits:
+            opener = partial(io.BytesIO, data)
+            yield from iter_fits_blocks(Content(content.label, content.source, opener), options)
+        return
+    votable = _parse(walk)
     for resource in votable.resources:
         for info in resource.infos:
             if info.name == "QUERY_STATUS" and info.value == "ERROR":
@@ -60,9 +260,7 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
         for start in range(0, len(array), BLOCK_ROWS):
             empty = False
             columns = {
-                name: _take_column(
-                    array[fields[name].ID][start : start + BLOCK_ROWS], fields[name].datatype
-                )
+                name: _take_column(array[fields[name].ID][start : start + BLOCK_ROWS], fields[name])
                 for name in layout.names
             }
             yield Block(columns, layout, content.label, content.source, start + 1, infos)
@@ -70,13 +268,15 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
         raise InputError(f"{content.label}: holds no sources (a table without rows)")
 
 
-def _take_column(column: Any, datatype: str) -> Any:
+def _take_column(column: Any, about: Any) -> Any:
     """Return numbers as they are; for objects let the mask hide only whole rows."""
+    if column.ndim == 2 and str(about.arraysize) == "1":  # one number a row, said in words
+        column = column[:, 0]
     if column.dtype.kind == "f":  # astropy masks what is NaN
         return np.ma.filled(column, np.nan)
     if column.dtype.kind != "O":
         return column
-    single = datatype == "float"  # astropy makes arrays of variable length double
+    single = about.datatype == "float"  # astropy makes arrays of variable length double
     data = np.ma.getdata(column)
     hidden = np.ma.getmaskarray(column)
     cells = np.empty(len(data), dtype=object)

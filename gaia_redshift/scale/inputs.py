@@ -13,7 +13,7 @@ import numpy as np
 
 from gaia_redshift._version import __version__
 from gaia_redshift.archive.wanted import is_for_archive
-from gaia_redshift.errors import InputError
+from gaia_redshift.readers.identity import identify, identify_path
 from gaia_redshift.readers.sources import iter_sources
 from gaia_redshift.readers.tables import is_table
 
@@ -72,20 +72,12 @@ def compare_plans(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | No
 
 def _describe_input(source: Any) -> dict[str, Any]:
     if isinstance(source, Path):
-        try:
-            status = source.stat()
-        except OSError as error:
-            raise InputError(f"{source}: cannot be opened: {error.strerror}") from error
-        where = os.path.abspath(source)
-        return {"what": where, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        return {**identify_path(source), "what": os.path.abspath(source)}
     what = type(source).__name__
     if isinstance(source, str):
         return {"what": source}
     if is_table(source) and is_for_archive(source):
-        from astropy.table import Table
-
-        text = "\n".join(Table(source).pformat(max_lines=-1, max_width=-1))
-        return {"what": what, "sha256": _digest(text.encode())}
+        return {**identify(source), "what": what}
     if is_for_archive(source):
         return {"what": what, "sha256": _digest(repr(np.asarray(source).tolist()).encode())}
     return {"what": what, "in_memory": True}

@@ -144,15 +144,25 @@ def _summarise(folder: Path) -> str:
     from gaia_redshift.model.registry import load_model
 
     model = load_model(folder.resolve())  # never the bundled model of that name
-    test = model.manifest["metrics"]["test"]
-    coverage = (
-        f", {100 * test['coverage_68']:.0f} % within their 68 % interval"
-        if "coverage_68" in test
-        else ""
-    )
+    metrics, training = model.manifest["metrics"], model.manifest["training"]
+    lines = [f"{model.name} {model.version}, trained on {model.manifest['trained_on']}: {folder}"]
+    drawn = metrics["test"]
+    if "prior" in metrics:
+        lines.append(
+            f"{drawn['n']:,} galaxies of the test part that follow the prior {metrics['prior']}:"
+            f" {_tell(drawn)}, {100 * drawn['coverage_68']:.0f} % within their 68 % interval"
+        )
+    whole = metrics.get("test_all", drawn)
+    lines.append(f"test part ({whole['n']:,} galaxies): {_tell(whole)}")
+    if "test_all_parent" in metrics:
+        lines.append(
+            f"its parent {training['parent']['name']}: {_tell(metrics['test_all_parent'])}"
+        )
+    return "\n".join(lines)
+
+
+def _tell(metrics: dict[str, Any]) -> str:
     return (
-        f"{model.name} {model.version}, trained on {model.manifest['trained_on']}: {folder}\n"
-        f"test part ({test['n']:,} galaxies): MAE {test['mae']:.4f}, bias {test['bias']:+.4f},"
-        f" sigma_NMAD {test['sigma_nmad']:.4f}, |dz| > 0.05 {100 * test['outliers_05']:.1f} %"
-        f"{coverage}"
+        f"MAE {metrics['mae']:.4f}, bias {metrics['bias']:+.4f}, sigma_NMAD"
+        f" {metrics['sigma_nmad']:.4f}, |dz| > 0.05 {100 * metrics['outliers_05']:.1f} %"
     )

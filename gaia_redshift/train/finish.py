@@ -17,6 +17,7 @@ from gaia_redshift.model.scaler import Inputs, measure_level
 from gaia_redshift.train.calibrate import HeldOut, calibrate_bins
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
+from gaia_redshift.train.fine_tuning import ParentModel
 from gaia_redshift.train.novelty import fit_novelty
 from gaia_redshift.train.objectives import DistributionObjective, Objective
 from gaia_redshift.train.performance import draw_rows, measure_bins, measure_distributions
@@ -70,7 +71,7 @@ def finish_training(
     dataset: TrainingSet,
     config: TrainingConfig,
     objective: Objective,
-    novelty: Novelty | None = None,
+    parent: ParentModel | None = None,
     *,
     sky: LabelledVectors | None = None,
 ) -> TrainingResult:
@@ -82,9 +83,9 @@ def finish_training(
     dataset : TrainingSet
     config : TrainingConfig
     objective : Objective
-    novelty : Novelty, optional
-        Of the model that the training started from; kept where there are too few galaxies to fit
-        another.
+    parent : ParentModel, optional
+        The model that the training started from. It is measured on the same galaxies; its measure
+        of novelty is kept where there are too few galaxies to fit another.
     sky : LabelledVectors, optional
         Simulated galaxies as SDSS's, where those of the training are not: the first third helps to
         calibrate, on the others the metrics are measured.
@@ -96,9 +97,12 @@ def finish_training(
     if not isinstance(objective, DistributionObjective):
         predicted = objective.predict(output)
         metrics = dict(compute_metrics(predicted, true))
-        return TrainingResult(
-            predicted, {"test": metrics, "test_bins": measure_bins(predicted, true, limits)}
-        )
+        found = {"test": metrics, "test_bins": measure_bins(predicted, true, limits)}
+        found["test_all"] = metrics
+        if parent is not None:
+            before = run_network(compile_network(parent.build()), dataset.get_inputs("test"))
+            found["test_all_parent"] = dict(compute_metrics(objective.predict(before), true))
+        return TrainingResult(predicted, found)
 
     def hold_out(flux: Any, error: Any, redshift: NDArray[np.float64]) -> HeldOut:
         known = run_network(call, dataset.scaler.transform(flux, error))
@@ -123,11 +127,17 @@ def finish_training(
         blind=vectors.description.get("sky") == "wide",
         knows_others=bool(len(dataset.others["validation"])),
     )
+    novelty = None if parent is None else parent.novelty
     if novelty is None or (len(train) >= _NOVELTY_TRAIN and len(validation) >= _NOVELTY_HELD_OUT):
         novelty = fit_novelty(
             vectors.flux[train], vectors.flux[validation], error_there, seed=config.seed
         )
     test = dataset.rows["test"]
+    everything = vectors.flux[test], _take(errors, test), true
+    compared = {"test_all": _measure_all(bins, output, *everything)}
+    if parent is not None and parent.bins is not None:
+        before = run_network(compile_network(parent.build()), dataset.get_inputs("test"))
+        compared["test_all_parent"] = _measure_all(parent.bins, before, *everything)
     predicted = _predict(bins, output[:, :-1], vectors.flux[test], _take(errors, test), "training")
     if sky is not None:
         rest = slice(first, None)
@@ -150,10 +160,24 @@ def finish_training(
         "test": dict(compute_metrics(redshift, true))
         | measure_distributions(probability, bins, true, measure_level(flux)),
         "test_bins": measure_bins(redshift, true, limits),
+        **compared,
     }
     if bins.galaxy_threshold is not None:
         metrics["galaxies"] = _measure_kinds(call, dataset, output[:, -1], bins.galaxy_threshold)
     return TrainingResult(predicted, metrics, bins, novelty)
+
+
+def _measure_all(
+    bins: RedshiftBins,
+    output: NDArray[np.float32],
+    flux: Any,
+    error: Any,
+    true: NDArray[np.float64],
+) -> dict[str, Any]:
+    """Return metrics of what a model predicts by default for every galaxy of the test part."""
+    name, _ = bins.resolve_prior()
+    predicted = _predict(bins, output[:, : len(bins.density)], flux, error, name)
+    return dict(compute_metrics(predicted, true))
 
 
 def _take(values: Any, rows: Any) -> Any:

@@ -211,7 +211,7 @@ def train_model(
         dataset,
         config,
         objective,
-        None if parent is None else parent.novelty,
+        parent,
         sky=sky,
     )
     write_frozen_vectors(folder, dataset, result)

@@ -122,14 +122,10 @@ def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str,
         return {"kind": "vectors", "sha256": digest, "grid": vectors.grid.to_dict()}
     if isinstance(source, GalaxyDataset):
         return describe_dataset(source)
+    from gaia_redshift.readers.identity import identify
     from gaia_redshift.readers.sources import iter_sources
 
-    parts: list[Any] = []
-    for part in iter_sources(source):
-        if isinstance(part, Path):
-            parts.append({"file": part.name, "size": part.stat().st_size})
-        else:
-            parts.append({"table": type(part).__name__, "rows": len(part)})
+    parts = [identify(part) for part in iter_sources(source)]
     return {"kind": "spectra", "parts": parts, "truth": truth, "grid": grid.to_dict()}
 
 

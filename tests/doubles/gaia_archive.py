@@ -89,6 +89,7 @@ class GaiaArchiveDouble(LoopbackServer):
         self.row_of = {int(i): row for row, i in enumerate(spectra.source_id)}
         tables = {f"{schema}.gaia_source": gaia_source, **(extra_tables or {})}
         self.database = AdqlDatabase(tables)
+        self.describe_itself()
         self.schema = schema
         self.users = dict(users or {})
         self.release, self.retrieval_type = release, retrieval_type
@@ -100,6 +101,16 @@ class GaiaArchiveDouble(LoopbackServer):
         self.jobs: dict[str, dict[str, Any]] = {}
         self.sessions: dict[str, str] = {}
         self.answers: dict[tuple[int, ...], bytes] = {}  # made ready before, for timing
+
+    def describe_itself(self) -> None:
+        """Fill TAP_SCHEMA with the tables that there are."""
+        rows = [
+            (table, column, kind)
+            for table, columns in self.database.columns.items()
+            for column, kind in columns
+        ]
+        names = ("table_name", "column_name", "datatype")
+        self.database.add_table("tap_schema.columns", Table(rows=rows, names=names))
 
     @property
     def url(self) -> str:

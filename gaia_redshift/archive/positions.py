@@ -1,0 +1,140 @@
+"""The nearest Gaia source of positions, by queries with an upload or, for a few, without."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.archive.connection import Connections
+from gaia_redshift.archive.failures import Patience, RefusedError
+from gaia_redshift.archive.jobs import ask_now, run_query
+from gaia_redshift.archive.releases import Release
+from gaia_redshift.archive.tables import find_tables
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["find_nearest"]
+
+logger = logging.getLogger(__name__)
+
+POSITIONS_AT_ONCE = 5000
+FEW_POSITIONS = 100
+"""Up to so many are asked for at once and without an upload, which counts against a quota."""
+CONES_AT_ONCE = 50
+MOST_IN_CONES = 5000
+
+
+def find_nearest(
+    connections: Connections,
+    ra: NDArray[np.float64],
+    dec: NDArray[np.float64],
+    release: Release,
+    radius: float,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the nearest source of each position, and its distance.
+
+    Parameters
+    ----------
+    connections : Connections
+    ra, dec : ndarray, shape (n,), deg
+    release : Release
+    radius : float, arcsec
+
+    Returns
+    -------
+    source_id : ndarray, shape (n,), int64
+        0 where there is none within the radius.
+    separation : ndarray, shape (n,), arcsec
+        NaN where there is none.
+
+    Raises
+    ------
+    ArchiveError
+        If a query fails.
+    """
+    from astropy.table import Table, vstack
+
+    table = find_tables(connections, release).find_positions()
+    ask = _ask_with_upload if len(ra) > FEW_POSITIONS else _ask_with_cones
+    results = []
+    for start in range(0, len(ra), POSITIONS_AT_ONCE):
+        rows = np.arange(start, min(start + POSITIONS_AT_ONCE, len(ra)))
+        positions = Table({"row_number": rows, "ra": ra[rows], "dec": dec[rows]})
+        try:
+            results.append(ask(connections, table, positions, radius))
+        except RefusedError as error:
+            if ask is _ask_with_cones or "quota" not in str(error):
+                raise
+            logger.warning("%s; asking without an upload, which takes longer", error)
+            ask = _ask_with_cones
+            results.append(ask(connections, table, positions, radius))
+    found = vstack(results, metadata_conflicts="silent")
+    source_id, separation = np.zeros(len(ra), dtype=np.int64), np.full(len(ra), np.nan)
+    if len(found):
+        order = np.argsort(np.asarray(found["separation"]), kind="stable")[::-1]  # nearest last
+        rows = np.asarray(found["row_number"])[order].astype(np.intp)
+        source_id[rows] = np.asarray(found["source_id"])[order]
+        separation[rows] = np.asarray(found["separation"])[order] * 3600
+    return source_id, separation
+
+
+def _ask_with_upload(
+    connections: Connections, table: str, positions: Table, radius: float
+) -> Table:
+    """Return row_number, source_id and separation (deg) of all sources near uploaded positions."""
+    adql = (
+        "SELECT p.row_number, g.source_id,"
+        " DISTANCE(POINT('ICRS', p.ra, p.dec), POINT('ICRS', g.ra, g.dec)) AS separation"
+        f" FROM TAP_UPLOAD.positions AS p JOIN {table} AS g"
+        " ON 1 = CONTAINS(POINT('ICRS', g.ra, g.dec),"
+        f" CIRCLE('ICRS', p.ra, p.dec, {radius / 3600:.10f}))"
+    )
+    return run_query(adql, upload={"positions": positions}, connections=connections)
+
+
+def _ask_with_cones(connections: Connections, table: str, positions: Table, radius: float) -> Table:
+    """Return the same with the positions in the text of queries."""
+    from astropy.table import Table, vstack
+
+    parts = []
+    for start in range(0, len(positions), CONES_AT_ONCE):
+        some = positions[start : start + CONES_AT_ONCE]
+        cones = " OR ".join(
+            f"1 = CONTAINS(POINT('ICRS', ra, dec),"
+            f" CIRCLE('ICRS', {a:.12f}, {d:.12f}, {radius / 3600:.10f}))"
+            for a, d in zip(some["ra"].tolist(), some["dec"].tolist(), strict=True)
+        )
+        near = ask_now(
+            connections.tap,
+            f"SELECT source_id, ra, dec FROM {table} WHERE {cones}",
+            Patience(connections.settings, connections.settings.query_deadline),
+            maxrec=MOST_IN_CONES,
+        )
+        columns = {name.lower(): near[name] for name in near.colnames}
+        ra, dec = (np.asarray(columns[name], dtype=float) for name in ("ra", "dec"))
+        separation = _separate(
+            np.asarray(some["ra"])[:, None], np.asarray(some["dec"])[:, None], ra, dec
+        )
+        rows, sources = np.nonzero(separation <= radius / 3600)
+        parts.append(
+            Table(
+                {
+                    "row_number": np.asarray(some["row_number"])[rows],
+                    "source_id": np.asarray(columns["source_id"], dtype=np.int64)[sources],
+                    "separation": separation[rows, sources],
+                }
+            )
+        )
+    return vstack(parts)
+
+
+def _separate(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> NDArray[np.float64]:
+    """Return the angle between positions, all in degrees (haversine: exact for small ones)."""
+    ra1, dec1, ra2, dec2 = (np.radians(one) for one in (ra1, dec1, ra2, dec2))
+    half = np.sin((dec2 - dec1) / 2) ** 2
+    half = half + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
+    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(np.minimum(half, 1.0)))))

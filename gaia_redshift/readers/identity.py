@@ -1,0 +1,99 @@
+"""By what an input is recognised when work on it goes on: its content, not only its size."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gaia_redshift.errors import InputError
+
+__all__ = ["identify", "identify_path"]
+
+WHOLE = 16 << 20
+"""Files up to here are hashed as a whole, larger ones at three places, beside size and time."""
+PIECE = 1 << 20
+
+
+def identify(source: Any) -> dict[str, Any]:
+    """Say in JSON what a file, a folder, a table in memory or `XPSpectra` holds.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        return identify_path(Path(source))
+    digest = hashlib.sha256()
+    _add(digest, source)
+    return {
+        "table": type(source).__name__,
+        "rows": len(source),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def identify_path(path: Path) -> dict[str, Any]:
+    """Say in JSON what a file or folder holds; its name counts, where it lies does not.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            files = sorted(one for one in path.rglob("*") if one.is_file())
+            states = [(str(f.relative_to(path)), f.stat()) for f in files]
+            listed = [f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in states]
+            text = "\n".join(listed).encode()
+            return {
+                "folder": path.name,
+                "files": len(files),
+                "sha256": hashlib.sha256(text).hexdigest(),
+            }
+        status = path.stat()
+        about: dict[str, Any] = {"file": path.name, "bytes": status.st_size}
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            if status.st_size <= WHOLE:
+                digest.update(stream.read())
+            else:
+                about["mtime_ns"] = status.st_mtime_ns
+                for place in (0, status.st_size // 2, status.st_size - PIECE):
+                    stream.seek(place)
+                    digest.update(stream.read(PIECE))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
+    return {**about, "sha256": digest.hexdigest()}
+
+
+def _add(digest: Any, value: Any) -> None:
+    """Add what a value holds, column by column."""
+    from gaia_redshift.readers.tables import is_table, open_table
+
+    if is_table(value):
+        for name, column in open_table(value)[0].items():
+            digest.update(name.encode("utf-8", "surrogatepass"))
+            _add(digest, column)
+    elif hasattr(value, "bp") and hasattr(value, "rp"):  # XPSpectra
+        for part in (value.source_id, value.bp.coefficients, value.rp.coefficients):
+            _add(digest, part)
+        for part in (value.bp.errors, value.rp.errors, value.columns):
+            _add(digest, part)
+    elif isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        array = np.ma.asarray(value)
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array.filled()).tobytes())
+        digest.update(np.ma.getmaskarray(array).tobytes())
+    elif hasattr(value, "to_pylist"):
+        digest.update(repr(value.to_pylist()).encode())
+    elif hasattr(value, "tolist"):
+        with np.printoptions(threshold=2**31):
+            digest.update(repr(value.tolist()).encode())
+    else:
+        digest.update(repr(value).encode("utf-8", "backslashreplace"))

@@ -1,0 +1,83 @@
+"""Files of source ids: lists, one a line, or tables with a column of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from gaia_redshift._files import expand_path
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.columns import to_source_ids
+from gaia_redshift.readers.content import Content, open_path, sniff_kind
+from gaia_redshift.readers.whole import read_columns
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["read_ids"]
+
+_BETWEEN = re.compile(r"[\s,;]+")
+_WORD = re.compile(r"\"?(?:gaia\s*e?dr\d\s+)?[+-]?\d+\"?", re.IGNORECASE)
+_LEAST = 10**9
+"""Several numbers in a line are ids if all are as large as Gaia's; `id,17` is a table's row."""
+
+
+def read_ids(path: str | os.PathLike[str]) -> Table:
+    """Read a file of source ids: one a line, or any table with a column ``source_id``.
+
+    Parameters
+    ----------
+    path : path
+        Text, csv, ecsv, FITS, VOTable, Parquet, HDF5, also packed with gzip or zip. Lines of text
+        may hold ``Gaia DR3 4295806720``, quotes, and comments after ``#``.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    file = expand_path(path)
+    content = open_path(file)
+    if sniff_kind(content) == "csv":
+        ids = _read_list(content)
+        if ids is not None:
+            return ids
+    return read_columns(content)
+
+
+def _read_list(content: Content) -> Table | None:
+    """Read a list of ids; None if it is a table, whose first line names columns."""
+    from astropy.table import Table
+
+    words: list[str] = []
+    with content.open() as stream:
+        for number, raw in enumerate(stream, start=1):
+            line = raw.decode("utf-8", "replace").removeprefix("\ufeff").partition("#")[0]
+            if line.strip().isdigit():  # nearly all of them
+                words.append(line.strip())
+                continue
+            found = _WORD.findall(line)
+            if _BETWEEN.sub("", _WORD.sub("", line)):
+                if not words:
+                    return None
+                raise InputError(f"{content.label}, line {number}: '{line.strip()[:40]}' is no id")
+            ids = [word.strip('"').split()[-1] for word in found]
+            if len(ids) > 1 and min(map(int, ids)) < _LEAST:
+                raise InputError(
+                    f"{content.label}, line {number}: has {len(ids)} numbers, which are not all"
+                    " ids: begin the file with a line of names, one of them source_id"
+                )
+            if any(re.search(r"dr[12]\s", word, re.IGNORECASE) for word in found):
+                raise InputError(
+                    f"{content.label}, line {number}: '{line.strip()[:40]}' is of an earlier data"
+                    " release, whose ids mean other sources"
+                )
+            words += ids
+    if not words:
+        raise InputError(f"{content.label}: holds no ids")
+    return Table({"source_id": to_source_ids(words, content.label)})
