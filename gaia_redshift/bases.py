@@ -369,7 +369,10 @@ def _check_shipped(
         if not isinstance(source, str) or known.source != source or known.bp_basis_id is None:
             continue
         expected = (known.bp_basis_id, known.rp_basis_id, known.n_bp, known.n_rp)
-        lengths = [len(matrices[b]) for b in matrices] if matrices is not None else expected[2:]
+        lengths = [
+            len(matrices[band]) if matrices is not None and band in matrices else n
+            for band, n in (("bp", known.n_bp), ("rp", known.n_rp))
+        ]
         found = (*_read_ids(source), *lengths)
         if found != expected:
             from importlib.metadata import version

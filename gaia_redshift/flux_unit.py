@@ -32,6 +32,7 @@ _CURVE = (0.0078, 0.0353, 0.0314, -2.0118)
 (``python benchmarks/flux_unit.py``), 0.19 rms; faint real stars lie 0.25 above it."""
 _ROW, _BLOCK, _FEWEST = 1.1, 0.5, 10
 """Largest departures from the curve, of one vector and of the median of a block of so many."""
+_SMOOTH, _FAINT = -1.6, np.log(0.5)
 _KEPT = (0.35, 1.15)
 """Sum of the kept samples over the photometric flux: less in galaxies, whose light spreads; never
 more."""
@@ -85,8 +86,9 @@ def flag_unit(vectors: FluxVectors, columns: Any = None) -> tuple[NDArray[np.int
     if rows.size:
         flux = vectors.flux[rows]
         level = np.log(np.maximum(flux.mean(axis=1), 1e-6))
-        judged = level < _LEVELS[1]
         excess = measure_roughness(flux) - np.polyval(_CURVE, np.maximum(level, _LEVELS[0]))
+        # Spectra without noise say nothing, but for those that are too faint to be so smooth.
+        judged = (level < _LEVELS[1]) & ((excess > _SMOOTH) | (level < _FAINT))
         doubtful[rows] = judged & ~(np.abs(excess) <= _ROW)
         middle = float(np.median(excess[judged])) if judged.any() else 0.0
         if judged.sum() >= _FEWEST and abs(middle) > _BLOCK:

@@ -210,10 +210,10 @@ def test_a_child_has_its_parents_network_and_grid(training_set, galaxies, tmp_pa
         train_model(training_set, output=tmp_path / "m", config=TINY, start="default")
     config = make_fine_tuning_config("default", epochs=1, mix=0)
     assert config.network == "residual"
-    assert config.name == "residual1-tuned"
+    assert config.name == "residual2-tuned"
     vectors, z = galaxies
     moved = dataclasses.replace(vectors, grid=type(vectors.grid)(bp=(325, 675), rp=(615, 1067)))
-    with pytest.raises(InputError, match="on another grid than those of residual1"):
+    with pytest.raises(InputError, match="on another grid than those of residual2"):
         train_model((moved, z), output=tmp_path / "m", config=config, start="default")
     network = read_parent("default").build()
     with pytest.raises(InputError, match="no layer's name begins with 'lstm'; layers: conv"):

@@ -34,7 +34,7 @@ needs_keras = pytest.mark.skipif(
 )
 
 DATA = Path(__file__).parent / "data"
-FROZEN = ("kiraleos2023", "residual1")
+FROZEN = ("kiraleos2023", "residual2")
 
 _spec = importlib.util.spec_from_file_location("make_frozen", DATA / "make_frozen.py")
 make_frozen = importlib.util.module_from_spec(_spec)

@@ -50,7 +50,7 @@ def test_at_the_ends_and_without_distribution():
 
 def test_a_table_of_predictions():
     table = predict_table(simulate_spectra(20, seed=3), pdf=True)
-    _, odds = find_peaks(table, n=8)
+    _, odds = find_peaks(table, n=20)
     np.testing.assert_allclose(np.nansum(odds, axis=1), 1, atol=0.02)
     assert (np.diff(np.nan_to_num(odds), axis=1) <= 0).all()
     del table["redshift_cnn_pdf"]

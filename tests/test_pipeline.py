@@ -49,7 +49,7 @@ def make_columns(n=5, seed=0):
     rng = np.random.default_rng(seed)
     columns = {"source_id": 4 * 10**18 + np.arange(n), "ra": np.arange(n) + 0.5}
     for band, number in (("bp", 56), ("rp", 57)):
-        coefficients = rng.normal(size=(n, 55))
+        coefficients = 0.05 * rng.normal(size=(n, 55))
         coefficients[:, 0] += 100
         columns |= {
             f"{band}_basis_function_id": np.full(n, number),

@@ -35,7 +35,7 @@ __all__ = ["DEFAULT_MODEL", "RedshiftModel", "available_models", "load_model"]
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MODEL = "residual1"
+DEFAULT_MODEL = "residual2"
 """The bundled model that ``"default"`` stands for."""
 
 _ALIASES = {"default": DEFAULT_MODEL}

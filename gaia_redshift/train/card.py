@@ -13,7 +13,7 @@ _CARD = """\
 
 ## What it is
 A convolutional neural network (`{network}`, {parameters:,} parameters) that maps a vector of
-{n_flux} BP/RP fluxes (80 BP and 106 RP samples, e-/s) to {output}.
+{n_flux} BP/RP fluxes (80 BP and 106 RP samples, e-/s per sample) to {output}.
 {errors} Sampling grid: {grid}.
 Predictions run its graph (`network.onnx`, float32) with ONNX Runtime; `weights.keras` is the same
 network for Keras, the reference and the start of further training.
@@ -119,8 +119,10 @@ def write_card(manifest: dict[str, Any], n_parameters: int) -> str:
             for row in metrics["test_bins"]
         ),
         n_measured=metrics["test"].get("n", training["n_galaxies"]["test"]),
-        prior=_describe_prior(metrics, training["n_galaxies"]["test"]),
-        honesty=_tabulate_honesty(metrics["test"]),
+        prior=_describe_prior(
+            metrics, training["n_galaxies"]["test"], data.get("sky", "sdss") != "sdss"
+        ),
+        honesty=_tabulate_honesty(metrics["test"]) + _describe_kinds(metrics.get("galaxies")),
         real_limit=_REAL_LIMIT[simulated],
         retrain=(f"```\n{command}\n```\n" if command else "")
         + "`gaia_redshift.train.train_model` with the configuration in `manifest.json`; with real"
@@ -169,7 +171,10 @@ def _describe_method(config: dict[str, Any], distribution: bool) -> dict[str, st
             "unlike": "",
         }
     return common | {
-        "output": f"a redshift distribution over {config['bins']} bins",
+        "output": (
+            f"a redshift distribution over {config['bins']} bins and a probability of being a"
+            " galaxy"
+        ),
         "loss": (
             f"cross-entropy; the errors of {100 * config['error_dropout']:g} % of the spectra were"
             " hidden"
@@ -185,10 +190,14 @@ def _describe_method(config: dict[str, Any], distribution: bool) -> dict[str, st
     }
 
 
-def _describe_prior(metrics: dict[str, Any], n_test: int) -> str:
+def _describe_prior(metrics: dict[str, Any], n_test: int, sky: bool) -> str:
     name = metrics.get("prior")
     if name is None or name == "training":
         return ""
+    if sky:
+        return (
+            f"With the prior `{name}`, p(z | RP flux), on freshly simulated galaxies as SDSS's.\n"
+        )
     return (
         f"With the prior `{name}`, for those of the {n_test:,} that were drawn to follow its"
         " redshifts.\n"
@@ -238,12 +247,37 @@ def _tabulate_honesty(test: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _describe_kinds(found: dict[str, Any] | None) -> str:
+    """Say how well galaxies are told from other sources."""
+    if found is None:
+        return ""
+    return (
+        "\n`probability_galaxy`: at the threshold of `UNLIKELY_GALAXY`"
+        f" {100 * found['kept']:.1f} % of"
+        f" {found['n']:,} galaxies pass, and {100 * found['others_kept']:.1f} % of\n"
+        f"{found['n_others']:,} other sources, a fifth of them stars smeared like galaxies.\n"
+    )
+
+
 def _describe_data(data: dict[str, Any]) -> str:
     if data["kind"] == "simulated":
-        return (
+        text = (
             f"{data['n']:,} galaxies simulated by `gaia_redshift.simulate` (survey"
-            f" `{data['survey']}`, seed {data['seed']}); none is real."
+            f" `{data['survey']}`, sky `{data.get('sky', 'sdss')}`, seed {data['seed']}); none is"
+            " real."
         )
+        if data.get("sky") == "wide":
+            text += (
+                " Their brightness and\n  size say nothing of the redshift: what brightness says"
+                " is left to the prior."
+            )
+        if data.get("contaminants"):
+            text += (
+                f"\n- {round(data['n'] * data['contaminants']):,} simulated stars, quasars, double"
+                " stars, stars beside galaxies and stars smeared\n  like galaxies, of which the"
+                " network learned to tell galaxies."
+            )
+        return text
     names = [str(part.get("file") or part.get("table")) for part in data.get("parts", [])]
     named = f" from {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
     kind = "simulated galaxies (none is real)" if data["simulated"] else "galaxies"
