@@ -42,6 +42,8 @@ _FEWEST = 20
 """Galaxies with enough effective templates that a comparison of their own needs."""
 _CONVERGED = 0.02
 """... and half the templates gave the same mean absolute error to this part."""
+_SLOWEST = 0.9
+"""Differences that shrink less from one doubling of the templates to the next tell no end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -399,8 +401,24 @@ def _add_limit(table: Table, posterior: Posterior, truth: str) -> dict[str, Any]
             str(q): float(np.percentile(posterior.sample_size, q)) for q in (5, 25, 50, 75, 95)
         },
         "mae_by_templates": mae,
+        "mae_extrapolated": extrapolate_limit(steps),
         "reliable": bool(low <= _RELIABLE and converged),
     }
+
+
+def extrapolate_limit(steps: list[float]) -> float | None:
+    """Where a series of errors goes whose numbers of templates double from one to the next.
+
+    Aitken's (1926) formula on the last three: right if what is missing shrinks by the same factor
+    each time. None where it does not shrink so.
+    """
+    if len(steps) < 3:
+        return None
+    first, second, third = steps[-3:]
+    before, last = second - first, third - second
+    if not (before < 0 and last < 0 and last / before < _SLOWEST):
+        return None
+    return float(third + last * (last / before) / (1 - last / before))
 
 
 def _describe_galaxies(source: Any, seed: int, survey: str, n: int) -> dict[str, Any]:

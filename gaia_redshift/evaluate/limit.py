@@ -190,7 +190,7 @@ def estimate_limit(
 
     sums = [_Sums.empty(len(data[rows])) for rows in _blocks(len(data))]
     edges = np.linspace(*REDSHIFT_RANGE, _BINS + 1)
-    marks = sorted({max(1, n_templates // 4), max(1, n_templates // 2), n_templates})
+    marks = sorted({max(1, n_templates // part) for part in (16, 8, 4, 2, 1)})
     stops = sorted({*range(_CHUNK, n_templates, _CHUNK), *marks})
     part_means: dict[int, Float] = {}
     done = 0

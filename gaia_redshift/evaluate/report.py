@@ -319,6 +319,7 @@ def _describe_part(about: Mapping[str, Any]) -> str:
 def _describe_limit(limit: Mapping[str, Any]) -> list[str]:
     steps = ", ".join(f"{n:,}: {mae:.4f}" for n, mae in limit["mae_by_templates"].items())
     sizes = limit["sample_size_percentiles"]
+    end = limit["mae_extrapolated"]
     return [
         "The limit is the posterior under the simulator itself: no method that sees these spectra"
         " alone can have a smaller mean squared error, on average, than its mean, nor a smaller"
@@ -326,7 +327,8 @@ def _describe_limit(limit: Mapping[str, Any]) -> list[str]:
         f"It was worked out for {limit['n']:,} galaxies from {limit['n_templates']:,} templates."
         f" Effective sample size: median {sizes['50']:.0f}, 5th percentile {sizes['5']:.1f}; below"
         f" {limit['low_sample_size']:.0f} for {100 * limit['low_fraction']:.0f} % of them."
-        f" MAE of the mean by number of templates: {steps}.",
+        f" MAE of the mean by number of templates: {steps}"
+        + (f"; where that series goes: {end:.4f}." if end is not None else "."),
     ]
 
 

@@ -19,7 +19,7 @@ __all__ = ["HeldOut", "calibrate_bins", "fit_temperature", "make_magnitude_prior
 
 _COMPLETENESS = 0.99
 """Share of galaxies that are not called unlikely ones."""
-_CONFLICTS = 0.005
+_CONFLICTS = 0.01
 """Share of galaxies as SDSS's that contradict their prior."""
 _CALIBRATED = 20_000
 """Galaxies to which temperatures are fitted."""
