@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.table import Table
 
-from gaia_redshift import FluxVectors, sample_spectra, simulate_spectra
+from gaia_redshift import (
+    FluxVectors,
+    predict_table,
+    sample_spectra,
+    simulate_spectra,
+    write_spectra,
+)
 from gaia_redshift.errors import GaiaRedshiftWarning
 from gaia_redshift.flags import QualityFlag, decode_flags
 from gaia_redshift.flux_unit import flag_unit, measure_roughness, warn_of_unit
+from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.simulate import load_instrument
 
 
@@ -133,3 +141,53 @@ def test_the_warning_says_what_to_do():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_unit([], stacklevel=2)
+
+
+@dataclass
+class AnyModel:
+    """Says 0.1 of everything."""
+
+    name: str = "any"
+    version: str = "1"
+    sha256: str = "ab" * 32
+    manifest: dict = field(default_factory=dict)
+    grid: SamplingGrid = DEFAULT_GRID
+    uses_errors: bool = False
+
+    def predict(self, flux, flux_error=None, **_):
+        return SimpleNamespace(redshift=np.full(len(flux), 0.1), lower=None, upper=None, flags=None)
+
+
+def scale(spectra, factor):
+    bands = {
+        band: replace(
+            getattr(spectra, band), coefficients=factor * getattr(spectra, band).coefficients
+        )
+        for band in ("bp", "rp")
+    }
+    return replace(spectra, **bands)
+
+
+def test_a_file_in_another_unit_is_flagged_row_by_row_and_warned_of_once(galaxies, tmp_path):
+    path = tmp_path / "large.parquet"
+    write_spectra(scale(galaxies[:300], 2.8), path)
+    with pytest.warns(GaiaRedshiftWarning, match="too large for e-/s per sample") as caught:
+        table = predict_table(path, model=AnyModel(), block_size=60)
+    assert len([w for w in caught if w.category is GaiaRedshiftWarning]) == 1
+    assert np.mean(table["flags_cnn"] & QualityFlag.DOUBTFUL_UNIT != 0) >= 0.95
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GaiaRedshiftWarning)
+        table = predict_table(galaxies[:300], model=AnyModel(), block_size=60)
+    assert not np.any(table["flags_cnn"])
+
+
+def test_photometry_among_the_columns_of_a_file_is_used(galaxies, photometry, tmp_path):
+    spectra = scale(galaxies[:50], 1.6)  # noise alone would not tell
+    for name in photometry.colnames:
+        spectra.columns[name] = photometry[name][:50]
+    path = tmp_path / "photometry.parquet"
+    write_spectra(spectra, path)
+    with pytest.warns(GaiaRedshiftWarning, match="photometry"):
+        table = predict_table(path, model=AnyModel(), keep=photometry.colnames)
+    assert np.mean(table["flags_cnn"] & QualityFlag.DOUBTFUL_UNIT != 0) >= 0.95
+    assert table.colnames[-2:] == photometry.colnames

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -256,9 +255,8 @@ def test_no_galaxy_is_older_than_the_universe():
 
 
 def test_the_wide_sky_tells_no_redshift_by_flux_or_size():
-    truth = draw_truth(
-        6000, np.random.default_rng(1), Survey.resolve("flat"), parameters=widen_sky(load_parameters())
-    )
+    wide = widen_sky(load_parameters())
+    truth = draw_truth(6000, np.random.default_rng(1), Survey.resolve("flat"), parameters=wide)
     z = truth["redshift_true"]
     usual = draw_truth(6000, np.random.default_rng(1), Survey.resolve("flat"))
     for name in ("rp_flux", "radius_sersic", "n_sersic", "point_fraction"):
@@ -395,9 +393,7 @@ def test_profiles_are_those_of_closed_forms():
     expected = np.abs(x) * k1(np.abs(x) / h)
     found = sersic_kernel(2.0, 1.0, edges)
     assert found.sum() == pytest.approx(1, abs=0.01)
-    np.testing.assert_allclose(
-        found, expected * 0.2 / (np.pi * h**2), atol=0.01 * found.max()
-    )
+    np.testing.assert_allclose(found, expected * 0.2 / (np.pi * h**2), atol=0.01 * found.max())
 
 
 def test_smearing_is_the_convolution_with_the_profile():
