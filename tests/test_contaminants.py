@@ -86,7 +86,7 @@ def test_every_kind_goes_down_to_the_faintest_galaxies(kind):
         200, kind=kind, seed=5, brightness=[100.0, 300.0], correlations=False
     )
     vectors = sample_spectra(found)
-    assert not vectors.quality.any()
+    assert np.isfinite(vectors.flux).all()
     assert np.isfinite(vectors.flux_error).all()
     assert set(found.columns["type"]) == {kind}
     flux = found.rp.coefficients @ load_instrument().rp.integral
