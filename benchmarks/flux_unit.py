@@ -73,9 +73,8 @@ def measure_real(path: str) -> None:
     level = np.log(np.maximum(vectors.flux.mean(axis=1), 1e-6))
     faint = (level > _LEVELS[0]) & (level < _LEVELS[1])
     rest = measure_roughness(vectors.flux[faint]) - np.polyval(_CURVE, level[faint])
-    print(
-        f"\nreal sources, {path.rsplit('/', maxsplit=1)[-1]}: {faint.sum()} of {len(vectors)} are faint enough"
-    )
+    name = Path(path).name
+    print(f"\nreal sources, {name}: {faint.sum()} of {len(vectors)} are faint enough")
     if faint.any():
         quartiles = ", ".join(f"{v:+.2f}" for v in np.percentile(rest, [16, 50, 84]))
         flags, _ = flag_unit(vectors)

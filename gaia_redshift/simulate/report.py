@@ -242,8 +242,8 @@ def _draw(
     save_plot(figures.draw_errors(population.histograms, points), folder / "errors.png")
     save_plot(figures.draw_autocorrelation(report["noise"], LAGS), folder / "autocorrelation.png")
     level = {band: population[f"level_{band}"] for band in BANDS}
-    drawn = population["redshift"], level, real_means, BIN_EDGES
-    save_plot(figures.draw_population(*drawn), folder / "population.png")
+    ax = figures.draw_population(population["redshift"], level, real_means, BIN_EDGES)
+    save_plot(ax, folder / "population.png")
     save_plot(figures.draw_photometry(report["photometry"]), folder / "photometry.png")
 
 

@@ -13,7 +13,7 @@ _CARD = """\
 
 ## What it is
 A convolutional neural network (`{network}`, {parameters:,} parameters) that maps a vector of
-{n_flux} BP/RP fluxes (80 BP and 106 RP samples, e-/s) to {output}.
+{n_flux} BP/RP fluxes (80 BP and 106 RP samples, e-/s per sample) to {output}.
 {errors} Sampling grid: {grid}.
 Predictions run its graph (`network.onnx`, float32) with ONNX Runtime; `weights.keras` is the same
 network for Keras, the reference and the start of further training.
@@ -220,7 +220,7 @@ def _tabulate_honesty(test: dict[str, Any]) -> str:
     parts = []
     for key, words, form in (
         ("by_prediction", "predicted redshift", "{:.2f}-{:.2f}"),
-        ("by_brightness", "mean flux (e-/s)", "{:.3g} to {:.3g}"),
+        ("by_brightness", "mean flux (e-/s per sample)", "{:.3g} to {:.3g}"),
     ):
         parts.append(
             f"\n| {words} | galaxies | mean error | MAE | within 68 % | within 95 % |\n"
