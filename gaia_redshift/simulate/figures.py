@@ -219,7 +219,7 @@ def draw_photometry(photometry: dict[str, Any]) -> Axes:
     return axes[0]
 
 
-def draw_population(redshift: Float, flux: dict[str, Float], real: Float, edges: Float) -> Axes:
+def draw_population(redshift: Float, flux: Mapping[str, Float], real: Float, edges: Float) -> Axes:
     """Draw colour and brightness of simulated galaxies against redshift.
 
     Parameters
