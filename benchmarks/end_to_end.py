@@ -221,12 +221,15 @@ def _cut(path: str, n: int) -> str:
 
 
 def compare_vectors(path: str, model_name: str, errors: str) -> dict[str, float]:
-    """Return the largest difference from GaiaXPy's own converter, relative to the largest flux."""
+    """Return the largest difference from GaiaXPy's own converter, relative to the largest flux.
+
+    The converter's values are per unit pseudo-wavelength; the width of a sample makes them ours.
+    """
     import numpy as np
     from gaiaxpy import convert
 
     from gaia_redshift import read_spectra, sample_spectra
-    from gaia_redshift.bases import sample_pseudo_wavelengths
+    from gaia_redshift.bases import sample_pseudo_wavelengths, sample_widths
     from gaia_redshift.grid import DEFAULT_GRID, N_BP
 
     short = _cut(path, 100)
@@ -237,7 +240,7 @@ def compare_vectors(path: str, model_name: str, errors: str) -> dict[str, float]
         order = np.argsort(where)
         table, _ = convert(short, sampling=where[order], save_file=False)
         flux = np.stack(table[table.xp == band.upper()]["flux"])
-        theirs.append(flux[:, np.argsort(order)])
+        theirs.append(flux[:, np.argsort(order)] * sample_widths(DEFAULT_GRID)[band])
     both = np.concatenate(theirs, axis=1)
     assert theirs[0].shape[1] == N_BP
     return {"difference": float(np.abs(both - ours).max() / np.abs(ours).max())}

@@ -39,7 +39,9 @@ def simulate_shifted(n: int, seed: int) -> tuple[FluxVectors, NDArray[np.float64
     """Return vectors with errors, and true redshifts, of galaxies on the shifted sky."""
     usual = load_parameters()
     parameters = dataclasses.replace(
-        usual, profile_scale=usual.profile_scale * PROFILE, ebv_median=usual.ebv_median * DUST
+        usual,
+        profile_radius=usual.profile_radius * PROFILE,
+        galactic_extinction_ebv_median=usual.galactic_extinction_ebv_median * DUST,
     )
     spectra = simulate_spectra(n, seed=seed, parameters=parameters, progress=True)
     vectors = sample_spectra(spectra, errors=True)

@@ -243,7 +243,7 @@ def check_default(
     level = np.log10(sky.flux.mean(axis=1))
     edges = np.quantile(level, np.linspace(0, 1, 7))
     result["by_brightness"] = rows = describe_bins(
-        q, sky.redshift, level, edges, "log10 mean flux (e-/s)"
+        q, sky.redshift, level, edges, "log10 mean flux (e-/s per sample)"
     )
     tell("default by brightness", rows)
     none = np.full_like(sky.flux_error, np.nan)

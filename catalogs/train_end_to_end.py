@@ -178,14 +178,16 @@ def serve_galaxies(n: int, seed: int) -> Iterator[tuple[ArchiveSettings, Table]]
 
     usual = load_parameters()
     other = dataclasses.replace(
-        usual, ebv_median=2 * usual.ebv_median, profile_scale=1.3 * usual.profile_scale
+        usual,
+        galactic_extinction_ebv_median=2 * usual.galactic_extinction_ebv_median,
+        profile_radius=1.3 * usual.profile_radius,
     )
     spectra = simulate_spectra(n, seed=9000 + seed, parameters=other)
     truth = spectra.columns
     assert truth is not None
     rng = np.random.default_rng([seed, 77])
     ra, dec = rng.uniform(150, 230, n), np.degrees(np.arcsin(rng.uniform(0.0, 0.8, n)))
-    magnitude = 21.5 - 2.5 * np.log10(np.maximum(np.asarray(truth["rp_flux"]), 0.1))
+    magnitude = 24.7479 - 2.5 * np.log10(np.maximum(np.asarray(truth["rp_flux"]), 0.1))  # RP's
     sources = Table({"source_id": spectra.source_id, "ra": ra, "dec": dec})
     for name in ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag"):
         sources[name] = magnitude

@@ -20,7 +20,7 @@ from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import N_BP
 from gaia_redshift.spectra import FluxVectors
 
-__all__ = ["flag_unit", "measure_roughness", "warn_of_unit"]
+__all__ = ["filter_variance", "flag_unit", "measure_roughness", "warn_of_unit"]
 
 Float = NDArray[np.float64]
 
@@ -49,17 +49,31 @@ def measure_roughness(flux: NDArray[np.floating]) -> Float:
     -------
     ndarray, shape (n,)
     """
-    half = _WINDOW // 2
+    total = sum(filter_variance(flux[:, b], _WINDOW) for b in (slice(N_BP), slice(N_BP, None)))
+    with np.errstate(divide="ignore"):
+        return np.asarray(0.5 * np.log(total))
+
+
+def filter_variance(flux: NDArray[np.floating], window: int) -> Float:
+    """Variance of what a Savitzky-Golay filter of third order leaves of one band's samples.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, m), e-/s per sample
+    window : int
+        Samples of the filter, an odd number.
+
+    Returns
+    -------
+    ndarray, shape (n,), (e-/s per sample)^2
+    """
+    half = window // 2
     # Savitzky & Golay (1964): the value at the middle of a polynomial fitted to the window.
     fit = np.linalg.pinv(np.vander(np.arange(-half, half + 1.0), _ORDER + 1, increasing=True))[0]
     kernel = -fit
     kernel[half] += 1.0
-    total = np.zeros(len(flux))
-    for band in (slice(None, N_BP), slice(N_BP, None)):
-        windows = np.lib.stride_tricks.sliding_window_view(flux[:, band], _WINDOW, axis=1)
-        total += np.var(windows @ kernel, axis=1)
-    with np.errstate(divide="ignore"):
-        return 0.5 * np.log(total)
+    windows = np.lib.stride_tricks.sliding_window_view(flux, window, axis=1)
+    return np.asarray(np.var(windows @ kernel, axis=1))
 
 
 def flag_unit(vectors: FluxVectors, columns: Any = None) -> tuple[NDArray[np.int32], float | None]:

@@ -290,12 +290,12 @@ def predict_redshift(
 
     Parameters
     ----------
-    vectors : FluxVectors, or array-like of shape (n, 186) or (186,), e-/s
+    vectors : FluxVectors, or array-like of shape (n, 186) or (186,), e-/s per sample
         As `gaia_redshift.sample_spectra` returns them, or fluxes sampled elsewhere: 80 BP then 106
         RP samples on the model's grid, wavelength rising in each band.
     model : str, path or model
         As for `predict_table`.
-    flux_error : array-like of the same shape, e-/s, optional
+    flux_error : array-like of the same shape and unit, optional
         Standard errors that go with an array of fluxes.
     source_id : array-like of int, shape (n,), optional
         Identifiers that go with an array of fluxes; by default 0 to n - 1.

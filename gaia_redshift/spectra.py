@@ -269,9 +269,9 @@ class FluxVectors:
     Parameters
     ----------
     source_id : ndarray, shape (n,), int64
-    flux : ndarray, shape (n, 186), float64, e-/s
+    flux : ndarray, shape (n, 186), float64, e-/s per sample
         NaN throughout in rows that could not be sampled.
-    flux_error : ndarray, shape (n, 186), e-/s, or None
+    flux_error : ndarray, shape (n, 186), e-/s per sample, or None
         Standard errors; None if no row has any, NaN in rows without.
     quality : ndarray, shape (n,), int32
         `gaia_redshift.flags.QualityFlag` bits.

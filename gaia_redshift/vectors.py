@@ -22,7 +22,7 @@ def make_vectors(
 
     Parameters
     ----------
-    flux, flux_error : array-like, shape (n, 186) or (186,), e-/s
+    flux, flux_error : array-like, shape (n, 186) or (186,), e-/s per sample
         Masked entries count as NaN.
     source_id : array-like of int, shape (n,), or None
         By default 0 to n - 1.

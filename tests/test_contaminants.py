@@ -9,10 +9,12 @@ from gaia_redshift import read_spectra, sample_spectra, sample_wavelengths, simu
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.simulate import (
+    load_instrument,
     simulate_contaminant_blocks,
     simulate_contaminants,
     simulate_seds,
 )
+from gaia_redshift.simulate.contaminants import CONTAMINANTS
 from gaia_redshift.simulate.galaxies import load_library
 from gaia_redshift.simulate.generate import FIRST_SOURCE_ID
 from gaia_redshift.simulate.quasars import LINES, draw_quasars, quasar_fluxes
@@ -69,9 +71,42 @@ def test_brightness_is_that_of_galaxies_or_the_users(stars):
         50, kind="star", seed=1, brightness=[1000.0, 1100.0], correlations=False, noise=False
     )
     assert 1000 <= bright.columns["rp_flux"].min() <= bright.columns["rp_flux"].max() <= 1100
-    # Mean over the 60 samples of the window, of which the kept ones hold the brighter part.
-    mean = sample_spectra(bright, errors=False).flux[:, 80:].mean(axis=1)
-    assert np.all((mean > 900) & (mean < 2500))
+    band = load_instrument().rp
+    np.testing.assert_allclose(
+        bright.rp.coefficients @ band.integral, bright.columns["rp_flux"], rtol=1e-9
+    )
+    # Nearly all of it lies in the kept samples, as a point's light does.
+    kept = sample_spectra(bright, errors=False).flux[:, 80:].sum(axis=1)
+    assert np.all((kept > 850) & (kept < 1100))
+
+
+@pytest.mark.parametrize("kind", CONTAMINANTS)
+def test_every_kind_goes_down_to_the_faintest_galaxies(kind):
+    found = simulate_contaminants(
+        200, kind=kind, seed=5, brightness=[100.0, 300.0], correlations=False
+    )
+    vectors = sample_spectra(found)
+    assert np.isfinite(vectors.flux).all()
+    assert np.isfinite(vectors.flux_error).all()
+    assert set(found.columns["type"]) == {kind}
+    flux = found.rp.coefficients @ load_instrument().rp.integral
+    assert np.median(flux / found.columns["rp_flux"]) == pytest.approx(1, abs=0.03)
+    assert 60 < flux.min() < flux.max() < 400
+
+
+def test_kinds_differ_in_how_far_their_light_spreads():
+    """The red end of RP falls steeply: light beyond it comes from off the centre."""
+    band = load_instrument().rp
+    u = band.position[band.inside]
+    beyond = (u < 8) | (u > 54)
+    spread = {}
+    for kind in CONTAMINANTS:
+        found = simulate_contaminants(400, kind=kind, seed=6, correlations=False, noise=False)
+        curve = np.abs(found.rp.coefficients @ band.bases[:, band.inside])
+        spread[kind] = np.median(curve[:, beyond].sum(axis=1) / curve.sum(axis=1))
+    assert spread["star"] < 0.75 * spread["double_star"]
+    assert spread["double_star"] < spread["smeared_star"]
+    assert spread["star"] < 0.75 * spread["star_galaxy"]
 
 
 def test_cool_stars_are_red_and_hot_ones_blue(stars):

@@ -16,6 +16,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID
 from gaia_redshift.simulate.calibration import load_real_means
 from gaia_redshift.simulate.figures import ErrorHistogram
+from gaia_redshift.simulate.photometry import load_photometry
 from gaia_redshift.simulate.real_noise import (
     compare_noise,
     compute_autocorrelation,
@@ -30,15 +31,9 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """Simulated galaxies in the form of real sources whose fit had a standard deviation of 2."""
+    """Simulated galaxies in the form of real sources, standard deviations of the fits included."""
     spectra = simulate_spectra(40, seed=6)
-    for band in ("bp", "rp"):
-        spectra.columns[f"{band}_standard_deviation"] = np.full(40, 2.0)
-    spectra = replace(
-        spectra,
-        bp=replace(spectra.bp, errors=2 * spectra.bp.errors),
-        rp=replace(spectra.rp, errors=2 * spectra.rp.errors),
-    )
+    assert np.std(spectra.columns["bp_standard_deviation"]) > 0.02
     path = tmp_path_factory.mktemp("sources") / "sources.parquet"
     write_spectra(spectra, path)
     return path
@@ -47,7 +42,7 @@ def sources(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(sources, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "new"
-    report_simulation(300, 5, "sdss", folder, noise_sources=sources)
+    report_simulation(1200, 5, "sdss", folder, noise_sources=sources, per_bin=1000)
     return folder
 
 
@@ -65,19 +60,19 @@ def test_the_survey_is_cut_to_a_range_of_redshifts():
         Survey.resolve([0.1, 0.2]).restrict(0.3, 0.4)
 
 
-def test_means_have_the_numbers_of_the_real_ones_and_look_like_them(report):
+def test_means_look_like_the_real_ones(report):
     found = json.loads((report / "report.json").read_text())["means"]
-    assert [b["n"] for b in found["bins"]] == [1000] * 5 + [520]
+    assert [b["n"] for b in found["bins"]] == [1000] * 6
     for b in found["bins"][:3]:
         assert abs(b["level"] - 1) < 0.1
         assert b["rms"] < 0.03
         assert abs(b["bp_rp"] - 1) < 0.05
-        assert 0.005 < b["level_error"] < 0.03
-    assert found["grid_nm"] != DEFAULT_GRID.to_dict()
+        assert 0.005 < b["level_error"] < 0.06
+    assert found["grid_nm"] == DEFAULT_GRID.to_dict()
 
 
 def test_bins_without_galaxies_are_left_out():
-    means, result = measure_means([0.05, 0.05], 1)
+    means, result = measure_means([0.05, 0.05], 1, per_bin=100)
     assert [b["z_low"] for b in result["bins"]] == [0.0]
     assert np.isfinite(means[0]).all()
     assert np.isnan(means[1:]).all()
@@ -85,16 +80,46 @@ def test_bins_without_galaxies_are_left_out():
 
 def test_report_can_be_read_and_says_what_is_simulated(report):
     text = (report / "report.md").read_text()
-    assert "300 **simulated** galaxies" in text
-    assert "survey's own fitted grid" in text
+    assert "1,200 **simulated** galaxies" in text
+    assert "expected means" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     for name in pictures:
         assert (report / name).read_bytes().startswith(b"\x89PNG")
     content = json.loads((report / "report.json").read_text())
     assert content["simulated"] is True
     level = content["means"]["bins"][0]["level"]
     assert f"| 0.0-0.1 | 1,000 | {level:.3f} +-" in text
+
+
+def test_photometry_stands_beside_the_real_one(report):
+    content = json.loads((report / "report.json").read_text())["photometry"]
+    real = load_photometry()
+    by_bin = {b["z_low"]: b for b in content["bins"]}
+    assert {0.05, 0.1, 0.15, 0.2} <= set(by_bin)
+    for row in real[1:3]:
+        b = by_bin[row["z_low"]]
+        assert b["log_rp_real"] == row["log_rp"][2]
+        assert abs(b["log_rp"] - b["log_rp_real"]) < 0.08
+        assert abs(b["log_bp_rp"] - b["log_bp_rp_real"]) < 0.03
+        assert b["log_rp_scatter"] == pytest.approx(b["log_rp_scatter_real"], rel=0.35)
+        assert 0.6 < b["kept_bp"] < 0.7 < b["kept_rp"] < 0.9
+    line = f"| 0.10-0.15 | {by_bin[0.1]['n']} | 178 | {by_bin[0.1]['log_rp']:.3f} +-"
+    assert line in (report / "report.md").read_text()
+
+
+def test_high_frequency_noise_falls_with_transits(report):
+    rows = json.loads((report / "report.json").read_text())["residuals"]
+    assert [(r["band"], r["window"]) for r in rows[::2]] == [
+        (band, window) for band in ("bp", "rp") for window in (9, 15)
+    ]
+    for row in rows:
+        assert sum(row["n"]) > 50
+        known = [(v, n) for v, n in zip(row["rms"], row["n"], strict=True) if n >= 30]
+        assert known[0][0] > known[-1][0] > 0.02
+    with_both = {(r["band"], r["window"], r["level"][0]): r["rms"][3] for r in rows}
+    assert with_both["rp", 15, 2.0] > with_both["rp", 9, 2.0]
+    assert with_both["rp", 15, 4.0] > with_both["rp", 15, 2.0]
 
 
 def test_noise_that_follows_the_model_is_found_to_follow_it(report):
@@ -129,7 +154,7 @@ def test_autocorrelation_is_that_of_noise_drawn():
     galaxy = simulate_spectra(1, seed=2)
     n = 3000
     rows = galaxy[np.zeros(n, dtype=int)]
-    noisy, _, _ = draw_noise(
+    noisy, _, _, _ = draw_noise(
         rows.rp.coefficients,
         np.full(n, 38.0),
         "rp",
@@ -144,11 +169,11 @@ def test_autocorrelation_is_that_of_noise_drawn():
 
 def test_sources_without_what_is_needed_are_named(tmp_path):
     spectra = simulate_spectra(3, seed=1)
-    write_spectra(spectra, tmp_path / "a.parquet")
+    incomplete = replace(spectra, columns=spectra.columns.copy())
+    incomplete.columns.remove_column("bp_standard_deviation")
+    write_spectra(incomplete, tmp_path / "a.parquet")
     with pytest.raises(InputError, match="standard_deviation"):
         read_real_sources(tmp_path / "a.parquet")
-    for band in ("bp", "rp"):
-        spectra.columns[f"{band}_standard_deviation"] = np.ones(3)
     bare = replace(
         spectra,
         bp=replace(spectra.bp, correlations=None),

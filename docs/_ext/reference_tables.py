@@ -126,23 +126,24 @@ class TruthTable(SphinxDirective):
 
 
 class SurveyTable(SphinxDirective):
-    """The parameters of the simulated survey, as the package ships them: two tables."""
+    """The parameters of the simulated survey, as the package ships them."""
 
     def run(self) -> list[nodes.Node]:
-        """Return a table of what varies with redshift and one of the other parameters."""
+        """Return tables of what varies with redshift, by its knots, and one of the rest."""
         from importlib.resources import files
 
         path = files("gaia_redshift") / "data" / "simulate" / "survey.json"
         content = json.loads(path.read_text(encoding="utf-8"))
-        knots = content.pop("redshift_knots")["value"]
-        varying: list[list[Cell]] = []
+        varying: dict[tuple[float, ...], list[list[Cell]]] = {}
         fixed: list[list[Cell]] = []
 
-        def add(node: dict[str, Any]) -> None:
+        def add(node: dict[str, Any], knots: tuple[float, ...]) -> None:
             if "value" not in node:
-                for part in node.values():
-                    if isinstance(part, dict):
-                        add(part)
+                if "redshift_knots" in node:
+                    knots = tuple(node["redshift_knots"]["value"])
+                for name, part in node.items():
+                    if isinstance(part, dict) and name != "redshift_knots":
+                        add(part, knots)
                 return
             value, meaning = node["value"], node["meaning"].replace(" at the knots", "")
             meaning = meaning.replace(" ,", ",").replace(",,", ",").rstrip(", ")
@@ -150,16 +151,20 @@ class SurveyTable(SphinxDirective):
             for name, part in named.items():
                 text = f"{meaning} ({name})" if name else meaning
                 if isinstance(part, list) and len(part) == len(knots):
-                    varying.append([name or meaning, *(f"{v:g}" for v in part)])
+                    row: list[Cell] = [name or meaning, *(f"{v:g}" for v in part)]
+                    varying.setdefault(knots, []).append(row)
                 else:
                     shown = ", ".join(
                         map("{:g}".format, part if isinstance(part, list) else [part])
                     )
                     fixed.append([text, shown])
 
-        add(content)
+        add(content, ())
         return [
-            make_table(["at redshift", *(f"{z:g}" for z in knots)], varying),
+            *(
+                make_table(["at redshift", *(f"{z:g}" for z in knots)], rows)
+                for knots, rows in varying.items()
+            ),
             make_table(["parameter", "value"], fixed),
         ]
 

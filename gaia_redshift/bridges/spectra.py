@@ -33,12 +33,12 @@ def to_specutils(spectra: Any, *, row: int | None = None, grid: SamplingGrid = D
     Returns
     -------
     specutils.SpectrumList
-        BP and RP, each a ``specutils.Spectrum``: ``flux`` in electron / s, shape (n, 80) and
-        (n, 106), or (80,) and (106,) where ``row`` is given; ``spectral_axis`` in nm (vacuum,
-        centres of the samples, the same for all sources); ``uncertainty`` standard deviations, or
-        None where there are no errors at all; ``mask`` True where there is no flux. ``meta`` holds
-        ``band``, ``source_id``, ``flags`` and ``data_release``: ids and flags of all n sources, or
-        of the one.
+        BP and RP, each a ``specutils.Spectrum``: ``flux`` in electron / s (per sample), shape
+        (n, 80) and (n, 106), or (80,) and (106,) where ``row`` is given; ``spectral_axis`` in nm
+        (vacuum, centres of the samples, the same for all sources); ``uncertainty`` standard
+        deviations, or None where there are no errors at all; ``mask`` True where there is no flux.
+        ``meta`` holds ``band``, ``source_id``, ``flags``, ``data_release`` and, in words,
+        ``flux_unit``: ids and flags of all n sources, or of the one.
 
     Raises
     ------
@@ -85,6 +85,7 @@ def to_specutils(spectra: Any, *, row: int | None = None, grid: SamplingGrid = D
                     "source_id": source_id,
                     "flags": flags,
                     "data_release": vectors.meta.get("release") or "unknown",
+                    "flux_unit": "electron / s per sample",
                 },
             )
         )

@@ -1,8 +1,8 @@
 """Training sets on disk: one Parquet file, its manifest inside it and beside it.
 
 Columns: ``source_id``, ``ra``, ``dec`` (deg), ``redshift``, ``redshift_error``, ``split``,
-``region``, ``quality`` (`QualityFlag` bits), ``flux`` and ``flux_error`` (186 numbers, e-/s),
-coefficients where they were asked for, and what the table of sources had.
+``region``, ``quality`` (`QualityFlag` bits), ``flux`` and ``flux_error`` (186 numbers, e-/s
+per sample), coefficients where they were asked for, and what the table of sources had.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class GalaxyDataset:
     Parameters
     ----------
     vectors : FluxVectors, n rows
-        ``flux`` and ``flux_error`` are float32, e-/s.
+        ``flux`` and ``flux_error`` are float32, e-/s per sample.
     redshift : ndarray, shape (n,), float64
         The labels.
     split : ndarray, shape (n,), str

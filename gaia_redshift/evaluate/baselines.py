@@ -39,7 +39,7 @@ class Baseline:
     recipe : str
         What it does, in a sentence; after fitting, also what was chosen.
     predict : callable, optional
-        Fluxes (n, 186) in e-/s to redshifts (n,); None before fitting.
+        Fluxes (n, 186) in e-/s per sample to redshifts (n,); None before fitting.
     """
 
     name: str
@@ -69,7 +69,7 @@ def fit_baseline(name: str, flux: Float, redshift: Float, *, seed: int = 0) -> B
     Parameters
     ----------
     name : str
-    flux : ndarray, shape (n, 186), e-/s
+    flux : ndarray, shape (n, 186), e-/s per sample
         Finite, of positive sum.
     redshift : ndarray, shape (n,)
     seed : int

@@ -25,7 +25,7 @@ class Nearest:
 
     Parameters
     ----------
-    flux : ndarray, shape (n, 186), e-/s
+    flux : ndarray, shape (n, 186), e-/s per sample
         Without noise, scaled to the observed one; NaN where that has no fluxes.
     redshift : ndarray, shape (n,)
     deviation : ndarray, shape (n,)

@@ -56,7 +56,7 @@ class RedshiftBins:
         Divides the logits of spectra with and without errors: above 1 widens distributions.
     temperature_slope : tuple of float
         Change of the temperature's logarithm with that of the brightness, likewise.
-    typical_level : float, e-/s
+    typical_level : float, e-/s per sample
         Mean flux at which ``temperature`` holds.
     low_signal : float
         Spectra whose mean flux is less than so many times their mean error are called noisy.
@@ -144,7 +144,7 @@ class RedshiftBins:
         Parameters
         ----------
         has_errors : ndarray of bool, shape (n,)
-        level : ndarray, shape (n,), e-/s
+        level : ndarray, shape (n,), e-/s per sample
             Mean flux, positive.
         """
         reach = np.clip(np.log(level / self.typical_level), -_REACH, _REACH)
@@ -157,7 +157,7 @@ class RedshiftBins:
         Parameters
         ----------
         prior : ndarray, shape (m,), or MagnitudePrior
-        flux : ndarray, shape (n, 186), e-/s
+        flux : ndarray, shape (n, 186), e-/s per sample
         """
         if isinstance(prior, MagnitudePrior):
             return prior.at(measure_rp_flux(flux), self.edges)

@@ -72,8 +72,8 @@ class Novelty:
 
         Parameters
         ----------
-        flux : ndarray, shape (n, 186), e-/s
-        flux_error : ndarray, shape (n, 186), e-/s, optional
+        flux : ndarray, shape (n, 186), e-/s per sample
+        flux_error : ndarray, shape (n, 186), e-/s per sample, optional
             Rows without errors are scored by density alone.
         """
         density, residual, level = self.measure(flux, flux_error)

@@ -160,9 +160,9 @@ class RedshiftModel:
 
         Parameters
         ----------
-        flux : array-like, shape (n, 186), e-/s
+        flux : array-like, shape (n, 186), e-/s per sample
             80 BP then 106 RP fluxes; a row with a value that is not finite gets NaN.
-        flux_error : array-like, shape (n, 186), e-/s, optional
+        flux_error : array-like, shape (n, 186), e-/s per sample, optional
             Standard errors, for models with ``uses_errors``. Rows that have none (NaN) are
             predicted without.
         prior : str, array-like of shape (m,), callable or MagnitudePrior, optional

@@ -27,7 +27,7 @@ Float = NDArray[np.float64]
 Inputs = dict[str, NDArray[np.float32]]
 
 _LOWEST_LEVEL = 0.02
-"""e-/s; levels below it, of spectra that are all noise, count as this."""
+"""e-/s per sample; levels below it, of spectra that are all noise, count as this."""
 _LARGEST = 10.0
 """Departures from the usual spectrum are cut here: beyond it they say nothing more."""
 _SOFTENING = 3.0
@@ -47,7 +47,7 @@ class Scaler(Protocol):
     def transform(
         self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
     ) -> Inputs:
-        """Turn fluxes and errors, shape (n, 186), e-/s, into the network's inputs."""
+        """Turn fluxes and errors, shape (n, 186), e-/s per sample, into the network's inputs."""
 
     def measure_excess(self, flux: NDArray[np.floating]) -> Float:
         """How far outside the training part's brightness each row lies, shape (n,).
@@ -60,7 +60,7 @@ class Scaler(Protocol):
 
 
 def measure_level(flux: NDArray[np.floating]) -> Float:
-    """Mean flux of each vector, shape (n,), e-/s, at least a small positive number."""
+    """Mean flux of each vector, shape (n,), e-/s per sample, at least a small positive number."""
     return np.maximum(np.mean(flux, axis=1, dtype=np.float64), _LOWEST_LEVEL)
 
 
@@ -70,7 +70,7 @@ class MinMaxScaler:
 
     Parameters
     ----------
-    minimum, maximum : ndarray, shape (186,), e-/s
+    minimum, maximum : ndarray, shape (186,), e-/s per sample
         Per column. A column without spread is only shifted.
     """
 
@@ -82,7 +82,7 @@ class MinMaxScaler:
     def fit(
         cls, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
     ) -> MinMaxScaler:
-        """Take the extremes of the columns of ``flux``, shape (n, 186), e-/s."""
+        """Take the extremes of the columns of ``flux``, shape (n, 186), e-/s per sample."""
         return cls(np.min(flux, axis=0).astype(np.float64), np.max(flux, axis=0).astype(np.float64))
 
     @property
@@ -91,7 +91,7 @@ class MinMaxScaler:
         return {"flux": self.minimum.shape}
 
     def scale(self, flux: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Scale fluxes, shape (n, 186), e-/s; worked out in float64, returned as float32."""
+        """Scale fluxes, shape (n, 186), e-/s per sample, in float64; returned as float32."""
         spread = self.maximum - self.minimum
         scaled = (flux - self.minimum) / np.where(spread > 0, spread, 1.0)
         limit = float(np.finfo(np.float32).max)

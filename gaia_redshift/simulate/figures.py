@@ -19,6 +19,7 @@ __all__ = [
     "draw_autocorrelation",
     "draw_errors",
     "draw_means",
+    "draw_photometry",
     "draw_population",
 ]
 
@@ -67,7 +68,7 @@ def draw_means(means: Float, real: Float, result: dict[str, Any]) -> Axes:
 
     Parameters
     ----------
-    means, real : ndarray, shape (6, 186), e-/s
+    means, real : ndarray, shape (6, 186), e-/s per sample
         NaN rows in ``means`` are left out.
     result : dict
         The second value of `gaia_redshift.simulate.report.measure_means`.
@@ -75,8 +76,8 @@ def draw_means(means: Float, real: Float, result: dict[str, Any]) -> Axes:
     figure = _new_figure(13, 9.5)
     grid = result["grid_nm"]
     figure.suptitle(
-        "Simulated and real (Kiraleos 2023) mean spectra, same numbers of galaxies; simulated ones"
-        " on the survey's own fitted grid, not the default:\n"
+        "Simulated (expected) and real (Kiraleos 2023) mean spectra; simulated ones on the"
+        " calibration's grid:\n"
         f"BP {grid['bp'][0]:g}-{grid['bp'][-1]:g} nm, RP {grid['rp'][0]:g}-{grid['rp'][-1]:g} nm",
         fontsize=11,
     )
@@ -111,7 +112,7 @@ def draw_means(means: Float, real: Float, result: dict[str, Any]) -> Axes:
         for ax in (top, below):
             ax.axvline(N_BP - 0.5, color="grey", lw=0.8, ls=":")
         if b % 3 == 0:
-            top.set_ylabel("flux (e-/s)")
+            top.set_ylabel("flux (e-/s per sample)")
             below.set_ylabel("simulated/real\n- level (%)")
         if b >= 3:
             below.set_xlabel("sample (80 BP, 106 RP)")
@@ -149,8 +150,8 @@ def draw_errors(
         ax.set(
             xscale="log",
             yscale="log",
-            xlabel="flux of a sample (e-/s)",
-            ylabel="flux error (e-/s)",
+            xlabel="flux (e-/s per sample)",
+            ylabel="flux error (e-/s per sample)",
             title=f"{band.upper()}: median, 16 to 84 %",
         )
         ax.legend()
@@ -185,15 +186,48 @@ def draw_autocorrelation(noise: dict[str, Any], lags: NDArray[np.integer]) -> Ax
     return axes[0]
 
 
-def draw_population(redshift: Float, flux: dict[str, Float], real: Float, edges: Float) -> Axes:
+def draw_photometry(photometry: dict[str, Any]) -> Axes:
+    """Draw medians and scatter of flux and colour, simulated and real, and the kept light.
+
+    Parameters
+    ----------
+    photometry : dict
+        As `gaia_redshift.simulate.report_numbers.Population.compare_photometry` returns it.
+    """
+    bins = photometry["bins"]
+    figure = _new_figure(14, 4.8)
+    figure.suptitle("Photometry of simulated galaxies beside real ones: median, 16 to 84 %")
+    axes: Any = figure.subplots(1, 3)
+    middle = np.array([0.5 * (b["z_low"] + b["z_high"]) for b in bins])
+    names = (("log_rp", "log10 of RP flux (e-/s)"), ("log_bp_rp", "log10 of BP/RP"))
+    for ax, (name, label) in zip(axes, names, strict=False):
+        for end, moved, color, words in (
+            ("", -0.003, _SIMULATED, "simulated"),
+            ("_real", 0.003, _REAL, "real (SDSS galaxies)"),
+        ):
+            value, scatter = ([b[f"{name}{part}{end}"] for b in bins] for part in ("", "_scatter"))
+            ax.errorbar(middle + moved, value, scatter, color=color, marker="o", label=words)
+        ax.set(xlabel="redshift", ylabel=label)
+        ax.legend(fontsize=9)
+    for band, color in (("bp", "tab:blue"), ("rp", "tab:red")):
+        axes[2].plot(
+            middle, [b[f"kept_{band}"] for b in bins], "o-", color=color, label=band.upper()
+        )
+        axes[2].axhspan(*photometry["kept_real"][band], color=color, alpha=0.15, lw=0)
+    axes[2].set(xlabel="redshift", ylabel="part of the flux in the kept samples")
+    axes[2].legend(fontsize=9, title="bands: real galaxies")
+    return axes[0]
+
+
+def draw_population(redshift: Float, flux: Mapping[str, Float], real: Float, edges: Float) -> Axes:
     """Draw colour and brightness of simulated galaxies against redshift.
 
     Parameters
     ----------
     redshift : ndarray, shape (n,)
-    flux : dict of ndarray, shape (n,), e-/s
+    flux : dict of ndarray, shape (n,), e-/s per sample
         Mean over each band's kept samples.
-    real : ndarray, shape (6, 186), e-/s
+    real : ndarray, shape (6, 186), e-/s per sample
         Real mean spectra.
     edges : ndarray, shape (7,)
         Their redshift bins.
@@ -207,7 +241,7 @@ def draw_population(redshift: Float, flux: dict[str, Float], real: Float, edges:
         (colour, real[:, :N_BP].mean(axis=1) / real[:, N_BP:].mean(axis=1), (0.0, 1.2)),
         (np.log10(flux["rp"][use]), np.log10(real[:, N_BP:].mean(axis=1)), (-0.6, 2.0)),
     )
-    names = ("BP/RP (mean flux per kept sample)", "log10 of mean RP flux (e-/s)")
+    names = ("BP/RP (mean flux per kept sample)", "log10 of mean RP flux (e-/s per sample)")
     fine = np.linspace(edges[0], edges[-1], 25)
     for ax, (values, means, limits), name in zip(axes, panels, names, strict=True):
         drawn = ax.hexbin(

@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,10 @@ from gaia_redshift.simulate.real_noise import (
     read_real_sources,
 )
 from gaia_redshift.simulate.redshifts import Survey
+from gaia_redshift.simulate.report_numbers import Population, scale_to_typical
 from gaia_redshift.simulate.report_text import format_report
 from gaia_redshift.simulate.survey import load_parameters
-from gaia_redshift.spectra import FluxVectors, XPSpectra
+from gaia_redshift.spectra import XPSpectra
 
 __all__ = ["GALAXIES_PER_BIN", "main", "measure_means", "report_simulation"]
 
@@ -48,40 +48,11 @@ _log = logging.getLogger(__name__)
 
 Float = NDArray[np.float64]
 
-GALAXIES_PER_BIN = 1000
-"""Real galaxies behind each real mean spectrum, fewer where there are fewer."""
-_REAL_GALAXIES = 520_393
-"""Galaxies in the data set of Kiraleos (2023)."""
+GALAXIES_PER_BIN = 10_000
+"""Simulated galaxies behind each mean spectrum: what remains of their scatter is below a per cent
+of the level, as it would not with the 1,000 and fewer behind each of the real ones."""
 _AUTOCORRELATED = 200
 """Simulated galaxies whose covariances are looked at: they hardly differ."""
-
-
-@dataclass
-class _Population:
-    """What is kept of the streamed galaxies: histograms, and four numbers of each galaxy."""
-
-    histograms: dict[str, figures.ErrorHistogram] = field(
-        default_factory=lambda: {band: figures.ErrorHistogram() for band in BANDS}
-    )
-    redshift: list[Float] = field(default_factory=list)
-    flux: dict[str, list[Float]] = field(default_factory=lambda: {band: [] for band in BANDS})
-
-    def add(self, spectra: XPSpectra, vectors: FluxVectors) -> None:
-        assert spectra.columns is not None
-        assert vectors.flux_error is not None
-        self.redshift.append(np.asarray(spectra.columns["redshift_true"], dtype=np.float32))
-        for band, samples in BAND_SAMPLES.items():
-            flux = vectors.flux[:, samples]
-            self.flux[band].append(flux.mean(axis=1).astype(np.float32))
-            scale = scale_to_typical(count_transits(spectra, band), band)
-            self.histograms[band].add(flux, vectors.flux_error[:, samples] * scale[:, None])
-
-
-def scale_to_typical(transits: Float, band: str) -> Float:
-    """Return the factors that bring errors to the survey's typical number of transits."""
-    p = load_parameters()
-    typical = p.transits_median * (p.transits_bp_to_rp if band == "bp" else 1.0)
-    return np.sqrt(np.asarray(transits, dtype=float) / typical)
 
 
 @preserve_settings()
@@ -92,6 +63,7 @@ def report_simulation(
     output: str | os.PathLike[str],
     *,
     noise_sources: str | os.PathLike[str] | None = None,
+    per_bin: int = GALAXIES_PER_BIN,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Simulate galaxies and report how they compare with real ones.
@@ -99,8 +71,7 @@ def report_simulation(
     Parameters
     ----------
     n : int
-        Galaxies for the noise, colours and fluxes; the mean spectra take 1,000 a redshift bin
-        whatever n is, as many as the real ones (fewer where there are fewer).
+        Galaxies for photometry and noise.
     seed : int
     survey
         As for `gaia_redshift.simulate_spectra`.
@@ -108,6 +79,8 @@ def report_simulation(
         Folder to write to, made if it is not there. Files of earlier reports are replaced.
     noise_sources : path, optional
         Real spectra with errors and correlations, to compare the noise with.
+    per_bin : int
+        Galaxies behind each mean spectrum.
     progress : bool
         Show progress bars.
 
@@ -129,16 +102,14 @@ def report_simulation(
         raise InputError(f"cannot make the folder {folder}: {error}") from error
     real = None if noise_sources is None else read_real_sources(noise_sources)
 
-    population = _Population()
+    population = Population()
     first: XPSpectra | None = None
     for block in simulate_blocks(n, seed=seed, survey=chosen, block_size=2000, progress=progress):
         first = block[:_AUTOCORRELATED] if first is None else first
         population.add(block, sample_spectra(block))
     assert first is not None
-    redshift = np.concatenate(population.redshift)
-    flux = {band: np.concatenate(population.flux[band]) for band in BANDS}
 
-    means, result = measure_means(chosen, seed, progress=progress)
+    means, result = measure_means(chosen, seed, per_bin=per_bin, progress=progress)
     report: dict[str, Any] = {
         "simulated": True,
         "package": __version__,
@@ -146,6 +117,8 @@ def report_simulation(
         "seed": seed,
         "survey": chosen.name,
         "means": result,
+        "photometry": population.compare_photometry(),
+        "residuals": population.measure_residuals(),
         "noise": {
             band: {
                 "autocorrelation_simulated": np.median(
@@ -158,13 +131,13 @@ def report_simulation(
     if real is not None:
         ranges = {}
         for band in BANDS:
-            low, high = np.percentile(flux[band], [1, 99])
+            low, high = np.percentile(population[f"level_{band}"], [1, 99])
             ranges[band] = (max(float(low), 0.0), float(high))
         for band, found in compare_noise(real, ranges).items():
             report["noise"][band] |= found
         report["noise_sources"] = {"file": Path(noise_sources or "").name, "n": len(real)}
 
-    _draw(folder, report, population, means=means, drawn=(redshift, flux), real=real)
+    _draw(folder, report, population, means=means, real=real)
     try:
         text = json.dumps(_without_nan(report), indent=1)
         (folder / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -175,35 +148,37 @@ def report_simulation(
 
 
 def measure_means(
-    survey: Any, seed: int, *, progress: bool = False
+    survey: Any, seed: int, *, per_bin: int = GALAXIES_PER_BIN, progress: bool = False
 ) -> tuple[Float, dict[str, Any]]:
-    """Compare simulated with real mean spectra, from the same numbers of galaxies per bin.
+    """Compare simulated with real mean spectra (Kiraleos 2023).
 
-    Each bin has as many galaxies as the real mean spectrum of Kiraleos (2023), with the survey's
-    redshifts inside it. They are sampled on the grid that the survey's calibration found.
+    The simulated ones are expected means: of many more galaxies than the real ones (1,000, fewer
+    above z = 0.5), with the survey's redshifts inside each bin. They are sampled on the grid that
+    the survey's calibration found.
 
     Parameters
     ----------
     survey
         As for `gaia_redshift.simulate_spectra`.
     seed : int
+    per_bin : int
+        Galaxies in each bin.
     progress : bool
         Show a progress bar for each bin.
 
     Returns
     -------
-    means : ndarray, shape (6, 186), e-/s
+    means : ndarray, shape (6, 186), e-/s per sample
         NaN in bins where the survey has no galaxies.
     result : dict
         Grid, and per bin the number of galaxies, level with its standard error, rms of the ratio
         (where the real mean exceeds 0.5 e-/s, after dividing by the level), and BP/RP flux ratio,
         simulated over real.
     """
-    chosen, sdss = Survey.resolve(survey), Survey.resolve("sdss")
+    chosen = Survey.resolve(survey)
     ends = load_parameters().grid_end_points
     grid = SamplingGrid(bp=ends["bp"], rp=ends["rp"])
     means = np.full((BIN_EDGES.size - 1, 186), np.nan)
-    numbers = np.zeros(BIN_EDGES.size - 1, dtype=int)
     scatter = np.full(BIN_EDGES.size - 1, np.nan)
     for b in range(BIN_EDGES.size - 1):
         low, high = round(float(BIN_EDGES[b]), 6), round(float(BIN_EDGES[b + 1]), 6)
@@ -211,10 +186,8 @@ def measure_means(
             part, _ = chosen.restrict(low, high)
         except InputError:
             continue
-        there = round(_REAL_GALAXIES * sdss.restrict(low, high)[1])
-        numbers[b] = min(GALAXIES_PER_BIN, there)
         blocks = simulate_blocks(
-            int(numbers[b]),
+            per_bin,
             seed=seed + 1 + b,  # not the galaxies of the other bins, nor those of the main run
             survey=part,
             correlations=False,
@@ -225,14 +198,14 @@ def measure_means(
         )
         means[b] = flux.mean(axis=0)
         total = flux.sum(axis=1)
-        scatter[b] = total.std() / total.mean() / np.sqrt(numbers[b])
+        scatter[b] = total.std() / total.mean() / np.sqrt(per_bin)
     filled = np.isfinite(means).all(axis=1)
     found = compare_means(np.where(filled[:, None], means, 1.0))
     bins = [
         {
             "z_low": round(float(BIN_EDGES[b]), 6),
             "z_high": round(float(BIN_EDGES[b + 1]), 6),
-            "n": int(numbers[b]),
+            "n": per_bin,
             "level": float(found.level[b]),
             "level_error": float(found.level[b] * scatter[b]),
             "rms": float(found.rms[b]),
@@ -246,10 +219,9 @@ def measure_means(
 def _draw(
     folder: Path,
     report: dict[str, Any],
-    population: _Population,
+    population: Population,
     *,
     means: Float,
-    drawn: tuple[NDArray[np.floating], dict[str, Any]],
     real: XPSpectra | None,
 ) -> None:
     from gaia_redshift.plot import save_plot
@@ -269,7 +241,10 @@ def _draw(
     save_plot(figures.draw_means(means, real_means, report["means"]), folder / "means.png")
     save_plot(figures.draw_errors(population.histograms, points), folder / "errors.png")
     save_plot(figures.draw_autocorrelation(report["noise"], LAGS), folder / "autocorrelation.png")
-    save_plot(figures.draw_population(*drawn, real_means, BIN_EDGES), folder / "population.png")
+    level = {band: population[f"level_{band}"] for band in BANDS}
+    ax = figures.draw_population(population["redshift"], level, real_means, BIN_EDGES)
+    save_plot(ax, folder / "population.png")
+    save_plot(figures.draw_photometry(report["photometry"]), folder / "photometry.png")
 
 
 def _without_nan(value: Any) -> Any:

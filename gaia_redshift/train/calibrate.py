@@ -41,7 +41,7 @@ class HeldOut:
         Logit of being a galaxy.
     redshift : ndarray, shape (n,)
         True.
-    flux : ndarray, shape (n, 186), e-/s
+    flux : ndarray, shape (n, 186), e-/s per sample
     """
 
     logits: NDArray[np.floating]

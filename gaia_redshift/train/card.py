@@ -229,7 +229,7 @@ def _tabulate_honesty(test: dict[str, Any]) -> str:
     parts = []
     for key, words, form in (
         ("by_prediction", "predicted redshift", "{:.2f}-{:.2f}"),
-        ("by_brightness", "mean flux (e-/s)", "{:.3g} to {:.3g}"),
+        ("by_brightness", "mean flux (e-/s per sample)", "{:.3g} to {:.3g}"),
     ):
         parts.append(
             f"\n| {words} | galaxies | mean error | MAE | within 68 % | within 95 % |\n"

@@ -52,9 +52,9 @@ def fit_novelty(
 
     Parameters
     ----------
-    flux : ndarray, shape (n, 186), e-/s
+    flux : ndarray, shape (n, 186), e-/s per sample
         Of the training part; a sample of it is used.
-    held_out, held_out_error : ndarray, shape (m, 186), e-/s
+    held_out, held_out_error : ndarray, shape (m, 186), e-/s per sample
         Of galaxies that the network was not trained on. Without errors the residuals are compared
         with those of all held-out spectra.
     seed : int

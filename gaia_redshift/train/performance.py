@@ -61,7 +61,7 @@ def measure_distributions(
     bins : RedshiftBins
     true : ndarray, shape (n,)
         True redshifts.
-    level : ndarray, shape (n,), e-/s
+    level : ndarray, shape (n,), e-/s per sample
         Mean flux.
 
     Returns

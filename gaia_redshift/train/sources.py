@@ -71,13 +71,13 @@ class LabelledVectors:
     Parameters
     ----------
     source_id : ndarray, shape (n,), int64
-    flux : ndarray, shape (n, 186), float32, e-/s
+    flux : ndarray, shape (n, 186), float32, e-/s per sample
     redshift : ndarray, shape (n,), float64
     description : dict
         Where they came from: ``kind``, number of rows, sha256 of the arrays, ...
-    flux_moved : ndarray, shape (n, 186), float32, e-/s, or None
+    flux_moved : ndarray, shape (n, 186), float32, e-/s per sample, or None
         The same spectra sampled on moved grids.
-    flux_error : ndarray, shape (n, 186), float32, e-/s, or None
+    flux_error : ndarray, shape (n, 186), float32, e-/s per sample, or None
         Standard errors of ``flux``; NaN in rows without.
     split : ndarray, shape (n,), str, or None
         "train", "validation" or "test", where the source is split already.
