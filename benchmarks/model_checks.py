@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.evaluate import compute_metrics
+from gaia_redshift.evaluate.distributions import compute_crps
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid, draw_grid
 from gaia_redshift.model.distribution import compute_quantiles
@@ -52,6 +53,8 @@ class Sample:
     flux: Array
     flux_error: Array
     redshift: Array
+    transits: Array
+    """Of RP."""
     moved: Array
     """On grids drawn from the plausible range."""
     shifted: dict[str, Array]
@@ -67,7 +70,7 @@ def collect(blocks: Iterator[XPSpectra], *, moved: bool = False) -> Sample:
     """Sample blocks of spectra; the first one on shifted grids too."""
     rng = np.random.default_rng(5)
     grids = [draw_grid(rng) for _ in range(GRIDS)] if moved else []
-    parts: list[list[Array]] = [[], [], [], []]
+    parts: list[list[Array]] = [[], [], [], [], []]
     shifted: dict[str, Array] = {}
     for number, block in enumerate(blocks):
         vectors = sample_spectra(block, errors=True)
@@ -79,12 +82,15 @@ def collect(blocks: Iterator[XPSpectra], *, moved: bool = False) -> Sample:
         parts[2].append(
             np.asarray(columns["redshift_true"], float) if known else np.full(len(block), np.nan)
         )
+        parts[3].append(
+            np.asarray(columns["transits_rp"], float) if known else np.full(len(block), np.nan)
+        )
         if moved:
             flux = np.empty(vectors.flux.shape, np.float32)
             for i, grid in enumerate(grids):
                 rows = np.arange(i, len(block), GRIDS)
                 flux[rows] = sample_spectra(block[rows], grid=grid, errors=False).flux
-            parts[3].append(flux)
+            parts[4].append(flux)
             if number == 0:
                 for name, grid in shift_grids().items():
                     shifted[name] = sample_spectra(block, grid=grid, errors=False).flux
@@ -202,6 +208,18 @@ def measure_pit(model: RedshiftModel, flux: Array, error: Array, true: Array) ->
     return np.histogram(np.concatenate(values), np.linspace(0, 1, 11))[0] * 10 / len(true)
 
 
+def measure_crps(model: RedshiftModel, flux: Array, error: Array, true: Array) -> float:
+    """Mean continuous ranked probability score."""
+    assert model.bins is not None
+    values = []
+    for start in range(0, len(flux), BLOCK):
+        rows = slice(start, start + BLOCK)
+        found = model.predict(flux[rows], error[rows], pdf=True)
+        assert found.pdf is not None
+        values.append(compute_crps(true[rows], found.pdf.astype(float), model.bins.edges))
+    return float(np.mean(np.concatenate(values)))
+
+
 def measure_auroc(inside: Array, outside: Array) -> float:
     """Probability that one of ``outside`` scores above one of ``inside``."""
     from scipy.stats import rankdata
@@ -246,6 +264,12 @@ def check_default(
         q, sky.redshift, level, edges, "log10 mean flux (e-/s per sample)"
     )
     tell("default by brightness", rows)
+    result["by_transits"] = rows = describe_bins(
+        q, sky.redshift, sky.transits, np.array([6, 15, 25, 30, 35, 40, 50, 151]), "RP transits"
+    )
+    tell("default by transits", rows)
+    result["crps"] = rows = [{"CRPS": measure_crps(model, sky.flux, sky.flux_error, sky.redshift)}]
+    tell("default: CRPS", rows)
     none = np.full_like(sky.flux_error, np.nan)
     q = predict_quantiles(model, sky.flux, none, "sdss")
     result["without_errors"] = rows = describe_bins(
@@ -350,7 +374,7 @@ def mix_templates(seed: int) -> tuple[Array, Array]:
     wavelength, seds = load_kcorrect_templates()
     near = (wavelength > 5400) & (wavelength < 5600)
     scaled = seds / seds[:, near].mean(axis=1, keepdims=True)
-    weights = np.random.default_rng(seed).dirichlet(np.full(len(seds), 0.5), 200)
+    weights = np.random.default_rng(seed).dirichlet(np.full(len(seds), 0.5), 3000)
     return wavelength, weights @ scaled
 
 
@@ -372,7 +396,9 @@ def main() -> None:
     sky = collect(make_blocks(args.galaxies, args.seed, "sdss"), moved=True)
     flat = collect(make_blocks(args.flat, args.seed + 1, "flat"))
     wavelength, seds = mix_templates(args.seed)
-    others = collect(iter([simulate_seds(wavelength, seds, args.others, seed=args.seed + 2)]))
+    others = collect(
+        iter([simulate_seds(wavelength, seds, args.others, seed=args.seed + 2, colours=True)])
+    )
     check_kiraleos(result, sky, others, args.reference)
     check_default(result, sky, flat, others, args)
     if args.output is not None:

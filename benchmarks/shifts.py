@@ -333,8 +333,8 @@ def use_kcorrect(n: int, seed: int) -> FluxVectors | None:
         return None
     near = (wavelength > 5400) & (wavelength < 5600)
     scaled = seds / seds[:, near].mean(axis=1, keepdims=True)
-    weights = np.random.default_rng(seed).dirichlet(np.full(len(seds), 0.5), 200)
-    return sample_spectra(simulate_seds(wavelength, weights @ scaled, n, seed=seed))
+    weights = np.random.default_rng(seed).dirichlet(np.full(len(seds), 0.5), 3000)
+    return sample_spectra(simulate_seds(wavelength, weights @ scaled, n, seed=seed, colours=True))
 
 
 def main() -> None:

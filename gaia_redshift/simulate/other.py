@@ -33,6 +33,8 @@ Float = NDArray[np.float64]
 
 _RANGE_A = (1900.0, 11100.0)
 _STEP_A = 5.0
+_ALL_TYPES = 0.03
+"""Added, dex, to the scatter of colour within the quiescent types, for all types together."""
 SED_COLUMNS = {
     **TRUTH_COLUMNS,
     "type": (None, "always sed: a spectrum that the user gave"),
@@ -47,12 +49,13 @@ def simulate_seds(
     *,
     seed: int,
     survey: Any = "sdss",
+    colours: bool = False,
     correlations: bool = True,
     noise: bool = True,
     parameters: SurveyParameters | None = None,
     progress: bool = False,
 ) -> XPSpectra:
-    """Simulate galaxies that have the given rest-frame spectra, drawn with equal probability.
+    """Simulate galaxies that have the given rest-frame spectra.
 
     Redshifts, brightness, light profiles, extinction, transits, instrument and noise are those of
     `gaia_redshift.simulate_spectra`.
@@ -63,6 +66,9 @@ def simulate_seds(
         Rising rest-frame wavelengths. Redshifts from 0 to 0.6 need 2,009 to 10,845 A.
     flux_lambda : array-like, shape (k, m) or (m,)
         Flux density per wavelength of each spectrum, any unit, not negative.
+    colours : bool
+        Draw the spectra so that the galaxies have the colours of real ones at their redshifts,
+        which takes many spectra of different colours; without it all are equally likely.
     n, seed, survey, correlations, noise, parameters, progress
         As for `gaia_redshift.simulate_spectra`.
 
@@ -82,7 +88,13 @@ def simulate_seds(
     plain = dataclasses.replace(
         p,
         type_fractions={"sed": np.ones_like(p.redshift_knots)},
-        colour_scatter=np.full_like(p.colour_scatter, np.inf),
+        colour_active_offset=0.0,
+        colour_active_factor=1.0,
+        colour_scatter=(
+            np.hypot(p.colour_scatter, _ALL_TYPES)
+            if colours
+            else np.full_like(p.colour_scatter, np.inf)
+        ),
     )
     draw = functools.partial(
         _simulate_chunk,
