@@ -182,7 +182,8 @@ def _write_simulated(arguments: argparse.Namespace) -> None:
         what = "galaxies"
     else:
         blocks = simulate_contaminant_blocks(arguments.n, kind=arguments.kind, **options)
-        what = f"{arguments.kind}s"
+        words = arguments.kind.replace("_", " ")
+        what = "stars beside galaxies" if words == "star galaxy" else f"{words}s"
     with SpectraWriter(arguments.output, overwrite=arguments.overwrite) as writer:
         for block in blocks:
             writer.write(block)

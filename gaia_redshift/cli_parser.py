@@ -115,9 +115,9 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kind",
-        choices=["galaxy", "star", "quasar"],
+        choices=["galaxy", "star", "quasar", "double_star", "star_galaxy", "smeared_star"],
         default="galaxy",
-        help="stars and quasars have the brightness of galaxies",
+        help="all kinds have the brightness of galaxies",
     )
     parser.add_argument(
         "-o",

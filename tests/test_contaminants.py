@@ -248,5 +248,8 @@ def test_command_makes_stars_that_read_back(tmp_path, capsys):
     direct = simulate_contaminants(5, kind="star", seed=3)
     np.testing.assert_allclose(read.bp.coefficients, direct.bp.coefficients, rtol=1e-12)
     np.testing.assert_allclose(read.columns["teff"], direct.columns["teff"])
+    path = tmp_path / "doubles.fits"
+    assert main([*command[:-3], "double_star", "-o", str(path)]) == 0
+    assert "5 simulated double stars (not observed ones)" in capsys.readouterr().out
     assert main([*command[:-2], "--survey", "flat", "-o", str(tmp_path / "b.fits")]) == 1
     assert "for galaxies" in capsys.readouterr().err
