@@ -49,8 +49,8 @@ _log = logging.getLogger(__name__)
 Float = NDArray[np.float64]
 
 GALAXIES_PER_BIN = 10_000
-"""Simulated galaxies behind each mean spectrum: what remains of their scatter is below a per cent
-of the level, as it would not with the 1,000 and fewer behind each of the real ones."""
+"""Simulated galaxies behind each mean spectrum: what remains of their scatter is 1.6 % of the level
+below z = 0.1 and less than half a per cent beyond, a third of that of 1,000 as in the real ones."""
 _AUTOCORRELATED = 200
 """Simulated galaxies whose covariances are looked at: they hardly differ."""
 
