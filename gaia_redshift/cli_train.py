@@ -117,6 +117,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         help="instead, try this number of configurations of the network; -o is the search's folder",
     )
     parser.add_argument("--name", help="name of the model (default: that of the folder)")
+    parser.add_argument(
+        "--model-version", dest="version", metavar="X.Y", help="version of the model (1.0)"
+    )
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the model's folder")
     parser.add_argument("--resume", action="store_true", help="go on after an interruption")
     parser.add_argument(

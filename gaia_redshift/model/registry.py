@@ -337,7 +337,8 @@ class _Answer:
             if "shape" in self._values:
                 self._values["shape"][rows] = compute_quantiles(shape, bins.edges, 0.5)[0]
         if bins.galaxy_threshold is not None:
-            galaxy = 1.0 / (1.0 + np.exp(-output[:, -1].astype(np.float64)))
+            logit = np.clip(output[:, -1].astype(np.float64), -500.0, 500.0)
+            galaxy = 1.0 / (1.0 + np.exp(-logit))
             self._values["probability_galaxy"][rows] = galaxy
             flags[galaxy < bins.galaxy_threshold] |= QualityFlag.UNLIKELY_GALAXY
         if flux_error is not None:

@@ -25,6 +25,7 @@ _OPTIONS = (
     "patience",
     "freeze",
     "mix",
+    "version",
 )
 """Options of a training that have one of the command."""
 
@@ -136,6 +137,8 @@ def _write_command(arguments: Any, config: TrainingConfig) -> str:
         words += ["--freeze", *config.freeze]
     if config.patience:
         words += ["--patience", str(config.patience)]
+    if getattr(arguments, "version", None):
+        words += ["--model-version", config.version]
     words += ["--name", config.name, "-o", Path(arguments.output).name]
     return shlex.join(words)
 
