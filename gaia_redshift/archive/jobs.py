@@ -39,7 +39,7 @@ from gaia_redshift.errors import ArchiveError, GaiaRedshiftWarning, InputError
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["ask_now", "run_query", "submit_now", "unpack"]
+__all__ = ["ask_now", "parse_result", "run_query", "submit_now", "to_votable", "unpack"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def run_query(
         connections = Connections(settings or ArchiveSettings(), login, notes=find_cache_root())
     settings = connections.settings
     seconds = settings.query_deadline if deadline is None else deadline
-    files = {name: _to_votable(table) for name, table in (upload or {}).items()}
+    files = {name: to_votable(table) for name, table in (upload or {}).items()}
     patience = Patience(settings, seconds, stop)
     job = _Job(connections, adql, files, maxrec=maxrec, patience=patience, notice=notice)
     table, overflow = job.run()
@@ -160,9 +160,11 @@ def ask_now(session: TimedSession, adql: str, patience: Patience, *, maxrec: int
     return patience.run(ask)
 
 
-def submit_now(session: TimedSession, adql: str, *, maxrec: int) -> Answer:
+def submit_now(
+    session: TimedSession, adql: str, files: Mapping[str, bytes] | None = None, *, maxrec: int
+) -> Answer:
     """Send a query that is answered at once; services may answer with where the result is."""
-    response = _submit(session, adql, mode="sync", maxrec=maxrec)
+    response = _submit(session, adql, files, mode="sync", maxrec=maxrec)
     if response.status_code == 303:
         response = session.get(session.rebase(response.headers["location"]))
     return to_answer(response)
@@ -417,7 +419,8 @@ def parse_result(answer: Answer, most: int) -> tuple[Table, bool]:
     return table, any(value == "OVERFLOW" for value, _ in words)
 
 
-def _to_votable(table: Table) -> bytes:
+def to_votable(table: Table) -> bytes:
+    """Write a table for an upload."""
     from astropy.io.votable import from_table, writeto
 
     stream = io.BytesIO()
