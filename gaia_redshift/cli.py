@@ -18,6 +18,7 @@ from gaia_redshift.cli_evaluate import run_evaluate
 from gaia_redshift.cli_inspect import run_inspect, run_show
 from gaia_redshift.cli_parser import PROGRAM, build_parser
 from gaia_redshift.cli_predict import parse_keep_option, run_predict
+from gaia_redshift.cli_send import run_send
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import N_FLUX
 
@@ -238,12 +239,20 @@ def _run_flags(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_completion(arguments: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(build_parser(_COMMANDS), shell=arguments.shell))
+    return 0
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": _run_predict,
     "fetch": _run_fetch,
     "cache": run_cache,
     "inspect": _run_inspect,
     "show": _run_show,
+    "send": run_send,
     "crossmatch": _run_crossmatch,
     "simulate": _run_simulate,
     "dataset": _run_dataset,
@@ -252,6 +261,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "models": _run_models,
     "flags": _run_flags,
     "doctor": run_doctor,
+    "completion": _run_completion,
 }
 
 if __name__ == "__main__":

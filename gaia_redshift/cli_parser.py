@@ -18,6 +18,7 @@ from gaia_redshift.cli_doctor import DOCTOR_EPILOG, add_doctor
 from gaia_redshift.cli_evaluate import EVALUATE_EPILOG, add_evaluate
 from gaia_redshift.cli_inspect import INSPECT_EPILOG, SHOW_EPILOG, add_inspect, add_show
 from gaia_redshift.cli_predict import PREDICT_EPILOG, add_predict
+from gaia_redshift.cli_send import COMPLETION_EPILOG, SEND_EPILOG, add_completion, add_send
 from gaia_redshift.cli_train import TRAIN_EPILOG, add_train
 
 __all__ = ["PROGRAM", "build_parser"]
@@ -89,6 +90,7 @@ def build_parser(
     add_fetch(add("fetch", "fetch XP spectra from the Gaia archive", FETCH_EPILOG))
     add_inspect(add("inspect", "make a page to look at spectra and redshifts", INSPECT_EPILOG))
     add_show(add("show", "draw objects: spectrum, distribution, flags", SHOW_EPILOG))
+    add_send(add("send", "send a table to TOPCAT or other programs (SAMP)", SEND_EPILOG))
     add_cache(add("cache", "show, name or clear what has been fetched", CACHE_EPILOG))
     add_crossmatch(
         add("crossmatch", "find SDSS or other spectroscopic redshifts", CROSSMATCH_EPILOG)
@@ -102,6 +104,7 @@ def build_parser(
     flags = add("flags", "explain the flags, or decode values of flags_cnn")
     flags.add_argument("values", nargs="*", type=int, metavar="VALUE", help="values to decode")
     add_doctor(add("doctor", "try all that a prediction from the archive needs", DOCTOR_EPILOG))
+    add_completion(add("completion", "make a shell complete commands", COMPLETION_EPILOG))
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ A file that cannot be read is: it is named, the other files are still predicted 
 exit code is 1."""
 
 Complain = Callable[..., None]
+logger = logging.getLogger(__name__)
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +170,7 @@ def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Comp
     if arguments.grid:
         arguments.grid = read_grid(arguments.grid)
     job = _make_job(arguments)
+    logger.info("model %s %s, sha256 %s", job.model.name, job.model.version, job.model.sha256[:12])
     to_fetch, files = list_archive_sources(arguments)
     if not to_fetch and not files:
         complain("give files, source ids, --ids FILE or --adql QUERY (predict --help)", "usage")

@@ -42,6 +42,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         default="sdss",
         help="redshifts of simulated galaxies: as SDSS's (the default), flat, or both mixed",
     )
+    parser.add_argument(
+        "--truth", metavar="COLUMN", help="column of DATA with true redshifts (redshift_true)"
+    )
     parser.add_argument("--config", metavar="FILE", help="options of the training, TOML or JSON")
     parser.add_argument("--seed", type=int, metavar="S", help="random seed (1)")
     parser.add_argument("--network", metavar="NAME", help="kiraleos2023 (the default) or residual")

@@ -149,6 +149,8 @@ class PredictedRows:
                 table[name] = values
             table[name].info.description = COLUMNS[name]["description"]
             table[name].info.meta = {"ucd": COLUMNS[name]["ucd"]}
+            if isinstance(values, np.ma.MaskedArray):
+                table[name].info.format = ".4f"  # as shown; files hold every digit
         if self.pdf is not None and self.redshift_grid is not None:
             grid = [float(value) for value in self.redshift_grid]
             table["redshift_cnn_pdf"].info.meta["redshift_grid"] = grid

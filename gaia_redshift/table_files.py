@@ -112,6 +112,10 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     """
     kind = table_format(path)
     try:
-        return READERS[kind](Path(path))
+        table = READERS[kind](Path(path))
     except Exception as error:
         raise InputError(f"cannot read {os.fspath(path)} as {kind}: {one_line(error)}") from error
+    for name in table.colnames:
+        if name.startswith("redshift_cnn") and table[name].dtype.kind == "f":
+            table[name].info.format = ".4f"  # as shown; they hold every digit
+    return table

@@ -86,12 +86,12 @@ def fetch_sdss_objects(
     usable = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
     places = np.unique(np.column_stack((ra[usable] % 360, dec[usable])), axis=0)
     parts: list[SkyObjects] = []
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
     address, list_steps = SERVICES[service]
     session = TimedSession(getattr(settings, address), settings)
     steps = list_steps(places[:, 0], places[:, 1], radius, session)
-    for ask in tqdm(list(steps), desc=f"SDSS ({service})", disable=not progress):
+    for ask in open_bar(list(steps), desc=f"SDSS ({service})", disable=not progress):
         patience = Patience(settings, settings.query_deadline, on_failure=_log_failure)
         with session.asking("the cross-match", patience.ends):
             table = patience.run(ask)

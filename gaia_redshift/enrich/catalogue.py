@@ -327,9 +327,9 @@ def _load(model: Any) -> Any:
 
 
 def _open_bar(stack: ExitStack, progress: bool) -> Any:
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
-    return stack.enter_context(tqdm(desc="catalogue", unit=" rows", disable=not progress))
+    return stack.enter_context(open_bar(desc="catalogue", unit=" rows", disable=not progress))
 
 
 def _write(  # noqa: PLR0917 (all of one call)
