@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import gaia_redshift.model.registry as registry
-from gaia_redshift.cli import main
+from gaia_redshift.cli import _COMMANDS, main
 from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.table import read_table
@@ -337,3 +337,34 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(folder, capsys
     assert main(["predict", "a.parquet", "-o", "z.ecsv", "--plot", plot]) == 1
     assert "cannot write the plot" in capsys.readouterr().err
     assert not (folder / "z.ecsv").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_names_every_command(capsys, shell):
+    assert main(["completion", shell]) == 0
+    out = capsys.readouterr().out
+    for command in _COMMANDS:
+        assert command in out
+    assert "--clean" in out
+
+
+def test_verbose_names_the_model_and_each_file(folder, capsys):
+    write_spectra("a.parquet")
+    assert main(["predict", "a.parquet", "-o", "z.ecsv", "-v"]) == 0
+    err = capsys.readouterr().err
+    assert "model fake 7" in err
+    assert "a.parquet: read and predicted" in err
+
+
+def test_train_takes_the_column_of_true_redshifts(monkeypatch, folder, capsys):
+    seen = []
+
+    def stop(source, **options):
+        seen.append((source, options["truth"], options["command"]))
+        raise ModelError("enough")
+
+    monkeypatch.setattr("gaia_redshift.train.command.train_model", stop)
+    assert main(["train", "t.fits", "--truth", "z_spec", "-o", "mine"]) == 1
+    ((source, truth, command),) = seen
+    assert (source, truth) == ("t.fits", "z_spec")
+    assert "--truth z_spec" in command
