@@ -42,14 +42,14 @@ class ArchiveReleasesTable(SphinxDirective):
         rows = [
             [
                 code(release.name),
-                code(release.source_table),
+                code(release.schema),
                 code(release.retrieval_type),
                 release.bases,
                 "yes" if release.confirmed else "no",
             ]
             for release in RELEASES.values()
         ]
-        headings = ["release", "main table", "retrieval type", "bases", "confirmed"]
+        headings = ["release", "schema", "retrieval type", "bases", "confirmed"]
         return [make_table(headings, rows)]
 
 
