@@ -19,6 +19,7 @@ from gaia_redshift.cli_archive import (
     make_archive_options,
 )
 from gaia_redshift.cli_inspect import add_clean_option
+from gaia_redshift.cli_output import add_format, open_output
 from gaia_redshift.cli_summary import TRUTH, Summary, say
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
@@ -56,7 +57,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="INPUT",
         help="files of XP spectra, or folders of such: csv, ecsv, FITS, VOTable (each also .gz),"
-        " zip of these as DataLink delivers it, avro, Parquet, HDF5; or source ids",
+        " zip of these as DataLink delivers it, avro, Parquet, HDF5; or source ids; - reads"
+        " standard input",
     )
     parser.add_argument(
         "-o",
@@ -65,6 +67,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         help="write the table: .ecsv, .fits, .vot, .xml, .parquet, .h5, .csv (without it the first"
         " rows are printed)",
     )
+    add_format(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument(
         "--resume",
@@ -153,6 +156,11 @@ def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Comp
     GaiaRedshiftError
         If nothing can be predicted or written.
     """
+    with open_output(arguments):
+        return _run(arguments, progress=progress, complain=complain)
+
+
+def _run(arguments: argparse.Namespace, *, progress: bool, complain: Complain) -> int:
     from gaia_redshift.table import check_output
 
     if arguments.resume and not arguments.output:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gaia_redshift._files import one_line, written_whole
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.pipes import take_file
 from gaia_redshift.table_formats import (
     FORMATS,
     NOT_GZIPPED,
@@ -39,6 +40,13 @@ def table_format(path: str | os.PathLike[str]) -> str:
             f" {', '.join(FORMATS)} (or .gz after those of text, FITS and VOTable)"
         )
     return FORMATS[suffix]
+
+
+def _tell_format(path: Path) -> str:
+    """Tell what came through a pipe, which has no ending, from its first bytes."""
+    from gaia_redshift.readers.content import open_path, sniff_kind
+
+    return sniff_kind(open_path(path))
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -100,6 +108,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     Parameters
     ----------
     path : path
+        ``-`` is standard input.
 
     Returns
     -------
@@ -110,9 +119,10 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     InputError
         If the ending is unknown or the file cannot be read.
     """
-    kind = table_format(path)
+    source = take_file(path)
+    kind = table_format(path) if source == Path(path) else _tell_format(source)
     try:
-        table = READERS[kind](Path(path))
+        table = READERS[kind](source)
     except Exception as error:
         raise InputError(f"cannot read {os.fspath(path)} as {kind}: {one_line(error)}") from error
     for name in table.colnames:

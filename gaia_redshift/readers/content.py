@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from gaia_redshift.errors import GaiaRedshiftError, InputError
+from gaia_redshift.readers.pipes import take_file
 
 __all__ = [
     "Content",
@@ -122,12 +123,13 @@ def open_path(path: Path, meter: ReadMeter | None = None) -> Content:
     InputError
         If it cannot be opened, is empty, or is damaged from the start.
     """
+    source = take_file(path)
 
     def open_file() -> IO[bytes]:
-        file = path.open("rb")
+        file = source.open("rb")
         return file if meter is None else meter.watch(file)  # type: ignore[no-any-return]
 
-    return unpack(Content(str(path), str(path), open_file, path, meter=meter))
+    return unpack(Content(str(path), str(path), open_file, source, meter=meter))
 
 
 def unpack(content: Content) -> Content:

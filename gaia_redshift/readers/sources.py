@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from gaia_redshift._files import expand_path
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.formats import EXTENSIONS
+from gaia_redshift.readers.pipes import STANDARD, take_file
 from gaia_redshift.readers.tables import is_table
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
@@ -89,9 +91,9 @@ def _expand_path(source: str | os.PathLike[str]) -> Iterator[Path]:
     text = os.fspath(source)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
-    path = Path(text).expanduser()
-    if text.strip() and os.path.exists(path):
-        yield from _list_folder(path) if path.is_dir() else [path]
+    path = expand_path(text)
+    if text == STANDARD or (text.strip() and os.path.exists(path)):
+        yield from _list_folder(path) if path.is_dir() else [take_file(path)]
         return
     if _ADQL.match(text):
         raise _refuse_archive("an ADQL query")

@@ -1,0 +1,53 @@
+"""Output of commands to standard output, and words that a terminal shows and does not obey."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.pipes import STANDARD
+
+__all__ = ["add_format", "open_output"]
+
+FORMATS = {"ecsv": "ecsv", "csv": "csv", "votable": "vot"}
+"""What can be written to standard output, and the ending of such a file."""
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what goes to standard output."""
+    parser.add_argument(
+        "--format", choices=[*FORMATS], help="with -o -: what to write to standard output (ecsv)"
+    )
+
+
+@contextmanager
+def open_output(arguments: argparse.Namespace) -> Iterator[None]:
+    """Write what the command writes to standard output, where that is asked for (``-o -``).
+
+    Raises
+    ------
+    InputError
+        If ``--format`` is given with a file, whose ending says its format.
+    """
+    if arguments.output != STANDARD:
+        if arguments.format:
+            raise InputError("--format goes with -o -: a file's ending says its format")
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"table.{FORMATS[arguments.format or 'ecsv']}"
+        arguments.output = str(path)
+        try:
+            yield
+        finally:
+            arguments.output = STANDARD
+        if path.exists():
+            with path.open("rb") as stream:
+                shutil.copyfileobj(stream, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
