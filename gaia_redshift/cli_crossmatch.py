@@ -114,7 +114,8 @@ def _run(arguments: argparse.Namespace, progress: bool) -> int:
         )
     write_table(table, arguments.output, overwrite=arguments.overwrite)
     if not arguments.quiet:
-        print(f"{summarise_matches(table, survey)}: {arguments.output}", file=sys.stderr)
+        words = f"{summarise_matches(table, survey)}: {arguments.output}"
+        print(words, file=sys.stderr if arguments.piped else sys.stdout)
     return 0
 
 

@@ -30,12 +30,15 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 def open_output(arguments: argparse.Namespace) -> Iterator[None]:
     """Write what the command writes to standard output, where that is asked for (``-o -``).
 
+    ``arguments.piped`` then says that words must go elsewhere.
+
     Raises
     ------
     InputError
         If ``--format`` is given with a file, whose ending says its format.
     """
-    if arguments.output != STANDARD:
+    arguments.piped = arguments.output == STANDARD
+    if not arguments.piped:
         if arguments.format:
             raise InputError("--format goes with -o -: a file's ending says its format")
         yield
