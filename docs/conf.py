@@ -120,3 +120,12 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {"index": []}
+# Where the pages are published with the code, they lead to it.
+repository = os.environ.get("GAIA_REDSHIFT_REPOSITORY") or os.environ.get(
+    "READTHEDOCS_GIT_CLONE_URL", ""
+)
+if repository := repository.removesuffix(".git"):
+    html_theme_options["external_links"] = [
+        {"name": "Repository", "url": repository},
+        {"name": "Issues", "url": f"{repository}/issues"},
+    ]
