@@ -20,7 +20,8 @@ class ArchiveSettingsTable(SphinxDirective):
 
         def find_default(name: str) -> str:
             value = ArchiveSettings.__dataclass_fields__[name].default
-            return str(getattr(settings, name.upper()) if value is MISSING else value)
+            value = getattr(settings, name.upper(), "") if value is MISSING else value
+            return str(value) or "none"
 
         rows = []
         for parameter in NumpyDocString(str(ArchiveSettings.__doc__))["Parameters"]:

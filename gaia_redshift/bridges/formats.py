@@ -26,10 +26,10 @@ _ARRAYS = {
 def register_formats() -> list[str]:
     """Let astropy's tables, and specutils where it is installed, read XP spectra.
 
-    Afterwards ``Table.read(path, format="gaia-xp")`` reads the coefficients (see `to_table`),
-    ``SpectrumList.read(path, format="Gaia XP")`` BP and RP as `gaia_redshift.to_specutils` gives
-    them, and ``Spectrum.read(path, format="Gaia XP")`` the calibrated spectrum. ``path`` is
-    whatever `gaia_redshift.read_spectra` reads.
+    Afterwards ``Table.read(path, format="gaia-xp")`` reads the coefficients as
+    `gaia_redshift.bridges.to_table` has them, ``SpectrumList.read(path, format="Gaia XP")`` BP and
+    RP as `gaia_redshift.to_specutils` gives them, and ``Spectrum.read(path, format="Gaia XP")`` the
+    calibrated spectrum. ``path`` is whatever `gaia_redshift.read_spectra` reads.
 
     Returns
     -------
