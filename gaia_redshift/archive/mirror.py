@@ -56,7 +56,7 @@ def use_mirror(name: str, settings: ArchiveSettings | None = None) -> ArchiveSet
     Parameters
     ----------
     name : str
-        One of `MIRRORS`, or ``ADDRESS#TABLE`` of any TAP service with such a table (without
+        One of ``MIRRORS``, or ``ADDRESS#TABLE`` of any TAP service with such a table (without
         ``#TABLE``, DR3's usual one).
     settings : ArchiveSettings, optional
 
