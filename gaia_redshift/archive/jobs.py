@@ -283,8 +283,14 @@ class _Job:
         pause = self.patience.settings.first_poll
         began = time.monotonic()
         next_notice = _FIRST_NOTICE
+        phase = "QUEUED"
         while True:
-            phase = self.patience.run(self._look)
+            try:
+                phase = self.patience.run(self._look)
+            except TransientError:
+                if self.patience.left > 0:
+                    raise
+                pause = float("inf")  # the time was up in the middle of a look
             if phase == "COMPLETED":
                 return
             if phase == "PENDING":  # some servers do not start it by itself

@@ -252,7 +252,9 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
         source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
     ) as file:
         schema = file.schema_arrow
-        layout = find_layout(list(schema.names), options, content.label)
+        nested = _list_nested(schema)
+        layout = find_layout([*schema.names, *nested], options, content.label)
+        wanted = [".".join(nested.get(name, (name,))) for name in layout.names]
         if file.metadata.num_rows == 0:
             raise InputError(f"{content.label}: holds no sources (a table without rows)")
         infos = read_parquet_infos(schema)
@@ -264,10 +266,36 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
                 break
             groups.pop(0)
             first_row += n
-        for batch in file.iter_batches(BLOCK_ROWS, row_groups=groups, columns=layout.names):
-            columns = {name: batch.column(name) for name in layout.names}
+        for batch in file.iter_batches(BLOCK_ROWS, row_groups=groups, columns=wanted):
+            columns = {name: _take(batch, *nested.get(name, (name,))) for name in layout.names}
             yield Block(columns, layout, content.label, content.source, first_row, infos)
             first_row += batch.num_rows
+
+
+def _list_nested(schema: Any) -> dict[str, tuple[str, str]]:
+    """Return columns inside of columns, as some HATS catalogues have them, by a name of their own.
+
+    That is the inner one where it says the band (``bp_coefficients``), else both (``bp``,
+    ``coefficients``).
+    """
+    import pyarrow as pa
+
+    found: dict[str, tuple[str, str]] = {}
+    for field in schema:
+        if pa.types.is_struct(field.type):
+            for inner in field.type:
+                whole = re.match(r"[br]p_|source_?id$", inner.name, re.IGNORECASE)
+                name = inner.name if whole else f"{field.name}_{inner.name}"
+                if name not in schema.names:
+                    found.setdefault(name, (field.name, inner.name))
+    return found
+
+
+def _take(batch: Any, name: str, inner: str | None = None) -> Any:
+    from pyarrow import compute
+
+    column = batch.column(name)
+    return column if inner is None else compute.struct_field(column, inner)
 
 
 def read_parquet_infos(schema: Any) -> dict[str, ColumnInfo]:

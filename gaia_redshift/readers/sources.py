@@ -111,6 +111,10 @@ def _expand_path(source: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _list_folder(folder: Path) -> list[Path]:
+    if (folder / "dataset").is_dir():  # a HATS catalogue
+        parts = sorted((folder / "dataset").rglob("*.parquet"))
+        if found := [part for part in parts if not part.name.startswith(("_", "."))]:
+            return found
     files: list[Path] = []
     others: list[Path] = []
     for path in sorted(folder.iterdir()):
