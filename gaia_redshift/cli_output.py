@@ -9,14 +9,45 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from gaia_redshift._files import escape_controls
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.pipes import STANDARD
 
-__all__ = ["add_format", "open_output"]
+__all__ = ["PlainStream", "add_format", "open_output"]
 
 FORMATS = {"ecsv": "ecsv", "csv": "csv", "votable": "vot"}
 """What can be written to standard output, and the ending of such a file."""
+
+
+class PlainStream:
+    """A stream of text on which control characters are shown, not obeyed.
+
+    What its encoding does not have is shown as an escape, too.
+
+    Parameters
+    ----------
+    stream : text stream
+    escape : bool
+        False where progress bars are drawn, which move the cursor.
+    """
+
+    def __init__(self, stream: Any, *, escape: bool = True) -> None:
+        self._stream, self._escape = stream, escape
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        shown = escape_controls(text) if self._escape else text
+        try:
+            self._stream.write(shown)
+        except UnicodeEncodeError:
+            encoding = getattr(self._stream, "encoding", None) or "ascii"
+            self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaia_redshift._files import one_line, written_whole
+from gaia_redshift._files import check_new, escape_controls, is_utf8, one_line, written_whole
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.pipes import take_file
@@ -60,8 +60,9 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     """
     table_format(path)
     target = Path(path)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
+    if not is_utf8(str(target)):
+        raise InputError(f"{escape_controls(str(target))}: its name is not UTF-8: choose another")
+    check_new(target, overwrite)
     if not target.parent.is_dir():
         raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     if not os.access(target.parent, os.W_OK):

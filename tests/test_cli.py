@@ -1,5 +1,6 @@
 """The command as a user meets it: what it prints, writes, and exits with."""
 
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 
 import gaia_redshift.model.registry as registry
 from gaia_redshift.cli import _COMMANDS, main
+from gaia_redshift.cli_output import PlainStream
+from gaia_redshift.cli_parser import build_parser
 from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.table import read_table
@@ -368,3 +371,40 @@ def test_train_takes_the_column_of_true_redshifts(monkeypatch, folder, capsys):
     ((source, truth, command),) = seen
     assert (source, truth) == ("t.fits", "z_spec")
     assert "--truth z_spec" in command
+
+
+# --- what a terminal shows -----------------------------------------------------------------------
+
+
+def test_control_characters_of_files_are_shown_not_obeyed(tmp_path, capsys):
+    name = "a\x1b[31m.csv"
+    (tmp_path / name).write_text("source_id,\x1b]0;title\x07\n1,2\n")
+    assert main(["predict", str(tmp_path / name)]) == 1
+    shown = capsys.readouterr()
+    assert "\\x1b[31m" in shown.err
+    assert "\x1b" not in shown.err + shown.out
+    assert "\x07" not in shown.err
+
+
+def test_an_output_that_knows_only_ascii_gets_escapes(monkeypatch):
+    raw = io.BytesIO()
+    stream = PlainStream(io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    print("Müller \x1b[31m \udcff", file=stream)
+    assert raw.getvalue() == b"M\\xfcller \\x1b[31m \\udcff\n"
+
+
+def test_quiet_may_stand_before_the_command_and_a_slip_is_guessed(capsys):
+    assert main(["-q", "flags", "1"]) == 0
+    parser = build_parser(dict.fromkeys(_COMMANDS))
+    assert parser.parse_args(["-q", "flags"]).quiet
+    assert not parser.parse_args(["flags"]).quiet
+    assert parser.parse_args(["flags", "-vv"]).verbose == 2
+    assert main(["predict", "a.csv", "--ouput", "z.csv"]) == 2
+    assert "did you mean --output?" in capsys.readouterr().err
+
+
+def test_flags_are_explained_by_name_too(capsys):
+    assert main(["flags", "unlike_training"]) == 0
+    assert capsys.readouterr().out.startswith("unlike_training: 1048576, unlike the galaxies")
+    assert main(["flags", "unlike_trainings"]) == 2
+    assert "did you mean unlike_training?" in capsys.readouterr().err

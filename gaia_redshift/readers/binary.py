@@ -5,11 +5,13 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import is_utf8
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.arrays import Ragged
@@ -246,11 +248,18 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     import pyarrow as pa
     from pyarrow import parquet
 
-    source: Any = str(content.path) if content.path is not None else pa.BufferReader(content.read())
-    # Pages are read as they are needed: a row group may be larger than memory.
-    with parquet.ParquetFile(
-        source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
-    ) as file:
+    with ExitStack() as stack:
+        source: Any = content.path
+        if source is None:
+            source = pa.BufferReader(content.read())
+        elif not is_utf8(str(source)):  # which pyarrow cannot open by its name
+            source = stack.enter_context(content.open())
+        # Pages are read as they are needed: a row group may be larger than memory.
+        file = stack.enter_context(
+            parquet.ParquetFile(
+                source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+            )
+        )
         schema = file.schema_arrow
         nested = _list_nested(schema)
         layout = find_layout([*schema.names, *nested], options, content.label)
