@@ -37,6 +37,10 @@ __all__ = [
 
 BLOCK_ROWS = 2048
 SUMMED = 2880 << 10
+MOST_FIELDS = 999
+"""Columns that a FITS table may have."""
+MOST_VALUES = 100_000
+"""Numbers in a row, on average, beyond which a Parquet file is refused; correlations have 1,485."""
 
 
 def choose_layouts(
@@ -126,6 +130,8 @@ def _list_fits_tables(
     for hdu in hdus:
         if isinstance(hdu, fits.BinTableHDU):
             header = hdu.header
+            if not 0 <= int(header.get("TFIELDS", 0)) <= MOST_FIELDS:
+                raise InputError(f"{label}: claims to have {header['TFIELDS']} columns (damaged?)")
             length = header["NAXIS1"] * header["NAXIS2"] + header.get("PCOUNT", 0)
             if hdu.fileinfo()["datLoc"] + length > size:
                 raise InputError(f"{label}: the FITS file is cut short ({size} bytes)")
@@ -266,6 +272,7 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
         wanted = [".".join(nested.get(name, (name,))) for name in layout.names]
         if file.metadata.num_rows == 0:
             raise InputError(f"{content.label}: holds no sources (a table without rows)")
+        _check_values(file.metadata, content.label)
         infos = read_parquet_infos(schema)
         first_row = 1
         groups = list(range(file.metadata.num_row_groups))
@@ -305,6 +312,19 @@ def _take(batch: Any, name: str, inner: str | None = None) -> Any:
 
     column = batch.column(name)
     return column if inner is None else compute.struct_field(column, inner)
+
+
+def _check_values(metadata: Any, label: str) -> None:
+    """Refuse rows that unpack to far more than any spectrum holds."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            if column.num_values > MOST_VALUES * max(group.num_rows, 1):
+                raise InputError(
+                    f"{label}: column '{column.path_in_schema}' claims {column.num_values:,} values"
+                    f" in {group.num_rows:,} rows (damaged?)"
+                )
 
 
 def read_parquet_infos(schema: Any) -> dict[str, ColumnInfo]:

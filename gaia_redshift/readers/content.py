@@ -26,6 +26,8 @@ __all__ = [
 
 HEAD = 4096
 CHUNK = 4 << 20
+LARGEST_RATIO, SLACK = 100, 256 << 20
+"""What is packed and must be held whole may unpack to so many times its size, and these bytes."""
 T = TypeVar("T")
 
 
@@ -77,8 +79,21 @@ class Content:
 
     def read(self) -> bytes:
         """Return everything."""
+        most = None
+        if self.packed is not None:
+            most = LARGEST_RATIO * self.packed.stat().st_size + SLACK
+        parts: list[bytes] = []
+        size = 0
         with self.open() as stream:
-            return stream.read()
+            while piece := stream.read(CHUNK):
+                parts.append(piece)
+                size += len(piece)
+                if most is not None and size > most:
+                    raise InputError(
+                        f"{self.label}: unpacks to far more than it holds ({size >> 20:,} MB and"
+                        " more): refused"
+                    )
+        return b"".join(parts)
 
     def unzipped(self) -> Content:
         """Return the content inside gzip."""
@@ -229,8 +244,10 @@ def report_damage(items: Iterator[T], label: str, kind: str) -> Iterator[T]:
         yield from items
     except GaiaRedshiftError:
         raise
-    except MemoryError:
-        raise
+    except MemoryError as error:  # one absurd claim is no reason to leave the other files
+        raise InputError(
+            f"{label}: cannot be read as {kind}: it asks for more memory than there is (damaged?)"
+        ) from error
     except Exception as error:  # parsers raise anything: struct.error, IndexError, ExpatError, ...
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
