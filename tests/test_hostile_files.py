@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import os
 import re
+import shutil
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -18,9 +22,11 @@ from astropy.table import Table
 from pyarrow import parquet
 from test_scale import FakeModel, make_spectra, write_columns
 
-from gaia_redshift import crossmatch_catalogue, read_table, write_spectra, write_table
+from gaia_redshift import crossmatch_catalogue, load_model, read_table, write_spectra, write_table
 from gaia_redshift._quiet import ignore_warnings
-from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+from gaia_redshift.archive.wanted import is_for_archive
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
+from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.readers import content, formats, read_spectra
 from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.votable import parse_votable
@@ -289,3 +295,45 @@ def test_a_file_that_asks_for_too_much_memory_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(formats._READERS, "parquet", ("Parquet", refuse))
     with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet: it asks for"):
         read_spectra(write_columns(tmp_path / "a.parquet", n=4))
+
+
+# --- models and queries of strangers -------------------------------------------------------------
+
+
+def test_a_model_folder_with_a_pipe_is_refused_at_once(tmp_path):
+    folder = shutil.copytree(load_model("default").folder, tmp_path / "model")
+    card = next(folder.glob("*.npz"), None) or next(folder.glob("*.onnx"))
+    card.unlink()
+    os.mkfifo(card)
+    with pytest.raises(ModelError, match="is no regular file; refused"):
+        load_model(folder)
+
+
+def test_keras_archives_that_unpack_to_far_more_are_refused(tmp_path):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(10**8))
+    with pytest.raises(ModelError, match="unpacks to far more than it holds"):
+        KerasEngine.check(stream.getvalue(), "weights.keras")
+
+
+def test_many_comments_before_no_query_take_no_time():
+    start = time.perf_counter()
+    assert not is_for_archive("/**/" * 20_000 + "x")
+    assert not is_for_archive("-- a\n" * 20_000 + "x")
+    assert is_for_archive("/* a */ -- b\n /**/ SELECT 1")
+    assert time.perf_counter() - start < 5
+
+
+def test_files_written_in_threads_have_the_mode_that_the_umask_says(tmp_path):
+    before = os.umask(0o077)
+    try:
+        table = Table({"x": [1]})
+        with ThreadPoolExecutor(4) as pool:
+            for _ in pool.map(lambda i: write_table(table, tmp_path / f"{i}.csv"), range(40)):
+                pass
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
