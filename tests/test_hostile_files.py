@@ -337,3 +337,12 @@ def test_files_written_in_threads_have_the_mode_that_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("ending", ["fits", "h5", "parquet"])
+def test_ids_that_gaia_does_not_give_are_told(tmp_path, ending):
+    spectra = make_spectra(4, errors=False)
+    spectra.source_id[2] = 12 << 59
+    write_spectra(spectra, tmp_path / f"a.{ending}")
+    with pytest.warns(GaiaRedshiftWarning, match="does not give, such as 6917529027641081856"):
+        read_spectra(tmp_path / f"a.{ending}")
