@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.archive.failures import Patience, TransientError
-from gaia_redshift.archive.jobs import parse_result, submit_now, to_votable
+from gaia_redshift.archive.jobs import submit_now
 from gaia_redshift.archive.matching import ARCSEC, SkyObjects
 from gaia_redshift.archive.redshift_catalogues import COLUMNS, find_names, join_objects, to_objects
+from gaia_redshift.archive.results import parse_result, to_votable
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.archive.web import TimedSession
 from gaia_redshift.archive.web_clients import read_quietly, skyserver_type, xmatch_type
