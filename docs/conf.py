@@ -27,7 +27,7 @@ extensions = [
     "sphinx.ext.doctest",
     "numpydoc",
     "matplotlib.sphinxext.plot_directive",
-    "myst_parser",
+    "myst_nb",  # MyST, and notebooks that are run
     "sphinx_copybutton",
     "archive_tables",
     "command_examples",
@@ -72,8 +72,17 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
-myst_enable_extensions = ["deflist", "colon_fence"]
+myst_enable_extensions = ["attrs_block", "deflist", "colon_fence"]
+
 myst_heading_anchors = 3
+
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True
+nb_output_stderr = "remove"
+nb_execution_show_tb = True
 
 plot_working_directory = str(HERE.parent)
 plot_basedir = str(HERE)
@@ -89,6 +98,10 @@ import doctest_folder  # a scratch folder with the repository's catalogs in it
 doctest_folder.enter(pathlib.Path({str(HERE.parent)!r}))
 """
 doctest_global_cleanup = "doctest_folder.leave()"
+
+man_pages = [
+    ("reference/command-line", "gaia-redshift", "galaxy redshifts from Gaia spectra", [], 1)
+]
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -107,3 +120,12 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {"index": []}
+# Where the pages are published with the code, they lead to it.
+repository = os.environ.get("GAIA_REDSHIFT_REPOSITORY") or os.environ.get(
+    "READTHEDOCS_GIT_CLONE_URL", ""
+)
+if repository := repository.removesuffix(".git"):
+    html_theme_options["external_links"] = [
+        {"name": "Repository", "url": repository},
+        {"name": "Issues", "url": f"{repository}/issues"},
+    ]

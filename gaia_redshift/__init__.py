@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
     from gaia_redshift.archive.fetch import fetch_spectra
     from gaia_redshift.bridges.distributions import to_qp
+    from gaia_redshift.bridges.formats import register_formats
     from gaia_redshift.bridges.messages import send_table
     from gaia_redshift.bridges.spectra import to_specutils
+    from gaia_redshift.calibrated import calibrate_spectra
     from gaia_redshift.clean import select_clean
     from gaia_redshift.datasets.builder import build_training_set
     from gaia_redshift.datasets.file import read_dataset
@@ -52,6 +54,7 @@ _HOMES = {
     "XPSpectra": "spectra",
     "available_models": "model.registry",
     "build_training_set": "datasets.builder",
+    "calibrate_spectra": "calibrated",
     "crossmatch_catalogue": "archive.crossmatch",
     "crossmatch_sdss": "archive.crossmatch",
     "decode_flags": "flags",
@@ -70,6 +73,7 @@ _HOMES = {
     "read_spectra": "readers",
     "read_table": "table",
     "register_basis_set": "sampling",
+    "register_formats": "bridges.formats",
     "sample_spectra": "sampling",
     "sample_wavelengths": "sampling",
     "select_clean": "clean",
@@ -90,6 +94,7 @@ __all__ = [
     "__version__",
     "available_models",
     "build_training_set",
+    "calibrate_spectra",
     "crossmatch_catalogue",
     "crossmatch_sdss",
     "decode_flags",
@@ -108,6 +113,7 @@ __all__ = [
     "read_spectra",
     "read_table",
     "register_basis_set",
+    "register_formats",
     "sample_spectra",
     "sample_wavelengths",
     "select_clean",

@@ -7,11 +7,23 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["escape_controls", "expand_path", "one_line", "same_file", "written_whole"]
+from gaia_redshift.errors import InputError
+
+__all__ = [
+    "check_apart",
+    "check_new",
+    "escape_controls",
+    "expand_path",
+    "is_utf8",
+    "one_line",
+    "same_file",
+    "written_whole",
+]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What a terminal obeys, and what XML and ECSV cannot hold; tabs and ends of lines are neither."""
@@ -20,6 +32,15 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\uf
 def escape_controls(text: str) -> str:
     r"""Return text with control characters shown, ``\x1b``, so that nothing obeys them."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def is_utf8(name: str) -> bool:
+    """Tell whether a name of a file is text that every library can be given."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def one_line(error: BaseException, longest: int = 200) -> str:
@@ -35,6 +56,31 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def check_new(target: Path, overwrite: bool) -> None:
+    """Refuse to write over a file, unless that is asked for.
+
+    Raises
+    ------
+    InputError
+    """
+    if target.exists() and not overwrite:
+        raise InputError(
+            f"{target} exists already: choose another name, or --overwrite (overwrite=True)"
+        )
+
+
+def check_apart(target: Path, sources: Iterable[Any]) -> None:
+    """Refuse to write where an input lies.
+
+    Raises
+    ------
+    InputError
+    """
+    for source in sources:
+        if isinstance(source, str | os.PathLike) and same_file(source, target):
+            raise InputError(f"{target} is one of the inputs: choose another name for the output")
 
 
 def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:

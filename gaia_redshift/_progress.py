@@ -1,11 +1,21 @@
-"""A progress bar for work that counts itself; tqdm is imported only where one is shown."""
+"""Progress bars: tqdm's, in notebooks those of Jupyter; imported only where one is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["show_progress"]
+__all__ = ["open_bar", "show_progress"]
+
+
+def open_bar(*items: Any, disable: bool = False, **options: Any) -> Any:
+    """Return a bar of tqdm; where none is shown, Jupyter is not asked for one."""
+    if disable:
+        from tqdm import tqdm
+    else:
+        from tqdm.auto import tqdm
+    return tqdm(*items, disable=disable, **options)
 
 
 @contextmanager
@@ -16,7 +26,5 @@ def show_progress(
     if not shown:
         yield lambda n_more: None
         return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=name, unit=unit, leave=leave) as bar:
+    with open_bar(total=total, desc=name, unit=unit, leave=leave) as bar:
         yield bar.update

@@ -8,16 +8,21 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from difflib import get_close_matches
 from typing import Any
 
+from gaia_redshift._files import escape_controls
 from gaia_redshift.cli_archive import run_cache, run_fetch
 from gaia_redshift.cli_crossmatch import run_crossmatch
 from gaia_redshift.cli_dataset import run_dataset
 from gaia_redshift.cli_doctor import run_doctor
 from gaia_redshift.cli_evaluate import run_evaluate
 from gaia_redshift.cli_inspect import run_inspect, run_show
+from gaia_redshift.cli_output import PlainStream
 from gaia_redshift.cli_parser import PROGRAM, build_parser
 from gaia_redshift.cli_predict import parse_keep_option, run_predict
+from gaia_redshift.cli_send import run_send
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import N_FLUX
 
@@ -45,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 2
-    with warnings.catch_warnings():
+    streams = PlainStream(sys.stdout), PlainStream(sys.stderr, escape=False)
+    with warnings.catch_warnings(), redirect_stdout(streams[0]), redirect_stderr(streams[1]):
         handler = _set_up_messages(arguments)
         try:
             code: int = arguments.run(arguments)
@@ -74,14 +80,21 @@ def _advise_resume(arguments: argparse.Namespace) -> str:
 
 
 def _complain(message: str, kind: str = "error") -> None:
-    print(f"{PROGRAM}: {kind}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{PROGRAM}: {kind}: {escape_controls(' '.join(message.split()))}", file=sys.stderr)
+
+
+class _PlainFormatter(logging.Formatter):
+    """Shows control characters in what others have written."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape_controls(super().format(record))
 
 
 def _set_up_messages(arguments: argparse.Namespace) -> logging.Handler:
     """Send the package's log and warnings to stderr, a line each; other warnings only with -v."""
     package = logging.getLogger("gaia_redshift")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(message)s"))
+    handler.setFormatter(_PlainFormatter(f"{PROGRAM}: %(message)s"))
     levels = [logging.WARNING, logging.INFO, logging.DEBUG]
     package.setLevel(logging.ERROR if arguments.quiet else levels[min(arguments.verbose, 2)])
     package.addHandler(handler)
@@ -231,11 +244,28 @@ def _run_flags(arguments: argparse.Namespace) -> int:
     from gaia_redshift.flags import decode_flags, describe_flags
 
     if arguments.values:
+        known = {name: (value, meaning) for value, name, meaning in describe_flags()}
         for value in arguments.values:
-            print(f"{value}: {', '.join(decode_flags(value)) or 'clean'}")
+            name = value.lower()
+            if name in known:
+                print(f"{name}: {known[name][0]}, {known[name][1]}")
+            elif value.isdigit():
+                print(f"{value}: {', '.join(decode_flags(int(value))) or 'clean'}")
+            else:
+                near = get_close_matches(name, known, 1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                _complain(f"'{value}' is neither a value of flags_cnn nor a flag{meant}", "usage")
+                return 2
         return 0
     for value, name, meaning in describe_flags():
         print(f"{value:>6}  {name:<23} {meaning}")
+    return 0
+
+
+def _run_completion(arguments: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(build_parser(_COMMANDS), shell=arguments.shell))
     return 0
 
 
@@ -245,6 +275,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "cache": run_cache,
     "inspect": _run_inspect,
     "show": _run_show,
+    "send": run_send,
     "crossmatch": _run_crossmatch,
     "simulate": _run_simulate,
     "dataset": _run_dataset,
@@ -253,6 +284,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "models": _run_models,
     "flags": _run_flags,
     "doctor": run_doctor,
+    "completion": _run_completion,
 }
 
 if __name__ == "__main__":

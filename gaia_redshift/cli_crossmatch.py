@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from gaia_redshift.cli_output import add_format, open_output
 from gaia_redshift.errors import InputError
 
 __all__ = ["CROSSMATCH_EPILOG", "add_crossmatch", "run_crossmatch"]
@@ -27,6 +29,7 @@ def add_crossmatch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="write the table with new columns"
     )
+    add_format(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument(
         "--radius", type=float, default=1.0, metavar="ARCSEC", help="largest distance (1)"
@@ -71,6 +74,11 @@ def run_crossmatch(arguments: argparse.Namespace, *, progress: bool = False) -> 
     GaiaRedshiftError
         If something cannot be read, asked or written.
     """
+    with open_output(arguments):
+        return _run(arguments, progress)
+
+
+def _run(arguments: argparse.Namespace, progress: bool) -> int:
     from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
     from gaia_redshift.archive.match_table import summarise_matches
     from gaia_redshift.table import check_output, write_table
@@ -106,7 +114,8 @@ def run_crossmatch(arguments: argparse.Namespace, *, progress: bool = False) -> 
         )
     write_table(table, arguments.output, overwrite=arguments.overwrite)
     if not arguments.quiet:
-        print(f"{summarise_matches(table, survey)}: {arguments.output}")
+        words = f"{summarise_matches(table, survey)}: {arguments.output}"
+        print(words, file=sys.stderr if arguments.piped else sys.stdout)
     return 0
 
 

@@ -39,6 +39,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the report's folder")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier report")
     parser.add_argument(
+        "--json", action="store_true", help="print the metrics as JSON, as in metrics.json"
+    )
+    parser.add_argument(
         "--truth",
         default="redshift_true",
         metavar="COLUMN",
@@ -118,7 +121,7 @@ def run_evaluate(arguments: argparse.Namespace, *, progress: bool = False) -> in
 
 def _run_baselines(arguments: argparse.Namespace, progress: bool) -> int:
     from gaia_redshift.evaluate.benchmark import run_benchmark
-    from gaia_redshift.evaluate.report import write_report
+    from gaia_redshift.evaluate.report import METRICS_FILE, write_report
 
     def take(name: str, default: int) -> int:
         value = getattr(arguments, name)
@@ -136,7 +139,9 @@ def _run_baselines(arguments: argparse.Namespace, progress: bool) -> int:
         progress=progress,
     )
     page = write_report(result, arguments.output, overwrite=arguments.overwrite)
-    if not arguments.quiet:
+    if arguments.json:
+        print((page.parent / METRICS_FILE).read_text(encoding="utf-8").rstrip())
+    elif not arguments.quiet:
         kind = result.description["test"]["kind"]
         note = " (simulated galaxies)" if kind == "simulated" else ""
         print(f"{result.comparison.n_common:,} test galaxies{note}:")
@@ -155,6 +160,7 @@ def _run_baselines(arguments: argparse.Namespace, progress: bool) -> int:
 
 def _run_table(arguments: argparse.Namespace, progress: bool) -> int:
     from gaia_redshift.evaluate import compare_predictions, evaluate_table, write_report
+    from gaia_redshift.evaluate.report import METRICS_FILE
 
     prediction = arguments.prediction or "redshift_cnn"
     table = _load_table(arguments, progress)
@@ -167,7 +173,9 @@ def _run_table(arguments: argparse.Namespace, progress: bool) -> int:
     else:
         result = evaluate_table(table, truth, prediction, **options)
     page = write_report(result, arguments.output, overwrite=arguments.overwrite)
-    if not arguments.quiet:
+    if arguments.json:
+        print((page.parent / METRICS_FILE).read_text(encoding="utf-8").rstrip())
+    elif not arguments.quiet:
         if arguments.against:
             print(f"{result.n_common:,} of {result.n_rows:,} rows have all of these:")
             _print_summary(result.summary)

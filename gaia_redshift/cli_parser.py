@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from gaia_redshift._version import __version__
 from gaia_redshift.cli_archive import (
@@ -18,6 +20,7 @@ from gaia_redshift.cli_doctor import DOCTOR_EPILOG, add_doctor
 from gaia_redshift.cli_evaluate import EVALUATE_EPILOG, add_evaluate
 from gaia_redshift.cli_inspect import INSPECT_EPILOG, SHOW_EPILOG, add_inspect, add_show
 from gaia_redshift.cli_predict import PREDICT_EPILOG, add_predict
+from gaia_redshift.cli_send import COMPLETION_EPILOG, SEND_EPILOG, add_completion, add_send
 from gaia_redshift.cli_train import TRAIN_EPILOG, add_train
 
 __all__ = ["PROGRAM", "build_parser"]
@@ -58,20 +61,21 @@ def build_parser(
         For each subcommand the function that runs it; it becomes ``arguments.run``.
     """
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "-v", "--verbose", action="count", default=0, help="say more on stderr (-vv: still more)"
-    )
-    common.add_argument(
-        "-q", "--quiet", action="store_true", help="no progress bars, warnings and summaries"
-    )
-    parser = argparse.ArgumentParser(
+    _add_loudness(common, argparse.SUPPRESS)  # what stands before the command holds
+    parser = _Parser(
         prog=PROGRAM,
         description="Redshifts of galaxies from Gaia BP/RP (XP) low-resolution spectra.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_loudness(parser, 0)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command",
+        title="commands",
+        metavar="COMMAND",
+        parser_class=argparse.ArgumentParser,
+    )
 
     def add(name: str, summary: str, epilog: str = "") -> argparse.ArgumentParser:
         new = commands.add_parser(
@@ -89,6 +93,7 @@ def build_parser(
     add_fetch(add("fetch", "fetch XP spectra from the Gaia archive", FETCH_EPILOG))
     add_inspect(add("inspect", "make a page to look at spectra and redshifts", INSPECT_EPILOG))
     add_show(add("show", "draw objects: spectrum, distribution, flags", SHOW_EPILOG))
+    add_send(add("send", "send a table to TOPCAT or other programs (SAMP)", SEND_EPILOG))
     add_cache(add("cache", "show, name or clear what has been fetched", CACHE_EPILOG))
     add_crossmatch(
         add("crossmatch", "find SDSS or other spectroscopic redshifts", CROSSMATCH_EPILOG)
@@ -100,9 +105,49 @@ def build_parser(
     models = add("models", "list the models, or describe one")
     models.add_argument("name", nargs="?", help="a model to describe")
     flags = add("flags", "explain the flags, or decode values of flags_cnn")
-    flags.add_argument("values", nargs="*", type=int, metavar="VALUE", help="values to decode")
+    flags.add_argument(
+        "values", nargs="*", metavar="VALUE", help="values to decode, or names of flags"
+    )
     add_doctor(add("doctor", "try all that a prediction from the archive needs", DOCTOR_EPILOG))
+    add_completion(add("completion", "make a shell complete commands", COMPLETION_EPILOG))
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Complain of an option, with the one that is nearest to it."""
+        words = message.partition("unrecognized arguments: ")[2].split()
+        known = {option for one in self._list_parsers() for option in one._option_string_actions}
+        for word in words:
+            meant = get_close_matches(word.partition("=")[0], known, 1) if word[:1] == "-" else []
+            if meant:
+                message += f" (did you mean {meant[0]}?)"
+                break
+        super().error(message)
+
+    def _list_parsers(self) -> list[argparse.ArgumentParser]:
+        actions = self._subparsers._group_actions if self._subparsers else []
+        own: list[argparse.ArgumentParser] = [self]
+        return [*own, *(one for a in actions for one in (a.choices or {}).values())]  # type: ignore[attr-defined]
+
+
+def _add_loudness(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=default,
+        help="say more on stderr (-vv: still more)",
+    )
+    parser.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        default=default if default else False,
+        help="no progress bars, warnings and summaries",
+    )
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:

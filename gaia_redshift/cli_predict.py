@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from gaia_redshift.cli_archive import (
     make_archive_options,
 )
 from gaia_redshift.cli_inspect import add_clean_option
+from gaia_redshift.cli_output import add_format, open_output
 from gaia_redshift.cli_summary import TRUTH, Summary, say
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
@@ -45,6 +47,7 @@ A file that cannot be read is: it is named, the other files are still predicted 
 exit code is 1."""
 
 Complain = Callable[..., None]
+logger = logging.getLogger(__name__)
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +57,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="INPUT",
         help="files of XP spectra, or folders of such: csv, ecsv, FITS, VOTable (each also .gz),"
-        " zip of these as DataLink delivers it, avro, Parquet, HDF5; or source ids",
+        " zip of these as DataLink delivers it, avro, Parquet, HDF5; or source ids; - reads"
+        " standard input",
     )
     parser.add_argument(
         "-o",
@@ -63,6 +67,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         help="write the table: .ecsv, .fits, .vot, .xml, .parquet, .h5, .csv (without it the first"
         " rows are printed)",
     )
+    add_format(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument(
         "--resume",
@@ -156,6 +161,11 @@ def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Comp
     GaiaRedshiftError
         If nothing can be predicted or written.
     """
+    with open_output(arguments):
+        return _run(arguments, progress=progress, complain=complain)
+
+
+def _run(arguments: argparse.Namespace, *, progress: bool, complain: Complain) -> int:
     from gaia_redshift.table import check_output
 
     if arguments.resume and not arguments.output:
@@ -173,6 +183,7 @@ def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Comp
     if arguments.grid:
         arguments.grid = read_grid(arguments.grid)
     job = _make_job(arguments)
+    logger.info("model %s %s, sha256 %s", job.model.name, job.model.version, job.model.sha256[:12])
     to_fetch, files = list_archive_sources(arguments)
     if not to_fetch and not files:
         complain("give files, source ids, --ids FILE or --adql QUERY (predict --help)", "usage")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._files import escape_controls
+
 if TYPE_CHECKING:
     from astropy.table import Table
 
@@ -23,7 +25,7 @@ _CHOOSING = ("flags_cnn", "redshift_cnn_lower", "redshift_cnn_upper", "probabili
 def say(arguments: argparse.Namespace, words: str) -> None:
     """Print on stderr, unless the command is to be quiet or speaks JSON."""
     if not (arguments.quiet or arguments.json):
-        print(words, file=sys.stderr)
+        print(escape_controls(words), file=sys.stderr)
 
 
 class Summary:

@@ -57,6 +57,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="stars, quasars, doubles ... simulated beside each galaxy, to learn what is none (0)",
     )
+    parser.add_argument(
+        "--truth", metavar="COLUMN", help="column of DATA with true redshifts (redshift_true)"
+    )
     parser.add_argument("--config", metavar="FILE", help="options of the training, TOML or JSON")
     parser.add_argument("--seed", type=int, metavar="S", help="random seed (1)")
     parser.add_argument("--network", metavar="NAME", help="kiraleos2023 (the default) or residual")

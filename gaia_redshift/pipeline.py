@@ -393,7 +393,9 @@ def _check_bases(vectors: FluxVectors, model: Model, any_release: bool) -> None:
     """Refuse spectra of no known release on bases that are not those of the model's."""
     trained = str(model.manifest.get("data_release", "DR3"))
     for name, release in vectors.meta.get("bases", {}).items():
-        if release != trained and not any_release:
+        # Bases of nobody's are not DR3's, whose are known; a later release's they may be.
+        other = trained == "DR3" if release is None else release != trained
+        if other and not any_release:
             raise InputError(
                 f"the model {model.name} is for spectra of {trained}, these are on the bases {name}"
                 f" ({f'of {release}' if release else 'of no known release'}), which may be"

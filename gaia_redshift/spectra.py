@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._html import count_flags, format_facts, name_some
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid
 
@@ -205,7 +206,7 @@ class XPSpectra:
             meta=dict(self.meta),
         )
 
-    def __repr__(self) -> str:
+    def _name_sets(self) -> str:
         sets = sorted(
             {
                 (int(b), int(r))
@@ -213,7 +214,24 @@ class XPSpectra:
             }
         )
         shown = ", ".join(f"{b}+{r}" for b, r in sets[:4]) + (", ..." if len(sets) > 4 else "")
-        return f"<XPSpectra: {len(self)} sources, BP+RP coefficients {shown or 'none'}>"
+        return shown or "none"
+
+    def __repr__(self) -> str:
+        return f"<XPSpectra: {len(self)} sources, BP+RP coefficients {self._name_sets()}>"
+
+    def _repr_html_(self) -> str:
+        have = [name for name in ("errors", "correlations") if getattr(self.bp, name) is not None]
+        facts = [
+            ("sources", f"{len(self):,}"),
+            ("BP+RP coefficients", self._name_sets()),
+            ("with", " and ".join(have) or "neither errors nor correlations"),
+            ("flags", count_flags(self.flags)),
+            ("data release", self.release),
+            ("columns", None if self.columns is None else name_some(self.columns.colnames, 12)),
+            ("source_id", name_some(self.source_id)),
+            ("from", name_some(self.meta.get("inputs", []))),
+        ]
+        return format_facts("XPSpectra", facts)
 
     def blocks(self, size: int) -> Iterator[XPSpectra]:
         """Iterate over consecutive blocks of at most ``size`` sources."""
@@ -335,3 +353,19 @@ class FluxVectors:
     def __repr__(self) -> str:
         errors = "without" if self.flux_error is None else "with"
         return f"<FluxVectors: {len(self)} sources, {N_FLUX} fluxes {errors} errors>"
+
+    def _repr_html_(self) -> str:
+        wavelengths = ", ".join(
+            f"{band.upper()} {values[0]:g} to {values[-1]:g} nm"
+            for band, values in (("bp", self.grid.bp), ("rp", self.grid.rp))
+        )
+        facts = [
+            ("sources", f"{len(self):,}"),
+            ("fluxes", f"{N_FLUX} (80 of BP, 106 of RP)"),
+            ("grid", wavelengths),
+            ("errors", "no" if self.flux_error is None else "yes"),
+            ("flags", count_flags(self.quality)),
+            ("source_id", name_some(self.source_id)),
+            ("from", name_some(self.meta.get("inputs", []))),
+        ]
+        return format_facts("FluxVectors", facts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gaia_redshift._files import escape_controls
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
@@ -164,6 +165,8 @@ class PredictedRows:
                 table[name] = values
             table[name].info.description = COLUMNS[name]["description"]
             table[name].info.meta = {"ucd": COLUMNS[name]["ucd"]}
+            if isinstance(values, np.ma.MaskedArray):
+                table[name].info.format = ".4f"  # as shown; files hold every digit
         if self.pdf is not None and self.redshift_grid is not None:
             grid = [float(value) for value in self.redshift_grid]
             table["redshift_cnn_pdf"].info.meta["redshift_grid"] = grid
@@ -295,7 +298,7 @@ def describe_provenance(
         "grid_rp_nm": list(grid.rp),
         "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         **({"redshift_prior": prior} if prior else {}),
-        **({"inputs": list(inputs)} if inputs else {}),
+        **({"inputs": [escape_controls(name) for name in inputs]} if inputs else {}),
     }
 
 

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaia_redshift._files import one_line, written_whole
+from gaia_redshift._files import check_new, escape_controls, is_utf8, one_line, written_whole
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.pipes import take_file
 from gaia_redshift.table_formats import (
     FORMATS,
     NOT_GZIPPED,
@@ -41,6 +42,13 @@ def table_format(path: str | os.PathLike[str]) -> str:
     return FORMATS[suffix]
 
 
+def _tell_format(path: Path) -> str:
+    """Tell what came through a pipe, which has no ending, from its first bytes."""
+    from gaia_redshift.readers.content import open_path, sniff_kind
+
+    return sniff_kind(open_path(path))
+
+
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Find out, before any work, whether `write_table` can write there.
 
@@ -52,8 +60,9 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     """
     table_format(path)
     target = Path(path)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
+    if not is_utf8(str(target)):
+        raise InputError(f"{escape_controls(str(target))}: its name is not UTF-8: choose another")
+    check_new(target, overwrite)
     if not target.parent.is_dir():
         raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     if not os.access(target.parent, os.W_OK):
@@ -100,6 +109,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     Parameters
     ----------
     path : path
+        ``-`` is standard input.
 
     Returns
     -------
@@ -110,8 +120,13 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     InputError
         If the ending is unknown or the file cannot be read.
     """
-    kind = table_format(path)
+    source = take_file(path)
+    kind = table_format(path) if source == Path(path) else _tell_format(source)
     try:
-        return READERS[kind](Path(path))
+        table = READERS[kind](source)
     except Exception as error:
         raise InputError(f"cannot read {os.fspath(path)} as {kind}: {one_line(error)}") from error
+    for name in table.colnames:
+        if name.startswith("redshift_cnn") and table[name].dtype.kind == "f":
+            table[name].info.format = ".4f"  # as shown; they hold every digit
+    return table

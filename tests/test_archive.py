@@ -344,7 +344,7 @@ def fetched_ids(archive):
 def test_a_job_that_cannot_be_taken_up_is_begun_anew(state, tmp_path):
     with make_archive(n=6, phases=["QUEUED"] * 10_000) as archive:
         settings = make_settings(archive, query_deadline=0.5)
-        with pytest.raises(ArchiveError, match=r"did not finish|at the deadline"):
+        with pytest.raises(ArchiveError, match="did not finish"):
             run_query(QUERY, settings=settings)
         archive.phases = ()
         (name,) = archive.jobs

@@ -193,6 +193,48 @@ def test_a_damaged_index_is_begun_anew(tmp_path, caplog):
         assert max(archive.asked.values()) == 2
 
 
+@pytest.mark.parametrize("place", ["header", "a number", "an id"])
+def test_a_flipped_byte_in_a_chunk_is_not_believed(place, tmp_path):
+    with make_archive(n=10) as archive:
+        settings = make_settings(archive)
+        fetch_spectra(archive.spectra.source_id, settings=settings, cache=tmp_path)
+        (path,) = tmp_path.rglob("*.npy")
+        content = bytearray(path.read_bytes())
+        content[{"header": 12, "a number": -100, "an id": 128}[place]] ^= 0x40
+        path.write_bytes(content)
+        for _ in range(2):
+            got = fetch_spectra(archive.spectra.source_id, settings=settings, cache=tmp_path)
+            check_rows(got, archive.spectra.source_id, archive)
+        assert max(archive.asked.values()) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE sources SET status = 99",
+        "UPDATE sources SET status = 'x'",
+        "UPDATE sources SET row = -3",
+        "UPDATE sources SET row = 'x'",
+        "UPDATE sources SET row = NULL",
+        "UPDATE sources SET file = 77, created = 'never'",
+        "UPDATE sources SET row = 123456789012",
+    ],
+)
+def test_odd_values_in_the_index_are_not_believed(damage, tmp_path):
+    with make_archive(n=6, n_without=2) as archive:
+        settings = make_settings(archive)
+        asked = np.append(archive.spectra.source_id, FIRST_ID)
+        fetch_spectra(asked, settings=settings, cache=tmp_path)
+        (index,) = tmp_path.rglob("index.sqlite")
+        connection = sqlite3.connect(index)
+        connection.execute(damage)
+        connection.commit()
+        connection.close()
+        got = fetch_spectra(asked, settings=settings, cache=tmp_path)
+        check_rows(got, asked, archive)
+        assert got.flags[-1] == QualityFlag.NO_PUBLIC_XP
+
+
 def test_leftovers_of_a_killed_process_go_after_a_day(tmp_path):
     cache = open_cache(tmp_path)
     old, new = cache.folder / ".old.npy.part", cache.folder / ".new.npy.part"

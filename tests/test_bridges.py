@@ -14,6 +14,7 @@ from astropy.table import Table
 
 from gaia_redshift import sample_spectra, sample_wavelengths, send_table, to_qp, to_specutils
 from gaia_redshift.bridges import SampError, messages
+from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
@@ -385,3 +386,12 @@ def test_sending_leaves_warning_filters_alone(predictions, receiver):
     before = list(warnings.filters)
     send_table(predictions)
     assert warnings.filters == before
+
+
+def test_the_command_sends_a_file(predictions, receiver, tmp_path, capsys):
+    write_table(predictions, tmp_path / "z.ecsv")
+    assert main(["send", str(tmp_path / "z.ecsv"), "--to", "topcat"]) == 0
+    assert capsys.readouterr().out == f"{len(predictions)} rows sent to TopCat\n"
+    assert len(receiver.tables[0]) == len(predictions)
+    assert main(["send", str(tmp_path / "none.ecsv")]) == 1
+    assert "no such file" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The command as a user meets it: what it prints, writes, and exits with."""
 
+import io
 import json
 import os
 import subprocess
@@ -12,7 +13,9 @@ import pandas as pd
 import pytest
 
 import gaia_redshift.model.registry as registry
-from gaia_redshift.cli import main
+from gaia_redshift.cli import _COMMANDS, main
+from gaia_redshift.cli_output import PlainStream
+from gaia_redshift.cli_parser import build_parser
 from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.table import read_table
@@ -337,3 +340,71 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(folder, capsys
     assert main(["predict", "a.parquet", "-o", "z.ecsv", "--plot", plot]) == 1
     assert "cannot write the plot" in capsys.readouterr().err
     assert not (folder / "z.ecsv").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_names_every_command(capsys, shell):
+    assert main(["completion", shell]) == 0
+    out = capsys.readouterr().out
+    for command in _COMMANDS:
+        assert command in out
+    assert "--clean" in out
+
+
+def test_verbose_names_the_model_and_each_file(folder, capsys):
+    write_spectra("a.parquet")
+    assert main(["predict", "a.parquet", "-o", "z.ecsv", "-v"]) == 0
+    err = capsys.readouterr().err
+    assert "model fake 7" in err
+    assert "a.parquet: read and predicted" in err
+
+
+def test_train_takes_the_column_of_true_redshifts(monkeypatch, folder, capsys):
+    seen = []
+
+    def stop(source, **options):
+        seen.append((source, options["truth"], options["command"]))
+        raise ModelError("enough")
+
+    monkeypatch.setattr("gaia_redshift.train.command.train_model", stop)
+    assert main(["train", "t.fits", "--truth", "z_spec", "-o", "mine"]) == 1
+    ((source, truth, command),) = seen
+    assert (source, truth) == ("t.fits", "z_spec")
+    assert "--truth z_spec" in command
+
+
+# --- what a terminal shows -----------------------------------------------------------------------
+
+
+def test_control_characters_of_files_are_shown_not_obeyed(tmp_path, capsys):
+    name = "a\x1b[31m.csv"
+    (tmp_path / name).write_text("source_id,\x1b]0;title\x07\n1,2\n")
+    assert main(["predict", str(tmp_path / name)]) == 1
+    shown = capsys.readouterr()
+    assert "\\x1b[31m" in shown.err
+    assert "\x1b" not in shown.err + shown.out
+    assert "\x07" not in shown.err
+
+
+def test_an_output_that_knows_only_ascii_gets_escapes(monkeypatch):
+    raw = io.BytesIO()
+    stream = PlainStream(io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    print("Müller \x1b[31m \udcff", file=stream)
+    assert raw.getvalue() == b"M\\xfcller \\x1b[31m \\udcff\n"
+
+
+def test_quiet_may_stand_before_the_command_and_a_slip_is_guessed(capsys):
+    assert main(["-q", "flags", "1"]) == 0
+    parser = build_parser(dict.fromkeys(_COMMANDS))
+    assert parser.parse_args(["-q", "flags"]).quiet
+    assert not parser.parse_args(["flags"]).quiet
+    assert parser.parse_args(["flags", "-vv"]).verbose == 2
+    assert main(["predict", "a.csv", "--ouput", "z.csv"]) == 2
+    assert "did you mean --output?" in capsys.readouterr().err
+
+
+def test_flags_are_explained_by_name_too(capsys):
+    assert main(["flags", "unlike_training"]) == 0
+    assert capsys.readouterr().out.startswith("unlike_training: 1048576, unlike the galaxies")
+    assert main(["flags", "unlike_trainings"]) == 2
+    assert "did you mean unlike_training?" in capsys.readouterr().err

@@ -361,6 +361,8 @@ def test_command_on_a_table_beside_ugc(tmp_path, capsys):
     assert "where UGC is reported weak" in (folder / "report.html").read_text()
     assert main(arguments) == 1
     assert "report already" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_common"] > 0
     quiet = ["evaluate", str(tmp_path / "t.fits"), "-o", str(folder), "--overwrite", "-q"]
     assert main(quiet) == 0
     assert not capsys.readouterr().out

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
+import os
 import re
+import shutil
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.io import fits
 from astropy.io.votable import from_table
 from astropy.table import Table
-from test_scale import make_spectra
+from pyarrow import parquet
+from test_scale import FakeModel, make_spectra, write_columns
 
-from gaia_redshift import crossmatch_catalogue, read_table, write_spectra, write_table
+from gaia_redshift import crossmatch_catalogue, load_model, read_table, write_spectra, write_table
 from gaia_redshift._quiet import ignore_warnings
-from gaia_redshift.errors import InputError
-from gaia_redshift.readers import read_spectra
+from gaia_redshift.archive.wanted import is_for_archive
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
+from gaia_redshift.model.keras_engine import KerasEngine
+from gaia_redshift.readers import content, formats, read_spectra
 from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.votable import parse_votable
 from gaia_redshift.readers.whole import read_columns
+from gaia_redshift.scale import predict_to_file
 
 # --- HDF5 ----------------------------------------------------------------------------------------
 
@@ -234,3 +245,104 @@ def test_two_members_of_one_name_are_both_read(tmp_path):
             archive.writestr("XP_CONTINUOUS-RAW.csv", (tmp_path / f"{number}.csv").read_bytes())
     found = read_spectra(tmp_path / "a.zip").source_id - 4 * 10**18
     assert found.tolist() == [0, 1, 2, 10, 11, 12]
+
+
+# --- absurd claims -------------------------------------------------------------------------------
+
+
+def make_bomb(path):
+    raw = io.BytesIO()
+    with h5py.File(raw, "w") as file:
+        file["source_id"] = np.zeros(10**6, dtype="i8")
+    path.write_bytes(gzip.compress(raw.getvalue(), 9))
+
+
+def make_wide(path):
+    cells = pa.ListArray.from_arrays([0, 3 * 10**6], pa.array(np.zeros(3 * 10**6)))
+    columns = {"source_id": pa.array([1]), "bp_coefficients": cells}
+    parquet.write_table(pa.table(columns), path)
+
+
+def make_many_fields(path):
+    columns = [fits.Column("source_id", "K", array=[1])]
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    data = path.read_bytes()
+    fields = b"TFIELDS =                    1"
+    assert data.count(fields) == 1
+    path.write_bytes(data.replace(fields, b"TFIELDS =            999999999"))
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("a.h5.gz", make_bomb), ("a.parquet", make_wide), ("a.fits", make_many_fields)],
+)
+def test_an_absurd_file_is_named_and_the_others_are_done(tmp_path, name, make, monkeypatch):
+    monkeypatch.setattr(content, "SLACK", 1 << 20)
+    make(tmp_path / name)
+    write_columns(tmp_path / "b.parquet", n=4)
+    inputs = [tmp_path / name, tmp_path / "b.parquet"]
+    with pytest.warns(GaiaRedshiftWarning, match=rf"left out: .*{name}"):
+        found = predict_to_file(inputs, tmp_path / "z.parquet", model=FakeModel())
+    assert found.n_rows == 4
+    assert list(found.failed) == [str(tmp_path / name)]
+
+
+def test_a_file_that_asks_for_too_much_memory_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise MemoryError
+        yield
+
+    monkeypatch.setitem(formats._READERS, "parquet", ("Parquet", refuse))
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet: it asks for"):
+        read_spectra(write_columns(tmp_path / "a.parquet", n=4))
+
+
+# --- models and queries of strangers -------------------------------------------------------------
+
+
+def test_a_model_folder_with_a_pipe_is_refused_at_once(tmp_path):
+    folder = shutil.copytree(load_model("default").folder, tmp_path / "model")
+    card = next(folder.glob("*.npz"), None) or next(folder.glob("*.onnx"))
+    card.unlink()
+    os.mkfifo(card)
+    with pytest.raises(ModelError, match="is no regular file; refused"):
+        load_model(folder)
+
+
+def test_keras_archives_that_unpack_to_far_more_are_refused(tmp_path):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(10**8))
+    with pytest.raises(ModelError, match="unpacks to far more than it holds"):
+        KerasEngine.check(stream.getvalue(), "weights.keras")
+
+
+def test_many_comments_before_no_query_take_no_time():
+    start = time.perf_counter()
+    assert not is_for_archive("/**/" * 20_000 + "x")
+    assert not is_for_archive("-- a\n" * 20_000 + "x")
+    assert is_for_archive("/* a */ -- b\n /**/ SELECT 1")
+    assert time.perf_counter() - start < 5
+
+
+def test_files_written_in_threads_have_the_mode_that_the_umask_says(tmp_path):
+    before = os.umask(0o077)
+    try:
+        table = Table({"x": [1]})
+        with ThreadPoolExecutor(4) as pool:
+            for _ in pool.map(lambda i: write_table(table, tmp_path / f"{i}.csv"), range(40)):
+                pass
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("ending", ["fits", "h5", "parquet"])
+def test_ids_that_gaia_does_not_give_are_told(tmp_path, ending):
+    spectra = make_spectra(4, errors=False)
+    spectra.source_id[2] = 12 << 59
+    write_spectra(spectra, tmp_path / f"a.{ending}")
+    with pytest.warns(GaiaRedshiftWarning, match="does not give, such as 6917529027641081856"):
+        read_spectra(tmp_path / f"a.{ending}")

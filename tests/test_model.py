@@ -103,7 +103,7 @@ def test_a_model_tells_what_it_is(trained):
     assert model.redshift_range == (0.0, 0.6)
     assert model.uses_errors is False
     assert model.grid.to_dict() == model.manifest["grid"]
-    assert model.card.startswith("# kiraleos2023 1.0")
+    assert model.card.startswith("# kiraleos2023 2.0")
     assert model.folder == trained
 
 

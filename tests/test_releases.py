@@ -99,6 +99,24 @@ def test_a_registered_set_says_its_release(tmp_path, no_sets_left):
         predict_redshift(vectors)
 
 
+def test_a_model_of_dr4_takes_bases_that_nobody_has_named(no_sets_left):
+    from types import SimpleNamespace
+
+    from gaia_redshift.grid import DEFAULT_GRID
+
+    class OfDr4:
+        name, version, sha256, grid, uses_errors = "new", "1", "0" * 64, DEFAULT_GRID, False
+        manifest = {"trained_on": "nothing", "data_release": "DR4"}  # noqa: RUF012
+
+        def predict(self, flux, flux_error=None, **_):
+            return SimpleNamespace(redshift=flux[:, 0] * 0, flags=None, lower=None, upper=None)
+
+    register()
+    assert len(predict_redshift(sample_spectra(make_spectra()), model=OfDr4())) == 4
+    with pytest.raises(InputError, match=r"for spectra of DR4.*dr3-hermite \(of DR3\)"):
+        predict_redshift(sample_spectra(make_spectra(55, 55)), model=OfDr4())
+
+
 def test_gaiaxpy_with_other_bases_under_the_old_name_is_refused(
     tmp_path, monkeypatch, no_sets_left
 ):

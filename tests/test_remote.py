@@ -26,6 +26,7 @@ from gaia_redshift.archive import (
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import read_reason
 from gaia_redshift.archive.releases import RELEASES
+from gaia_redshift.archive.tables import find_tables
 from gaia_redshift.errors import ArchiveError
 
 pytestmark = [
@@ -182,7 +183,7 @@ def test_every_id_is_accounted_for(settings, galaxies, without_xp):
 def test_data_structures(settings, galaxies, structure):
     """Confirms: which of the names for "one row a source" the archive takes, and the zip's names.
 
-    The package tries them in order: at least one must pass.
+    The package sends the first, and reads from a refusal which it takes: one must pass.
     """
     answer = ask_for_data(settings, galaxies, DATA_STRUCTURE=structure)
     if answer.status != 200 and structure != DR3.data_structures[0]:
@@ -243,19 +244,22 @@ def dr4_tables(settings) -> set[str]:
 
 
 def test_dr4_names(settings, dr4_tables):
-    """Confirms: gaiadr4.gaia_source with the column of public spectra; its neighbourhood table.
+    """Confirms: the tables with flag, positions, magnitudes and neighbours are among candidates.
 
     If it fails, correct the entry "DR4" in ``gaia_redshift/archive/releases.py``.
     """
-    assert DR4.source_table in dr4_tables
-    assert DR4.has_xp_column in list_columns(settings, DR4.source_table)
-    assert any(name.endswith("dr3_neighbourhood") for name in dr4_tables)
+    found = find_tables(Connections(settings), DR4)
+    assert found.find_flag().table in dr4_tables
+    assert found.find_positions() in dr4_tables
+    assert found.find_magnitudes() in dr4_tables
+    assert found.find_neighbours() in dr4_tables
 
 
 @pytest.mark.usefixtures("dr4_tables")
 def test_dr4_spectra(settings):
     """Confirms: DR4's retrieval type, its structure, and which numbers of coefficients come."""
-    adql = f"SELECT TOP 3 source_id FROM {DR4.source_table} WHERE {DR4.has_xp_column} = 'True'"
+    flag = find_tables(Connections(settings), DR4).find_flag()
+    adql = f"SELECT TOP 3 source_id FROM {flag.table} WHERE {flag.column} {flag.condition}"
     ids = run_query(adql, settings=settings)["source_id"]
     spectra, account = fetch_with_account(ids, release="DR4", cache=False, settings=settings)
     assert account.counts == {"spectrum": 3}

@@ -522,3 +522,44 @@ def test_a_csv_file_cut_inside_its_last_value_is_told(tmp_path, packed):
     assert len(names) == len(frame.columns)
     with pytest.raises(InputError, match="row 30: ends inside a quoted value"):
         read_spectra(path)
+
+
+def test_columns_that_a_format_cannot_hold_are_told_at_the_first_block(tmp_path):
+    model = FakeModel()
+    path = write_columns(tmp_path / "a.parquet", **{"n" * 70: np.arange(40)})
+    with pytest.raises(InputError, match=r"cannot write .* has a name of 70 letters"):
+        predict_to_file(path, tmp_path / "z.fits", model=model, keep="all", block_size=4)
+    assert sum(model.sizes) < 40
+    assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_the_output_is_none_of_the_inputs(tmp_path):
+    path = write_columns(tmp_path / "a.parquet")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="is one of the inputs"):
+        predict_to_file(path, path, model=FakeModel(), overwrite=True)
+    assert path.read_bytes() == before
+
+
+def test_a_file_system_without_locks_can_be_written_to(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = write_columns(tmp_path / "a.parquet", n=4)
+    assert predict_to_file(path, tmp_path / "z.parquet", model=FakeModel()).n_rows == 4
+
+
+@pytest.mark.parametrize("name", ["~$a.parquet", os.fsdecode(b"a\xff.parquet")])
+@pytest.mark.parametrize("ending", ["parquet", "fits", "ecsv", "vot", "h5"])
+def test_names_that_are_not_usual_are_names(tmp_path, monkeypatch, name, ending):
+    write_columns(tmp_path / "a.parquet", n=4)
+    (tmp_path / "a.parquet").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    predict_to_file(name, f"~$z.{ending}", model=FakeModel())
+    assert read_table(f"~$z.{ending}").meta["inputs"] in (["~$a.parquet"], ["a\\udcff.parquet"])
+    with pytest.raises(InputError, match="its name is not UTF-8"):
+        predict_to_file(name, os.fsdecode(b"\xff.csv"), model=FakeModel())

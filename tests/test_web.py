@@ -10,7 +10,7 @@ import pytest
 
 from gaia_redshift.archive import ArchiveSettings
 from gaia_redshift.archive.failures import RefusedError, TransientError
-from gaia_redshift.archive.jobs import parse_result
+from gaia_redshift.archive.results import parse_result
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import ArchiveError, InputError
 
@@ -77,7 +77,7 @@ def test_a_server_that_drips_is_left_at_the_deadline(way):
         started = time.monotonic()
         with session.asking("", started + 0.6), pytest.raises(TransientError, match="deadline"):
             session.get(f"{server.url}/x")
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 4
     assert not [t for t in threading.enumerate() if t.name == "gaia_redshift deadline"]
 
 
@@ -88,7 +88,7 @@ def test_making_a_connection_secure_cannot_take_for_ever():
         started = time.monotonic()
         with session.asking("", started + 0.6), pytest.raises(TransientError):
             session.get(f"{url}/x")
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 4
 
 
 @pytest.mark.parametrize("chunked", [False, True])

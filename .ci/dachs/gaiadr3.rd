@@ -102,4 +102,39 @@
       description="Processing flags; 0 is clean"/>
   </table>
   <FEED source="load" table="qso_candidates"/>
+
+  <table id="xp_continuous_mean_spectrum" onDisk="True" adql="True" primary="source_id">
+    <meta name="description">Coefficients of mean spectra, as mirrors of the archive have them</meta>
+    <column name="source_id" type="bigint" required="True" ucd="meta.id;meta.main"
+      description="Source identifier"/>
+    <LOOP listItems="bp rp">
+      <events>
+        <column name="\item\+_basis_function_id" type="smallint" required="True" ucd="meta.id"
+          description="Set of basis functions"/>
+        <column name="\item\+_n_parameters" type="smallint" required="True" ucd="meta.number"
+          description="Number of coefficients"/>
+        <column name="\item\+_coefficients" type="double precision[]" ucd="phot.flux"
+          description="Coefficients"/>
+        <column name="\item\+_coefficient_errors" type="real[]" ucd="stat.error"
+          description="Errors of the coefficients"/>
+        <column name="\item\+_coefficient_correlations" type="real[]" ucd="stat.correlation"
+          description="Correlations of the coefficients"/>
+      </events>
+    </LOOP>
+  </table>
+  <data id="import_xp_continuous_mean_spectrum">
+    <sources>data/xp_continuous_mean_spectrum.csv</sources>
+    <csvGrammar/>
+    <make table="xp_continuous_mean_spectrum">
+      <rowmaker idmaps="*">
+        <apply name="read_arrays">
+          <code>
+            for name, value in list(vars.items()):
+              if name.split("_")[1:2] and name.split("_")[1] in ("coefficients", "coefficient"):
+                vars[name] = [float(part) for part in value.split()]
+          </code>
+        </apply>
+      </rowmaker>
+    </make>
+  </data>
 </resource>

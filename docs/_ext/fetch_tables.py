@@ -20,7 +20,8 @@ class ArchiveSettingsTable(SphinxDirective):
 
         def find_default(name: str) -> str:
             value = ArchiveSettings.__dataclass_fields__[name].default
-            return str(getattr(settings, name.upper()) if value is MISSING else value)
+            value = getattr(settings, name.upper(), "") if value is MISSING else value
+            return str(value) or "none"
 
         rows = []
         for parameter in NumpyDocString(str(ArchiveSettings.__doc__))["Parameters"]:
@@ -42,14 +43,14 @@ class ArchiveReleasesTable(SphinxDirective):
         rows = [
             [
                 code(release.name),
-                code(release.source_table),
+                code(release.schema),
                 code(release.retrieval_type),
                 release.bases,
                 "yes" if release.confirmed else "no",
             ]
             for release in RELEASES.values()
         ]
-        headings = ["release", "main table", "retrieval type", "bases", "confirmed"]
+        headings = ["release", "schema", "retrieval type", "bases", "confirmed"]
         return [make_table(headings, rows)]
 
 

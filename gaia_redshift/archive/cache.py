@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 NEGATIVE_DAYS = 30.0
 """For so long "no public XP" and "unknown id" are believed without asking again."""
+_ABSENT = (int(FetchStatus.NO_PUBLIC_XP), int(FetchStatus.UNKNOWN_ID))
 STALE_SECONDS = 86_400.0
 """Files that belong to nothing are removed when they are older than this."""
 _SCHEMA = """
@@ -159,7 +160,8 @@ class SpectraCache:
             if place is None:
                 continue
             value, file, _, created = place
-            if file in whole if value == spectrum else created > oldest:
+            absent = value in _ABSENT and created > oldest
+            if (value == spectrum and file in whole) or absent:
                 status[i] = value
         return status
 
@@ -176,7 +178,9 @@ class SpectraCache:
                     f" WHERE source_id IN ({marks})",
                     part,
                 ):
-                    found[row[0]] = row[1:]
+                    # What is no number is damage, and as good as not there.
+                    if all(isinstance(one, int | float | None) for one in row):
+                        found[row[0]] = row[1:]
         return found
 
     def _list_files(self) -> dict[int, tuple[str, int, int, float]]:
@@ -223,10 +227,11 @@ class SpectraCache:
         spectrum = int(FetchStatus.SPECTRUM)
         for i, one in enumerate(source_id.tolist()):
             place = places.get(one)
-            if place is None or place[0] != spectrum or place[1] not in files:
-                lost.append(i)
+            value, file, row, _ = place or (None,) * 4
+            if value == spectrum and file in files and isinstance(row, int) and row >= 0:
+                by_file.setdefault(file, []).append((row, i))
             else:
-                by_file.setdefault(place[1], []).append((place[2], i))
+                lost.append(i)
         parts = []
         for number, pairs in by_file.items():
             rows = np.array([row for row, _ in pairs], dtype=np.int64)
@@ -234,7 +239,7 @@ class SpectraCache:
             path = self.folder / files[number][0]
             try:
                 spectra = read_records(path, rows, source_id[positions])
-            except (OSError, ValueError, EOFError, KeyError) as error:
+            except Exception as error:  # NumPy's reader raises anything at damaged files
                 logger.info("%s: cannot be used (%s)", path, error)
                 lost += positions.tolist()
                 self._forget(number)

@@ -90,9 +90,9 @@ class Downloads:
         self._send()
 
     def _open_bar(self, progress: bool) -> Any:
-        from tqdm import tqdm
+        from gaia_redshift._progress import open_bar
 
-        return tqdm(
+        return open_bar(
             total=sum(map(len, self.chunks)),
             desc=f"{self.release.label} archive",
             unit=" sources",

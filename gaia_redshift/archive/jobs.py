@@ -6,7 +6,6 @@ query takes it up instead of queueing again. `ask_now` is for small questions: i
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import logging
@@ -14,7 +13,6 @@ import re
 import threading
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -28,10 +26,10 @@ from gaia_redshift.archive.failures import (
     RefusedError,
     StoppedError,
     TransientError,
-    check_answer,
     read_reason,
 )
 from gaia_redshift.archive.login import Login
+from gaia_redshift.archive.results import parse_result, to_votable
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.archive.web import TimedSession, in_one_line, to_answer
 from gaia_redshift.errors import ArchiveError, GaiaRedshiftWarning, InputError
@@ -39,7 +37,7 @@ from gaia_redshift.errors import ArchiveError, GaiaRedshiftWarning, InputError
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["ask_now", "run_query", "submit_now", "unpack"]
+__all__ = ["ask_now", "run_query", "submit_now"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +115,7 @@ def run_query(
         connections = Connections(settings or ArchiveSettings(), login, notes=find_cache_root())
     settings = connections.settings
     seconds = settings.query_deadline if deadline is None else deadline
-    files = {name: _to_votable(table) for name, table in (upload or {}).items()}
+    files = {name: to_votable(table) for name, table in (upload or {}).items()}
     patience = Patience(settings, seconds, stop)
     job = _Job(connections, adql, files, maxrec=maxrec, patience=patience, notice=notice)
     table, overflow = job.run()
@@ -160,9 +158,11 @@ def ask_now(session: TimedSession, adql: str, patience: Patience, *, maxrec: int
     return patience.run(ask)
 
 
-def submit_now(session: TimedSession, adql: str, *, maxrec: int) -> Answer:
+def submit_now(
+    session: TimedSession, adql: str, files: Mapping[str, bytes] | None = None, *, maxrec: int
+) -> Answer:
     """Send a query that is answered at once; services may answer with where the result is."""
-    response = _submit(session, adql, mode="sync", maxrec=maxrec)
+    response = _submit(session, adql, files, mode="sync", maxrec=maxrec)
     if response.status_code == 303:
         response = session.get(session.rebase(response.headers["location"]))
     return to_answer(response)
@@ -281,8 +281,14 @@ class _Job:
         pause = self.patience.settings.first_poll
         began = time.monotonic()
         next_notice = _FIRST_NOTICE
+        phase = "QUEUED"
         while True:
-            phase = self.patience.run(self._look)
+            try:
+                phase = self.patience.run(self._look)
+            except TransientError:
+                if self.patience.left > 0:
+                    raise
+                pause = float("inf")  # the time was up in the middle of a look
             if phase == "COMPLETED":
                 return
             if phase == "PENDING":  # some servers do not start it by itself
@@ -352,75 +358,3 @@ class _Job:
                 self.job.abort()
             if self.connections.logged_in:
                 self.job.delete()
-
-
-def unpack(body: bytes, most: int, host: str) -> bytes:
-    """Unpack gzip; a bomb is refused."""
-    if body[:2] != b"\x1f\x8b":
-        return body
-    unpacker = zlib.decompressobj(31)
-    unpacked = unpacker.decompress(body, most)
-    if unpacker.unconsumed_tail:
-        raise RefusedError(f"{host} sent a result that unpacks to more than {most / 1e9:.3g} GB")
-    return unpacked if unpacker.eof and not unpacker.unused_data else gzip.decompress(body)
-
-
-def parse_result(answer: Answer, most: int) -> tuple[Table, bool]:
-    """Turn a VOTable, perhaps packed with gzip, into a table.
-
-    Parameters
-    ----------
-    answer : Answer
-    most : int, bytes
-        What it may unpack to.
-
-    Returns
-    -------
-    table : Table
-    overflow : bool
-        Whether the server says that there was more.
-
-    Raises
-    ------
-    TransientError
-        If it is damaged.
-    RefusedError
-        If it is the server's error message.
-    """
-    from gaia_redshift.readers.votable import parse_votable
-
-    try:
-        body = unpack(answer.body, most, answer.host)
-        plain = Answer(answer.status, answer.headers, body, answer.host)
-        check_answer(plain, what="the result of the query")
-        with ignore_warnings():  # oddities that do not stop astropy
-            votable = parse_votable(body, f"the answer of {answer.host}")
-            words = [
-                (str(info.value).upper(), str(info.content or ""))
-                for resource in votable.resources
-                for info in resource.infos
-                if info.name == "QUERY_STATUS"
-            ]
-            for value, content in words:
-                if value == "ERROR":
-                    reason = " ".join(content.split())[:300] or "no reason given"
-                    raise RefusedError(f"{answer.host} could not run the query: {reason}")
-            table = votable.get_first_table().to_table(use_names_over_ids=True)
-    except (ArchiveError, MemoryError):
-        raise
-    except Exception as error:  # gzip and the parsers of XML and VOTable raise anything
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise TransientError(
-            f"{answer.host} sent a damaged result of the query ({reason})"
-        ) from error
-    table.meta.clear()
-    return table, any(value == "OVERFLOW" for value, _ in words)
-
-
-def _to_votable(table: Table) -> bytes:
-    from astropy.io.votable import from_table, writeto
-
-    stream = io.BytesIO()
-    with ignore_warnings():
-        writeto(from_table(table), stream, tabledata_format="tabledata")
-    return stream.getvalue()

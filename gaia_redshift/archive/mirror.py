@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.archive.failures import Answer, RefusedError, read_reason
-from gaia_redshift.archive.jobs import submit_now, unpack
+from gaia_redshift.archive.jobs import submit_now
+from gaia_redshift.archive.results import unpack
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.errors import InputError
 
@@ -56,7 +57,7 @@ def use_mirror(name: str, settings: ArchiveSettings | None = None) -> ArchiveSet
     Parameters
     ----------
     name : str
-        One of `MIRRORS`, or ``ADDRESS#TABLE`` of any TAP service with such a table (without
+        One of ``MIRRORS``, or ``ADDRESS#TABLE`` of any TAP service with such a table (without
         ``#TABLE``, DR3's usual one).
     settings : ArchiveSettings, optional
 

@@ -87,7 +87,7 @@ def build_query(
     release : str
         "DR3" or "DR4". The names of DR4's tables are a draft: the archive is asked for them, once.
     tables : ReleaseTables, optional
-        What has been found of them before, as by `gaia_redshift.archive.tables.find_tables`.
+        What has been found of them before, as by ``gaia_redshift.archive.tables.find_tables``.
     settings, login
         As in `run_query`, where the archive is asked.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def write_records(spectra: XPSpectra, path: Path) -> int:
             if values is not None:
                 kind = values.dtype.newbyteorder("<").str
                 fields.append((f"{name}_{quantity}", kind, (values.shape[1],)))
-    records = np.empty(len(spectra), dtype=fields)
+    records = np.empty(len(spectra), dtype=[*fields, ("crc32", "<u4")])
     records["source_id"] = spectra.source_id
     records["flags"] = spectra.flags
     for name in ("bp", "rp"):
@@ -49,11 +50,19 @@ def write_records(spectra: XPSpectra, path: Path) -> int:
             values = getattr(band, quantity)
             if values is not None:
                 records[f"{name}_{quantity}"] = values
+    records["crc32"] = _sum_up(records)
     with path.open("xb") as file:
         np.lib.format.write_array(file, records, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
         return file.tell()
+
+
+def _sum_up(records: NDArray[Any]) -> NDArray[np.uint32]:
+    """Return a checksum of each record but for its last field, which holds it."""
+    size = records.dtype.itemsize
+    rows = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), size)
+    return np.array([zlib.crc32(row) for row in rows[:, : size - 4]], dtype=np.uint32)
 
 
 def read_records(path: Path, rows: NDArray[np.int64], source_id: NDArray[np.int64]) -> XPSpectra:
@@ -84,6 +93,8 @@ def read_records(path: Path, rows: NDArray[np.int64], source_id: NDArray[np.int6
     chosen = records[first : last + 1] if consecutive else records[rows]
     if (chosen["source_id"] != source_id).any():
         raise ValueError(f"{path}: does not hold what the index says")
+    if "crc32" not in names or (_sum_up(chosen) != chosen["crc32"]).any():
+        raise ValueError(f"{path}: is damaged")
     bands = {}
     for band in ("bp", "rp"):
         arrays: dict[str, Any] = {

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.archive.failures import Patience, TransientError
+from gaia_redshift.archive.jobs import submit_now
 from gaia_redshift.archive.matching import ARCSEC, SkyObjects
 from gaia_redshift.archive.redshift_catalogues import COLUMNS, find_names, join_objects, to_objects
+from gaia_redshift.archive.results import parse_result, to_votable
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.archive.web import TimedSession
 from gaia_redshift.archive.web_clients import read_quietly, skyserver_type, xmatch_type
@@ -85,12 +87,12 @@ def fetch_sdss_objects(
     usable = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
     places = np.unique(np.column_stack((ra[usable] % 360, dec[usable])), axis=0)
     parts: list[SkyObjects] = []
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
     address, list_steps = SERVICES[service]
     session = TimedSession(getattr(settings, address), settings)
     steps = list_steps(places[:, 0], places[:, 1], radius, session)
-    for ask in tqdm(list(steps), desc=f"SDSS ({service})", disable=not progress):
+    for ask in open_bar(list(steps), desc=f"SDSS ({service})", disable=not progress):
         patience = Patience(settings, settings.query_deadline, on_failure=_log_failure)
         with session.asking("the cross-match", patience.ends):
             table = patience.run(ask)
@@ -175,10 +177,6 @@ def _ask_xmatch(
 def _ask_tapvizier(
     ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, session: TimedSession
 ) -> Iterator[Callable[[], Table]]:
-    import pyvo
-
-    url = session.url
-    service = pyvo.dal.TAPService(url, session=session)
     adql = (
         "SELECT s.objID, s.RA_ICRS, s.DE_ICRS, s.mode, s.zsp, s.e_zsp, s.f_zsp, s.spCl"
         f' FROM TAP_UPLOAD.sources AS u JOIN "{VIZIER_TABLE}" AS s'
@@ -187,13 +185,12 @@ def _ask_tapvizier(
     )
 
     def ask(positions: Table) -> Table:
-        def run() -> Table:
-            result = service.run_sync(adql, uploads={"sources": positions}, maxrec=2_000_000)
-            if result.query_status == "OVERFLOW":
-                raise ArchiveError(f"{urlsplit(url).netloc} cut its answer at {len(result):,} rows")
-            return result.to_table()
-
-        return read_quietly(run, url)
+        files = {"sources": to_votable(positions)}
+        answer = submit_now(session, adql, files, maxrec=2_000_000)
+        table, overflow = parse_result(answer, session.settings.largest_answer)
+        if overflow:
+            raise ArchiveError(f"{session.host} cut its answer at {len(table):,} rows")
+        return table
 
     for positions in _chunk_positions(ra, dec):
         yield partial(ask, positions)

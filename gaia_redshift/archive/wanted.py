@@ -23,6 +23,7 @@ from gaia_redshift.readers.columns import (
     to_source_ids,
 )
 from gaia_redshift.readers.ids import read_ids
+from gaia_redshift.readers.sources import ADQL
 from gaia_redshift.readers.tables import is_table
 from gaia_redshift.table_types import simplify_column
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from gaia_redshift.archive.connection import Connections
 
 __all__ = ["Wanted", "is_for_archive", "read_ids", "resolve_sources"]
-
-ADQL = re.compile(r"\s*((--[^\n]*\n|/\*.*?\*/)\s*)*(select|with)\s", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass

@@ -225,7 +225,8 @@ class TimedSession(requests.Session):
                 for reference in list(used):
                     _shut(reference())
 
-        threading.Thread(target=watch, name="gaia_redshift deadline", daemon=True).start()
+        watcher = threading.Thread(target=watch, name="gaia_redshift deadline", daemon=True)
+        watcher.start()
         try:
             response = super().request(method, url, *args, **kw)
             with response:
@@ -238,6 +239,7 @@ class TimedSession(requests.Session):
             raise describe_failure(error, self.host, self.timeout) from error
         finally:
             done.set()
+            watcher.join()
         response.raw = _Body(body)  # for pyvo; reading it must not take it away from us
         seconds = time.monotonic() - started
         path = urlsplit(str(url)).path

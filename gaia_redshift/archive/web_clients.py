@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from gaia_redshift._quiet import ignore_warnings, silent_output
 from gaia_redshift.archive.failures import TransientError
 from gaia_redshift.errors import ArchiveError
+from gaia_redshift.readers.votable import parse_votable
 
 __all__ = ["read_quietly", "skyserver_type", "xmatch_type"]
 
@@ -27,7 +28,11 @@ class _OnSession:
 
     def _request(self, method: str, url: str, *_: Any, **fields: Any) -> Any:
         sent = {key: fields.get(key) for key in ("params", "data", "files", "headers")}
-        return self.session.request(method, url, **sent)
+        response = self.session.request(method, url, **sent)
+        body = response.raw.getvalue()
+        if body.lstrip().startswith(b"<"):  # a VOTable may name files that astropy would open
+            parse_votable(body, f"the answer of {self.session.host}")
+        return response
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,15 @@
-"""Bridges to other packages: qp (distributions), specutils (spectra), SAMP (TOPCAT and others)."""
+"""Bridges to other packages: qp (distributions), specutils and astropy (spectra), SAMP (TOPCAT)."""
 
 from gaia_redshift.bridges.distributions import to_qp
+from gaia_redshift.bridges.formats import register_formats, to_table
 from gaia_redshift.bridges.messages import SampError, send_table
 from gaia_redshift.bridges.spectra import to_specutils
 
-__all__ = ["SampError", "send_table", "to_qp", "to_specutils"]
+__all__ = [
+    "SampError",
+    "register_formats",
+    "send_table",
+    "to_qp",
+    "to_specutils",
+    "to_table",
+]

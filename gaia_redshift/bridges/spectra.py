@@ -15,8 +15,14 @@ __all__ = ["to_specutils"]
 
 
 @preserve_settings()
-def to_specutils(spectra: Any, *, row: int | None = None, grid: SamplingGrid = DEFAULT_GRID) -> Any:
-    """Turn BP/RP spectra into spectra of specutils: one for BP, one for RP.
+def to_specutils(
+    spectra: Any,
+    *,
+    row: int | None = None,
+    grid: SamplingGrid = DEFAULT_GRID,
+    calibrated: bool = False,
+) -> Any:
+    """Turn BP/RP spectra into spectra of specutils: one for BP, one for RP, or a calibrated one.
 
     The bands stay apart: where they overlap (about 615 to 680 nm) each has its own response, so
     that their electrons per second and sample cannot be joined into one spectrum.
@@ -29,16 +35,19 @@ def to_specutils(spectra: Any, *, row: int | None = None, grid: SamplingGrid = D
         One source alone, as spectra of one dimension; by default all.
     grid : SamplingGrid
         Where coefficients are sampled; vectors have their own.
+    calibrated : bool
+        In physical units instead, as `gaia_redshift.calibrate_spectra` gives them.
 
     Returns
     -------
-    specutils.SpectrumList
-        BP and RP, each a ``specutils.Spectrum``: ``flux`` in electron / s (per sample), shape
-        (n, 80) and (n, 106), or (80,) and (106,) where ``row`` is given; ``spectral_axis`` in nm
-        (vacuum, centres of the samples, the same for all sources); ``uncertainty`` standard
-        deviations, or None where there are no errors at all; ``mask`` True where there is no flux.
-        ``meta`` holds ``band``, ``source_id``, ``flags``, ``data_release`` and, in words,
-        ``flux_unit``: ids and flags of all n sources, or of the one.
+    specutils.SpectrumList, or specutils.Spectrum
+        If calibrated, one spectrum: ``flux`` in W / (m2 nm), shape (n, 343) or (343,). Else
+        BP and RP, each a ``specutils.Spectrum``: ``flux`` in electron / s (per sample),
+        shape (n, 80) and (n, 106), or (80,) and (106,) where ``row`` is given; ``spectral_axis`` in nm (vacuum,
+        centres of the samples, the same for all sources); ``uncertainty`` standard deviations, or
+        None where there are no errors at all; ``mask`` True where there is no flux. ``meta`` holds
+        ``band``, ``source_id``, ``flags``, ``data_release`` and, in words, ``flux_unit``: ids and
+        flags of all n sources, or of the one.
 
     Raises
     ------
@@ -59,6 +68,8 @@ def to_specutils(spectra: Any, *, row: int | None = None, grid: SamplingGrid = D
 
     from gaia_redshift.sampling import sample_wavelengths
 
+    if calibrated:
+        return _calibrate(specutils, spectra, row)
     vectors = _find_vectors(spectra, row, grid)
     wavelength = np.asarray(sample_wavelengths(vectors.grid), dtype=np.float64)
     flux = np.asarray(vectors.flux, dtype=np.float64)
@@ -92,19 +103,50 @@ def to_specutils(spectra: Any, *, row: int | None = None, grid: SamplingGrid = D
     return specutils.SpectrumList(bands)
 
 
-def _find_vectors(spectra: Any, row: int | None, grid: SamplingGrid) -> FluxVectors:
+def _calibrate(specutils: Any, spectra: Any, row: int | None) -> Any:
+    from astropy import units
+    from astropy.nddata import StdDevUncertainty
+
+    from gaia_redshift.calibrated import calibrate_spectra
+
+    if isinstance(spectra, FluxVectors):
+        raise InputError("sampled vectors cannot be calibrated: give the spectra themselves")
+    chosen = _find_spectra(spectra, row)
+    found = calibrate_spectra(chosen)
+    unit = units.W / units.m**2 / units.nm
+    one = slice(None) if row is None else 0
+    return specutils.Spectrum(
+        flux=found.flux[one] * unit,
+        spectral_axis=found.wavelength * units.nm,
+        spectral_axis_index=found.flux[one].ndim - 1,
+        uncertainty=StdDevUncertainty(found.flux_error[one], unit=unit),
+        mask=~np.isfinite(found.flux[one]),
+        meta={
+            "source_id": found.source_id if row is None else int(found.source_id[0]),
+            "data_release": chosen.release or "unknown",
+        },
+    )
+
+
+def _find_spectra(spectra: Any, row: int | None) -> Any:
+    """Return spectra or vectors, of one source where a row is given."""
     if not isinstance(spectra, XPSpectra | FluxVectors):
         from gaia_redshift.readers import read_spectra
 
         spectra = read_spectra(spectra)
     if not len(spectra):
         raise InputError("the input holds no spectra")
-    if row is not None:
-        if not -len(spectra) <= row < len(spectra):
-            raise InputError(f"there is no row {row}: there are {len(spectra)} sources")
-        spectra = spectra[row]
-    if isinstance(spectra, FluxVectors):
+    if row is None:
         return spectra
+    if not -len(spectra) <= row < len(spectra):
+        raise InputError(f"there is no row {row}: there are {len(spectra)} sources")
+    return spectra[row]
+
+
+def _find_vectors(spectra: Any, row: int | None, grid: SamplingGrid) -> FluxVectors:
+    chosen = _find_spectra(spectra, row)
+    if isinstance(chosen, FluxVectors):
+        return chosen
     from gaia_redshift.sampling import sample_spectra
 
-    return sample_spectra(spectra, grid=grid)
+    return sample_spectra(chosen, grid=grid)

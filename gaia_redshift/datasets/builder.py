@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._files import check_apart, check_new, expand_path
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.datasets.assembly import are_simulated, count_parts, gather_places, write_dataset
 from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
@@ -138,7 +139,7 @@ def build_training_set(
     Until the end, pieces lie in a folder named like the output with ``.parts`` at the end. Labels
     are about 100 bytes a source in memory; spectra are never all in memory.
     """
-    target = _check_target(output, overwrite)
+    target = _check_target(output, overwrite, (spectra, sources, catalogue))
     cuts, split = cuts or TrainingCuts(), split or SkySplit()
     chosen = _read_grid(grid, model)
     simulated = is_simulated(spectra)
@@ -226,12 +227,12 @@ def build_training_set(
     return manifest
 
 
-def _check_target(output: str | os.PathLike[str], overwrite: bool) -> Path:
-    target = Path(output).expanduser()
+def _check_target(output: str | os.PathLike[str], overwrite: bool, inputs: Sequence[Any]) -> Path:
+    target = expand_path(output)
     if target.suffix.lower() not in (".parquet", ".pq"):
         raise InputError(f"{target}: a training set is a Parquet file; end its name in .parquet")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
+    check_new(target, overwrite)
+    check_apart(target, inputs)
     if not target.parent.is_dir():
         raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     return target

@@ -153,10 +153,10 @@ def make_pieces(
     pieces: Sequence[Piece], writer: PieceWriter, *, progress: bool = False
 ) -> list[dict[str, Any] | None]:
     """Make what is not there yet, in order; None stands for pieces whose spectra failed."""
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
     done = []
-    for piece in tqdm(pieces, desc="training set", unit="piece", disable=not progress):
+    for piece in open_bar(pieces, desc="training set", unit="piece", disable=not progress):
         about = writer.read(piece)
         if about is None:
             about = writer.make(piece)

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._files import expand_path, one_line, same_file, written_whole
+from gaia_redshift._files import (
+    check_apart,
+    check_new,
+    expand_path,
+    one_line,
+    written_whole,
+)
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.enrich.columns import Cells, Format, NewColumn
 from gaia_redshift.enrich.predictions import (
@@ -245,10 +251,8 @@ def _check_files(source: Path, target: Path, overwrite: bool) -> str:
         )
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
-    if same_file(source, target):
-        raise InputError(f"{target} is the catalogue itself: choose another name")
+    check_new(target, overwrite)
+    check_apart(target, [source])
     if not target.parent.is_dir():
         raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     return kinds[0]
@@ -327,9 +331,9 @@ def _load(model: Any) -> Any:
 
 
 def _open_bar(stack: ExitStack, progress: bool) -> Any:
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
-    return stack.enter_context(tqdm(desc="catalogue", unit=" rows", disable=not progress))
+    return stack.enter_context(open_bar(desc="catalogue", unit=" rows", disable=not progress))
 
 
 def _write(  # noqa: PLR0917 (all of one call)

@@ -436,6 +436,6 @@ def _describe_model(model: Any) -> str:
 
 
 def _bar(items: list[str], words: str, progress: bool) -> Any:
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
-    return tqdm(items, desc=words, disable=not progress)
+    return open_bar(items, desc=words, disable=not progress)

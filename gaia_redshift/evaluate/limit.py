@@ -170,7 +170,7 @@ def estimate_limit(
     the columns; what its size tells of the galaxy beyond the fluxes is not used. The likelihood is
     that of all 110 coefficients, which hold a little more than the 186 fluxes.
     """
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
     if n_templates < 1:
         raise InputError(f"the number of templates must be positive, not {n_templates}")
@@ -194,7 +194,7 @@ def estimate_limit(
     stops = sorted({*range(_CHUNK, n_templates, _CHUNK), *marks})
     part_means: dict[int, Float] = {}
     done = 0
-    with tqdm(total=n_templates, unit="template", unit_scale=True, disable=not progress) as bar:
+    with open_bar(total=n_templates, unit="template", unit_scale=True, disable=not progress) as bar:
         for number, stop in enumerate(stops, start=1):
             rng = np.random.default_rng([seed, number])
             shapes, z, bright = _draw_templates(stop - done, rng, proposal, p)

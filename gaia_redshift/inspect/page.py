@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._files import check_new
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.clean import CleanLevel, find_clean
 from gaia_redshift.errors import InputError
@@ -135,8 +136,7 @@ def check_page(output: str | os.PathLike[str], *, overwrite: bool) -> Path:
     target = Path(output).expanduser()
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"cannot write {target}: end the name of a page in .html")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already: choose another name, or ask to overwrite it")
+    check_new(target, overwrite)
     if not target.parent.is_dir():
         raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     return target

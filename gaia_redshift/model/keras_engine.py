@@ -188,6 +188,8 @@ class KerasEngine:
                         f"{name}: a Keras archive of ours holds {', '.join(sorted(_MEMBERS))} and"
                         " nothing else; refused"
                     )
+                if sum(members.values()) > 10 * len(data) + _MAX_CONFIG_BYTES:
+                    raise ModelError(f"{name}: unpacks to far more than it holds; refused")
                 if members["config.json"] > _MAX_CONFIG_BYTES:
                     raise ModelError(f"{name}: the network's configuration is too large; refused")
                 config = json.loads(archive.read("config.json"))

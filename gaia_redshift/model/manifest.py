@@ -193,6 +193,8 @@ def read_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
     for role, entry in manifest["files"].items():
         path = folder / entry["name"]
         try:
+            if not path.is_file() and path.exists():
+                raise ModelError(f"{path}: is no regular file; refused")
             found = path.stat().st_size
             data = path.read_bytes() if found == entry["size"] else b""
         except FileNotFoundError:

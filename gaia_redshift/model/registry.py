@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gaia_redshift._html import format_facts, name_some
 from gaia_redshift._progress import show_progress
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._rows import as_slice
@@ -142,6 +143,19 @@ class RedshiftModel:
 
     def __repr__(self) -> str:
         return f"<RedshiftModel: {self.name} {self.version}, {self.manifest['trained_on']}>"
+
+    def _repr_html_(self) -> str:
+        low, high = self.redshift_range
+        facts = [
+            ("trained on", self.manifest["trained_on"]),
+            ("redshifts", f"{low:g} to {high:g}"),
+            ("uses flux errors", "yes" if self.uses_errors else "no"),
+            ("distributions", "no" if self.bins is None else f"{len(self.bins.density)} bins"),
+            ("priors", None if self.bins is None else name_some(sorted(self.bins.priors), 9)),
+            ("sha256", self.sha256[:16] + "..."),
+            ("folder", self.folder),
+        ]
+        return format_facts(f"{self.name} {self.version}", facts)
 
     @preserve_settings()
     def predict(

@@ -57,6 +57,7 @@ def plot_redshift_map(
     """
     from astropy import units
     from astropy_healpix import lonlat_to_healpix
+    from matplotlib.patheffects import withStroke
 
     if not isinstance(level, int) or not 0 <= level <= 9:
         raise InputError(f"level must be from 0 to 9, not {level!r}")
@@ -92,7 +93,9 @@ def plot_redshift_map(
     ax.figure.colorbar(mesh, ax=ax, label=label, shrink=0.8)
     if whole:
         ticks = np.arange(-120, 121, 60)
-        ax.set_xticks(np.radians(ticks), [f"{-t % 360:d}°" for t in ticks], color="0.4")
+        ax.set_xticks(np.radians(ticks), [f"{-t % 360:d}°" for t in ticks])
+        for name in ax.get_xticklabels():  # they stand on the picture
+            name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         ax.grid(color="0.7", lw=0.4)
     else:
         ax.set(xlabel="right ascension (deg)", ylabel="declination (deg)")

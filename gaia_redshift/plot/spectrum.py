@@ -31,6 +31,7 @@ def plot_spectrum(
     source_id: int | None = None,
     grid: SamplingGrid = DEFAULT_GRID,
     lines: bool = True,
+    calibrated: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the BP and RP samples of a source against wavelength.
@@ -48,6 +49,8 @@ def plot_spectrum(
         Where coefficients are sampled; vectors have their own.
     lines : bool
         Mark lines.
+    calibrated : bool
+        In physical units, by `gaia_redshift.calibrate_spectra`, instead of electrons.
     ax : matplotlib Axes, optional
         Where to draw; by default on a new figure of pyplot (``ax.figure``).
 
@@ -60,19 +63,24 @@ def plot_spectrum(
     InputError
         If there is no such row, or its spectrum cannot be sampled.
     """
-    from gaia_redshift.sampling import sample_wavelengths
+    from gaia_redshift.sampling import sample_spectra, sample_wavelengths
 
-    vectors = _find_vectors(spectrum, row, source_id, grid)
-    name, flux = int(vectors.source_id[0]), np.asarray(vectors.flux[0], dtype=float)
+    one = _find_one(spectrum, row, source_id)
+    bands = [("BP", slice(0, N_BP), "tab:blue"), ("RP", slice(N_BP, None), "tab:orange")]
+    unit = "flux (e$^-$/s per sample)"
+    if calibrated:
+        found: Any = _calibrate(one)
+        wavelength, bands = found.wavelength, [("BP and RP", slice(None), "tab:blue")]
+        unit = "flux density (W m$^{-2}$ nm$^{-1}$)"
+    else:
+        found = one if isinstance(one, FluxVectors) else sample_spectra(one, grid=grid)
+        wavelength = np.asarray(sample_wavelengths(found.grid))
+    name, flux = int(found.source_id[0]), np.asarray(found.flux[0], dtype=float)
     if not np.isfinite(flux).all():
         raise InputError(f"source_id {name}: its spectrum has no fluxes to draw")
-    errors = None if vectors.flux_error is None else np.asarray(vectors.flux_error[0], dtype=float)
-    wavelength = np.asarray(sample_wavelengths(vectors.grid))
+    errors = None if found.flux_error is None else np.asarray(found.flux_error[0], dtype=float)
     ax = ax or make_axes(8, 4.5)
-    for band, rows, colour in (
-        ("BP", slice(0, N_BP), "tab:blue"),
-        ("RP", slice(N_BP, None), "tab:orange"),
-    ):
+    for band, rows, colour in bands:
         x, y = wavelength[rows], flux[rows]
         ax.plot(x, y, "-", color=colour, lw=1.5, label=band)
         if errors is not None and np.isfinite(errors[rows]).all():
@@ -87,26 +95,27 @@ def plot_spectrum(
         if lines:
             _mark_lines(ax, float(redshift), wavelength)
     ax.axhline(0, color="0.8", lw=0.8, zorder=0)
-    ax.set(xlabel="wavelength (nm)", ylabel="flux (e$^-$/s per sample)")
+    ax.set(xlabel="wavelength (nm)", ylabel=unit)
     ax.set_title(title, pad=34 if known and lines else None)
     ax.margins(y=0.12)  # room for the legend above the curves
     ax.legend(loc="upper left", ncols=2, framealpha=1, edgecolor="none")
     return ax
 
 
-def _find_vectors(
-    spectrum: Any, row: int, source_id: int | None, grid: SamplingGrid
-) -> FluxVectors:
+def _find_one(spectrum: Any, row: int, source_id: int | None) -> XPSpectra | FluxVectors:
     if not isinstance(spectrum, XPSpectra | FluxVectors):
         from gaia_redshift.readers import read_spectra
 
         spectrum = read_spectra(spectrum)
-    one = spectrum[find_row(spectrum.source_id, row, source_id)]
-    if isinstance(one, FluxVectors):
-        return one
-    from gaia_redshift.sampling import sample_spectra
+    return spectrum[find_row(spectrum.source_id, row, source_id)]
 
-    return sample_spectra(one, grid=grid)
+
+def _calibrate(one: XPSpectra | FluxVectors) -> Any:
+    from gaia_redshift.calibrated import calibrate_spectra
+
+    if isinstance(one, FluxVectors):
+        raise InputError("sampled vectors cannot be calibrated: give the spectra themselves")
+    return calibrate_spectra(one)
 
 
 def _mark_lines(ax: Axes, redshift: float, wavelength: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift.errors import GaiaRedshiftWarning
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.arrays import Ragged, to_ragged
 from gaia_redshift.readers.columns import (
@@ -33,6 +35,10 @@ CORRELATION_LIMIT = 1.0001
 """The archive stores correlations with 32 bits: they may exceed 1 by rounding only."""
 _MANY = 100
 """Sources from which a second thread pays."""
+GAIA_IDS_END = 12 << 59
+"""Source ids begin with the number of a HEALPix cell of level 12 (12 * 4**12 cells), in 35 bits."""
+SIMULATED_IDS = (7 * 10**18, 8 * 10**18)
+"""Ids of this package's simulated galaxies."""
 DR3_BASIS_IDS = {"bp": 56, "rp": 57}
 
 
@@ -77,6 +83,7 @@ def build_spectra(block: Block, options: ReadOptions) -> XPSpectra:
     """
     layout = block.layout
     source_id = to_source_ids(block.columns[layout.source_id], block.label, block.first_row)
+    _tell_strange_ids(source_id, block.label)
     n = len(source_id)
     flags, others = np.zeros((2, n), dtype=np.int32)
 
@@ -104,6 +111,19 @@ def build_spectra(block: Block, options: ReadOptions) -> XPSpectra:
         release=block.release or find_release(block.label, bp, rp),
         meta={"inputs": [block.source]},
     )
+
+
+def _tell_strange_ids(source_id: NDArray[np.int64], label: str) -> None:
+    """Warn of ids that Gaia cannot have given: shifted or damaged bytes look like that."""
+    strange = (source_id < 0) | (source_id >= SIMULATED_IDS[1])
+    strange |= (source_id >= GAIA_IDS_END) & (source_id < SIMULATED_IDS[0])
+    if strange.any():
+        warnings.warn(
+            f"{label}: holds source ids that Gaia does not give, such as"
+            f" {source_id[np.argmax(strange)]} (file damaged?)",
+            GaiaRedshiftWarning,
+            stacklevel=2,
+        )
 
 
 def find_release(label: str, bp: BandSpectra, rp: BandSpectra) -> str | None:

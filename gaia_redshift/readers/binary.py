@@ -5,11 +5,13 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import is_utf8
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.arrays import Ragged
@@ -35,6 +37,10 @@ __all__ = [
 
 BLOCK_ROWS = 2048
 SUMMED = 2880 << 10
+MOST_FIELDS = 999
+"""Columns that a FITS table may have."""
+MOST_VALUES = 100_000
+"""Numbers in a row, on average, beyond which a Parquet file is refused; correlations have 1,485."""
 
 
 def choose_layouts(
@@ -124,6 +130,8 @@ def _list_fits_tables(
     for hdu in hdus:
         if isinstance(hdu, fits.BinTableHDU):
             header = hdu.header
+            if not 0 <= int(header.get("TFIELDS", 0)) <= MOST_FIELDS:
+                raise InputError(f"{label}: claims to have {header['TFIELDS']} columns (damaged?)")
             length = header["NAXIS1"] * header["NAXIS2"] + header.get("PCOUNT", 0)
             if hdu.fileinfo()["datLoc"] + length > size:
                 raise InputError(f"{label}: the FITS file is cut short ({size} bytes)")
@@ -246,15 +254,25 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     import pyarrow as pa
     from pyarrow import parquet
 
-    source: Any = str(content.path) if content.path is not None else pa.BufferReader(content.read())
-    # Pages are read as they are needed: a row group may be larger than memory.
-    with parquet.ParquetFile(
-        source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
-    ) as file:
+    with ExitStack() as stack:
+        source: Any = content.path
+        if source is None:
+            source = pa.BufferReader(content.read())
+        elif not is_utf8(str(source)):  # which pyarrow cannot open by its name
+            source = stack.enter_context(content.open())
+        # Pages are read as they are needed: a row group may be larger than memory.
+        file = stack.enter_context(
+            parquet.ParquetFile(
+                source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+            )
+        )
         schema = file.schema_arrow
-        layout = find_layout(list(schema.names), options, content.label)
+        nested = _list_nested(schema)
+        layout = find_layout([*schema.names, *nested], options, content.label)
+        wanted = [".".join(nested.get(name, (name,))) for name in layout.names]
         if file.metadata.num_rows == 0:
             raise InputError(f"{content.label}: holds no sources (a table without rows)")
+        _check_values(file.metadata, content.label)
         infos = read_parquet_infos(schema)
         first_row = 1
         groups = list(range(file.metadata.num_row_groups))
@@ -264,10 +282,49 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
                 break
             groups.pop(0)
             first_row += n
-        for batch in file.iter_batches(BLOCK_ROWS, row_groups=groups, columns=layout.names):
-            columns = {name: batch.column(name) for name in layout.names}
+        for batch in file.iter_batches(BLOCK_ROWS, row_groups=groups, columns=wanted):
+            columns = {name: _take(batch, *nested.get(name, (name,))) for name in layout.names}
             yield Block(columns, layout, content.label, content.source, first_row, infos)
             first_row += batch.num_rows
+
+
+def _list_nested(schema: Any) -> dict[str, tuple[str, str]]:
+    """Return columns inside of columns, as some HATS catalogues have them, by a name of their own.
+
+    That is the inner one where it says the band (``bp_coefficients``), else both (``bp``,
+    ``coefficients``).
+    """
+    import pyarrow as pa
+
+    found: dict[str, tuple[str, str]] = {}
+    for field in schema:
+        if pa.types.is_struct(field.type):
+            for inner in field.type:
+                whole = re.match(r"[br]p_|source_?id$", inner.name, re.IGNORECASE)
+                name = inner.name if whole else f"{field.name}_{inner.name}"
+                if name not in schema.names:
+                    found.setdefault(name, (field.name, inner.name))
+    return found
+
+
+def _take(batch: Any, name: str, inner: str | None = None) -> Any:
+    from pyarrow import compute
+
+    column = batch.column(name)
+    return column if inner is None else compute.struct_field(column, inner)
+
+
+def _check_values(metadata: Any, label: str) -> None:
+    """Refuse rows that unpack to far more than any spectrum holds."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            if column.num_values > MOST_VALUES * max(group.num_rows, 1):
+                raise InputError(
+                    f"{label}: column '{column.path_in_schema}' claims {column.num_values:,} values"
+                    f" in {group.num_rows:,} rows (damaged?)"
+                )
 
 
 def read_parquet_infos(schema: Any) -> dict[str, ColumnInfo]:

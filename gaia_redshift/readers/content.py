@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from gaia_redshift.errors import GaiaRedshiftError, InputError
+from gaia_redshift.readers.pipes import take_file
 
 __all__ = [
     "Content",
@@ -25,6 +26,8 @@ __all__ = [
 
 HEAD = 4096
 CHUNK = 4 << 20
+LARGEST_RATIO, SLACK = 100, 256 << 20
+"""What is packed and must be held whole may unpack to so many times its size, and these bytes."""
 T = TypeVar("T")
 
 
@@ -76,8 +79,21 @@ class Content:
 
     def read(self) -> bytes:
         """Return everything."""
+        most = None
+        if self.packed is not None:
+            most = LARGEST_RATIO * self.packed.stat().st_size + SLACK
+        parts: list[bytes] = []
+        size = 0
         with self.open() as stream:
-            return stream.read()
+            while piece := stream.read(CHUNK):
+                parts.append(piece)
+                size += len(piece)
+                if most is not None and size > most:
+                    raise InputError(
+                        f"{self.label}: unpacks to far more than it holds ({size >> 20:,} MB and"
+                        " more): refused"
+                    )
+        return b"".join(parts)
 
     def unzipped(self) -> Content:
         """Return the content inside gzip."""
@@ -122,12 +138,13 @@ def open_path(path: Path, meter: ReadMeter | None = None) -> Content:
     InputError
         If it cannot be opened, is empty, or is damaged from the start.
     """
+    source = take_file(path)
 
     def open_file() -> IO[bytes]:
-        file = path.open("rb")
+        file = source.open("rb")
         return file if meter is None else meter.watch(file)  # type: ignore[no-any-return]
 
-    return unpack(Content(str(path), str(path), open_file, path, meter=meter))
+    return unpack(Content(str(path), str(path), open_file, source, meter=meter))
 
 
 def unpack(content: Content) -> Content:
@@ -227,8 +244,10 @@ def report_damage(items: Iterator[T], label: str, kind: str) -> Iterator[T]:
         yield from items
     except GaiaRedshiftError:
         raise
-    except MemoryError:
-        raise
+    except MemoryError as error:  # one absurd claim is no reason to leave the other files
+        raise InputError(
+            f"{label}: cannot be read as {kind}: it asks for more memory than there is (damaged?)"
+        ) from error
     except Exception as error:  # parsers raise anything: struct.error, IndexError, ExpatError, ...
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(

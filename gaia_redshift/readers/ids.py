@@ -10,6 +10,7 @@ from gaia_redshift._files import expand_path
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import to_source_ids
 from gaia_redshift.readers.content import Content, open_path, sniff_kind
+from gaia_redshift.readers.pipes import take_file
 from gaia_redshift.readers.whole import read_columns
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def read_ids(path: str | os.PathLike[str]) -> Table:
     InputError
         If it cannot be read.
     """
-    file = expand_path(path)
+    file = take_file(expand_path(path))
     content = open_path(file)
     if sniff_kind(content) == "csv":
         ids = _read_list(content)

@@ -167,9 +167,9 @@ def _make_options(
 def _iter_parts(sources: Any, options: ReadOptions, progress: bool) -> Iterator[XPSpectra]:
     bar = None
     if progress:
-        from tqdm import tqdm
+        from gaia_redshift._progress import open_bar
 
-        bar = tqdm(desc="reading", unit=" sources", leave=False)
+        bar = open_bar(desc="reading", unit=" sources", leave=False)
     try:
         for source in iter_sources(sources):
             if isinstance(source, XPSpectra):

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from gaia_redshift._files import expand_path
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.formats import EXTENSIONS
+from gaia_redshift.readers.pipes import STANDARD, take_file
 from gaia_redshift.readers.tables import is_table
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
-__all__ = ["iter_sources"]
+__all__ = ["ADQL", "iter_sources"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,9 @@ _ACCEPTED = (
     "a file of XP spectra (csv, ecsv, FITS, VOTable, avro, Parquet, HDF5, zip), a folder or glob"
     " of such files, a DataFrame, a Table, a dictionary of arrays, XPSpectra, or a list of these"
 )
-_ADQL = re.compile(r"\s*(--[^\n]*\n\s*)*(select|with)\s", re.IGNORECASE)
+# Possessive: what comments it has taken it does not try to take otherwise.
+ADQL = re.compile(r"(?:\s+|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*+\*/)*+(?:select|with)\s", re.IGNORECASE)
+"""How a query begins."""
 
 
 def iter_sources(sources: Any) -> Iterator[Path | XPSpectra | Any]:
@@ -89,11 +93,11 @@ def _expand_path(source: str | os.PathLike[str]) -> Iterator[Path]:
     text = os.fspath(source)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
-    path = Path(text).expanduser()
-    if text.strip() and os.path.exists(path):
-        yield from _list_folder(path) if path.is_dir() else [path]
+    path = expand_path(text)
+    if text == STANDARD or (text.strip() and os.path.exists(path)):
+        yield from _list_folder(path) if path.is_dir() else [take_file(path)]
         return
-    if _ADQL.match(text):
+    if ADQL.match(text):
         raise _refuse_archive("an ADQL query")
     if _is_id(text):
         raise _refuse_archive(f"source_id {text.strip()}")
@@ -109,6 +113,10 @@ def _expand_path(source: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _list_folder(folder: Path) -> list[Path]:
+    if (folder / "dataset").is_dir():  # a HATS catalogue
+        parts = sorted((folder / "dataset").rglob("*.parquet"))
+        if found := [part for part in parts if not part.name.startswith(("_", "."))]:
+            return found
     files: list[Path] = []
     others: list[Path] = []
     for path in sorted(folder.iterdir()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._files import check_apart, expand_path, one_line
+from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.clean import find_clean, find_level, format_clean
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag
@@ -23,10 +25,14 @@ from gaia_redshift.scale.journal import Journal
 from gaia_redshift.scale.outputs import find_repeated, fit_columns, join_columns, write_tables
 from gaia_redshift.scale.progress import Progress
 from gaia_redshift.scale.stream import Job, iter_steps
-from gaia_redshift.table_files import check_output
+from gaia_redshift.table_files import check_output, table_format
+from gaia_redshift.table_formats import WRITERS, take_plain_columns
+from gaia_redshift.table_types import settle_types
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from gaia_redshift.table import PredictedRows
 
 __all__ = ["FileSummary", "make_job", "predict_to_file", "run_to_file"]
 
@@ -264,11 +270,13 @@ def run_to_file(
     InputError, ModelError, ArchiveError
         As for `predict_to_file`.
     """
-    target = Path(output).expanduser()
+    target = expand_path(output)
     check_output(target, overwrite=overwrite)
+    check_apart(target, inputs)
     plan = describe_plan(inputs, job.model, _list_options(job))
     if resume and any(about.get("in_memory") for about in plan["inputs"]):
         raise InputError("resume needs files or source ids: tables in memory cannot be told apart")
+    storable = _Storable(target)
     journal = Journal(target, plan, resume=resume, restart=overwrite)
     try:
         summary = FileSummary(target, n_resumed=journal.n_rows)
@@ -283,6 +291,7 @@ def run_to_file(
         ):
             for step in steps:
                 if step.rows is not None:
+                    storable.check(step.rows)
                     journal.append(step.index, step.rows)
                     bar.update(len(step.rows))
                     if note is not None and "archive_account" in step.rows.meta:
@@ -309,6 +318,38 @@ def run_to_file(
         raise
     journal.remove()
     return summary
+
+
+class _Storable:
+    """Finds out as soon as columns appear whether the output's format can hold them."""
+
+    def __init__(self, target: Path) -> None:
+        self.target, self.kind = target, table_format(target)
+        self._seen: set[Any] = set()
+
+    def check(self, rows: PredictedRows) -> None:
+        """Write two rows of columns that are new to nowhere.
+
+        Raises
+        ------
+        InputError
+            If that cannot be done.
+        """
+        columns = rows.columns
+        names = (
+            () if columns is None else tuple((n, columns[n].dtype.str) for n in columns.colnames)
+        )
+        if names in self._seen:
+            return
+        self._seen.add(names)
+        try:
+            with tempfile.TemporaryDirectory() as folder, ignore_warnings():
+                table = settle_types(rows.to_table()[:2])
+                WRITERS[self.kind](take_plain_columns(table), Path(folder) / "example")
+        except Exception as error:
+            raise InputError(
+                f"cannot write {self.target} as {self.kind}: {one_line(error)}"
+            ) from error
 
 
 def _assemble(

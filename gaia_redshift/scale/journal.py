@@ -8,6 +8,7 @@ moment.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -292,6 +293,9 @@ def _lock(folder: Path, output: Path) -> IO[str]:
     except ImportError:  # Windows: there two runs must be kept apart by the user
         logger.debug("no locks on this system")
     except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            logger.debug("no locks on this file system")
+            return file
         file.close()
         raise InputError(f"another process is writing {output}: wait for it, or end it") from error
     return file

@@ -38,11 +38,11 @@ class Progress:
         self._reading = -1
         if not shown:
             return
-        from tqdm import tqdm
+        from gaia_redshift._progress import open_bar
 
         self._rows = [_count(source) for source in sources]
         self._bytes = [_measure(source) for source in sources]
-        self._bar = tqdm(
+        self._bar = open_bar(
             desc="predicting", unit=" sources", unit_scale=True, initial=done, leave=False
         )
         self._estimate()

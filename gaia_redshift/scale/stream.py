@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import warnings
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from gaia_redshift.table import PredictedRows
 
 __all__ = ["Job", "Step", "iter_steps"]
+
+logger = logging.getLogger(__name__)
 
 READ_AHEAD = 2
 """Blocks that wait for the network."""
@@ -225,6 +228,8 @@ def iter_steps(
                 reader.give_up(item.index)
         if failure is not None:
             failed.add(item.index)
+        else:
+            logger.info("%s: read and predicted", _name(sources[item.index]))
         yield Step(item.index, failure=failure, ended=True)
 
     try:
@@ -241,6 +246,10 @@ def iter_steps(
     finally:
         reader.close()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _name(source: Any) -> str:
+    return str(source) if isinstance(source, str | Path) else type(source).__name__
 
 
 def _predict(item: _Read, job: Job, progress: bool) -> PredictedRows:

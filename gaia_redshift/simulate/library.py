@@ -182,7 +182,7 @@ def compute_galaxies(
     InputError
         If bagpipes is not installed, or too few galaxies are asked for.
     """
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
     types, drawn = draw_parameters(n, seed)
     _import_bagpipes()
@@ -192,7 +192,7 @@ def compute_galaxies(
     spectra, measured = [], []
     with (
         context.Pool(min(processes, len(chunks)), initializer=_import_bagpipes) as pool,
-        tqdm(total=n, unit="galaxy", disable=not progress) as bar,
+        open_bar(total=n, unit="galaxy", disable=not progress) as bar,
     ):
         for part, values in pool.imap(_compute_chunk, chunks):
             spectra.append(part)

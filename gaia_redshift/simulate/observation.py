@@ -302,7 +302,7 @@ def assemble_blocks(
     ------
     XPSpectra
     """
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
     if prepare is not None:
         prepare()
@@ -316,7 +316,7 @@ def assemble_blocks(
     held = 0
     with (
         ThreadPoolExecutor(max_workers=2) as pool,
-        tqdm(total=n, unit=unit, unit_scale=True, disable=not progress) as bar,
+        open_bar(total=n, unit=unit, unit_scale=True, disable=not progress) as bar,
     ):
         # A few chunks ahead, never all of them: memory stays flat.
         ahead: list[Any] = []

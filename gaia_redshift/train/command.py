@@ -67,6 +67,7 @@ def run_training(arguments: Any, *, progress: bool = True) -> str:
         config=config,
         start=start,
         run_dir=getattr(arguments, "run_dir", None),
+        truth=getattr(arguments, "truth", None) or "redshift_true",
         resume=arguments.resume,
         progress=progress,
         command=_write_command(arguments, config),
@@ -79,6 +80,8 @@ def _search(source: Any, arguments: Any, config: TrainingConfig, progress: bool)
 
     if getattr(arguments, "start", None) is not None:
         raise InputError("--search tries networks from the beginning: it does not go with --from")
+    if getattr(arguments, "truth", None) is not None:
+        raise InputError("--truth does not go with --search: make a training set first (dataset)")
     folder = Path(arguments.output)
     search_networks(
         source,
@@ -122,6 +125,8 @@ def _write_command(arguments: Any, config: TrainingConfig) -> str:
         words += ["--sky", arguments.sky, "--contaminants", f"{arguments.contaminants:g}"]
     else:
         words.append(Path(arguments.data).name)
+    if getattr(arguments, "truth", None) is not None:
+        words += ["--truth", arguments.truth]
     words += ["--seed", str(config.seed), "--network", config.network]
     words += ["--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]
     if getattr(arguments, "config", None):

@@ -381,7 +381,9 @@ def fit_network(
                 f" validation MAE {record['validation_mae']:.5f},"
                 f" {record['samples_per_second']:.0f} samples/s, {left:.0f} min left"
             )
-            bar.set_postfix_str(message)
+            bar.set_postfix_str(  # at 80 columns what comes last is cut
+                f"MAE {record['validation_mae']:.5f}, loss {loss:.4f}, {left:.0f} min left"
+            )
         logger.info("epoch %d/%d: %s", epoch, config.epochs, message)
     if config.patience and best is not None:
         logger.info("the weights of epoch %d are kept", _find_best(history) + 1)

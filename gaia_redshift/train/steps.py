@@ -75,16 +75,16 @@ def average_weights(network: Any, optimizer: Any, config: TrainingConfig) -> Ite
 
 def open_bar(epoch: int, epochs: int, total: int, progress: bool) -> Any:
     """Return an epoch's progress bar."""
-    from tqdm import tqdm
+    from gaia_redshift._progress import open_bar
 
-    return tqdm(
+    return open_bar(
         total=total,
         desc=f"epoch {epoch}/{epochs}",
         unit="spectra",
         unit_scale=True,
         mininterval=1.0,
         disable=not progress,
-        bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {elapsed} {postfix}",
+        bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {elapsed} {postfix}",
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from gaia_redshift._files import expand_path
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import XPSpectra
@@ -98,7 +99,7 @@ class SpectraWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expand_path(path)
         self.overwrite = overwrite
         self.n_written = 0
         self._check_target()

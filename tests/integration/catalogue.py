@@ -1,8 +1,9 @@
 """A small made-up sky with a Gaia-like and an SDSS-like table, whose truth is known.
 
 The integration server is filled with it and the tests compare with it. Run as
-``python tests/integration/catalogue.py FOLDER`` it writes ``gaiadr3/data/*.csv`` and
-``sdss/data/*.csv`` below FOLDER. It needs NumPy, SciPy and nothing of the package.
+``python tests/integration/catalogue.py FOLDER`` it writes ``gaiadr3/data/*.csv``,
+``gaiadr4/data/*.csv`` and ``sdss/data/*.csv`` below FOLDER. It needs NumPy, SciPy and nothing of
+the package.
 """
 
 from __future__ import annotations
@@ -209,12 +210,52 @@ def make_catalogue(seed: int = SEED) -> Catalogue:
         "spcl": spectral,
     }
     tables["sdss.sdss16"] = {name: values[shuffle] for name, values in sdss.items()}
+    tables.update(make_spectra_table(gaia_source))
+    tables.update(make_draft_tables(gaia_source))
     ids = source_id[matched].tolist()
     return Catalogue(
         tables=tables,
         sdss_of=dict(zip(ids, object_id[:N_MATCHED].tolist(), strict=True)),
         doubled=set(ids[:N_DOUBLE]),
     )
+
+
+def make_spectra_table(gaia_source: Columns, k: int = 4) -> dict[str, Columns]:
+    """A mirror's table of coefficients; arrays are text, numbers with blanks between."""
+    rng = np.random.default_rng(SEED + 1)
+    source_id = gaia_source["source_id"][gaia_source["has_xp_continuous"]]
+    n = len(source_id)
+
+    def write(values: np.ndarray) -> np.ndarray:
+        return np.array([" ".join(map(repr, row)) for row in values.tolist()])
+
+    table = {"source_id": source_id}
+    for band, basis in (("bp", 56), ("rp", 57)):
+        table[f"{band}_basis_function_id"] = np.full(n, basis)
+        table[f"{band}_n_parameters"] = np.full(n, k)
+        table[f"{band}_coefficients"] = write(rng.normal(1000, 100, (n, k)))
+        table[f"{band}_coefficient_errors"] = write(round_float32(rng.gamma(3, 1, (n, k))))
+        pairs = (n, k * (k - 1) // 2)
+        table[f"{band}_coefficient_correlations"] = write(round_float32(rng.uniform(-1, 1, pairs)))
+    return {"gaiadr3.xp_continuous_mean_spectrum": table}
+
+
+def make_draft_tables(gaia_source: Columns) -> dict[str, Columns]:
+    """The same sources as the draft of DR4 spreads them; their ids have changed by one."""
+    source_id = gaia_source["source_id"] + 1
+    n = len(source_id)
+    magnitudes = ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag")
+    tables = {
+        "all_source_flags": {"has_xp": gaia_source["has_xp_continuous"]},
+        "all_source_astrometry": {name: gaia_source[name] for name in ("ra", "dec")},
+        "all_source_photometry": {name: gaia_source[name] for name in magnitudes},
+        "dr3_neighbourhood": {
+            "dr3_source_id": gaia_source["source_id"],
+            "angular_distance": np.ones(n),
+            "probable_match": np.ones(n, dtype=bool),
+        },
+    }
+    return {f"gaiadr4.{name}": {"source_id": source_id, **one} for name, one in tables.items()}
 
 
 def write_tables(catalogue: Catalogue, folder: Path) -> None:

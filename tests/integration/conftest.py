@@ -31,6 +31,11 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(mark)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAIA_REDSHIFT_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def tap_url() -> str:
     """Address of the server, ending in ``/tap``."""

@@ -230,6 +230,77 @@ def test_quasar_candidates(settings, catalogue, sources, options):
     assert len(result) == len(expected) > 5
 
 
+def connect(settings):
+    from gaia_redshift.archive.connection import Connections
+
+    return Connections(settings)
+
+
+def test_tables_are_found_in_tap_schema(settings):
+    from gaia_redshift.archive.releases import find_release
+    from gaia_redshift.archive.tables import find_tables
+
+    dr3 = find_tables(connect(settings), find_release("DR3"), refresh=True)
+    assert dr3.find_flag().table == dr3.find_positions() == "gaiadr3.gaia_source"
+    assert "redshift_ugc" in dr3.list_redshifts("galaxy_candidates")
+    dr4 = find_tables(connect(settings), find_release("DR4"))
+    flag = dr4.find_flag()
+    assert (flag.table, flag.column) == ("gaiadr4.all_source_flags", "has_xp")
+    assert dr4.find_positions() == "gaiadr4.all_source_astrometry"
+    assert dr4.find_magnitudes() == "gaiadr4.all_source_photometry"
+
+
+def test_queries_join_the_tables_of_the_draft(settings, sources):
+    options = {"cone": ZERO, "magnitude": (15.0, 18.0)}
+    result = query_catalogue("public_xp", release="DR4", settings=settings, **options)
+    expected = {one + 1 for one in select_sources(sources, options)}
+    assert set(result["source_id"].tolist()) == expected
+    assert len(expected) > 5
+
+
+def test_ids_of_dr3_are_brought_over(settings, sources):
+    from gaia_redshift.archive.neighbours import bring_over
+    from gaia_redshift.archive.releases import find_release
+    from gaia_redshift.archive.wanted import Wanted
+
+    ids = sources["source_id"][:1200]
+    wanted = bring_over(Wanted(ids), find_release("DR4"), connect(settings))
+    np.testing.assert_array_equal(wanted.source_id, ids + 1)
+
+
+def test_a_few_positions_find_their_sources_without_an_upload(settings, sources):
+    from gaia_redshift.archive.positions import find_nearest
+    from gaia_redshift.archive.releases import find_release
+
+    found, separation = find_nearest(
+        connect(settings), sources["ra"][:90], sources["dec"][:90], find_release("DR4"), 1.0
+    )
+    np.testing.assert_array_equal(found, sources["source_id"][:90] + 1)
+    assert (separation < 1e-6).all()
+
+
+def test_a_mirrors_table_gives_spectra_and_an_account(tap_url, settings, sources, catalogue):
+    from gaia_redshift.archive import fetch_with_account, use_mirror
+
+    truth = catalogue.tables["gaiadr3.xp_continuous_mean_spectrum"]
+    ids = np.concatenate([sources["source_id"][:1500], [sources["source_id"][0] + 1]])
+    spectra, account = fetch_with_account(ids, settings=use_mirror(tap_url, settings), cache=False)
+    has_xp = sources["has_xp_continuous"][:1500]
+    assert account.complete, account.summary()
+    assert account.counts == {
+        "spectrum": has_xp.sum(),
+        "no public XP": (~has_xp).sum(),
+        "unknown id": 1,
+    }
+    rows = find_rows(truth["source_id"], ids[:1500][has_xp])
+    for name in ("bp", "rp"):
+        expected = np.array([row.split() for row in truth[f"{name}_coefficients"][rows]], float)
+        band = getattr(spectra, name)
+        np.testing.assert_array_equal(band.coefficients[:1500][has_xp], expected)
+        errors = np.array([row.split() for row in truth[f"{name}_coefficient_errors"][rows]], float)
+        np.testing.assert_allclose(band.errors[:1500][has_xp], errors, rtol=1e-6)
+
+
 def test_limit_is_honoured(settings):
     assert "TOP 17" in build_query("public_xp", limit=17)
     assert len(query_catalogue("public_xp", limit=17, settings=settings)) == 17
