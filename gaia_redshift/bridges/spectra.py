@@ -41,9 +41,9 @@ def to_specutils(
     Returns
     -------
     specutils.SpectrumList, or specutils.Spectrum
-        If calibrated, one spectrum: ``flux`` in W / (m2 nm), shape (n, 343) or (343,). Else
-        BP and RP, each a ``specutils.Spectrum``: ``flux`` in electron / s (per sample),
-        shape (n, 80) and (n, 106), or (80,) and (106,) where ``row`` is given; ``spectral_axis`` in nm (vacuum,
+        If calibrated, one spectrum: ``flux`` in W / (m2 nm), shape (n, 343) or (343,). Else BP and
+        RP, each a ``specutils.Spectrum``: ``flux`` in electron / s (per sample), shape (n, 80) and
+        (n, 106), or (80,) and (106,) where ``row`` is given; ``spectral_axis`` in nm (vacuum,
         centres of the samples, the same for all sources); ``uncertainty`` standard deviations, or
         None where there are no errors at all; ``mask`` True where there is no flux. ``meta`` holds
         ``band``, ``source_id``, ``flags``, ``data_release`` and, in words, ``flux_unit``: ids and
