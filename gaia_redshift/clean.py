@@ -52,10 +52,17 @@ class CleanLevel:
 
 
 _NOT_GALAXIES = (
-    QualityFlag.UNLIKE_TRAINING | QualityFlag.FLUX_OUT_OF_RANGE | QualityFlag.REDSHIFT_OUT_OF_RANGE
+    QualityFlag.UNLIKE_TRAINING
+    | QualityFlag.UNLIKELY_GALAXY
+    | QualityFlag.FLUX_OUT_OF_RANGE
+    | QualityFlag.REDSHIFT_OUT_OF_RANGE
+    | QualityFlag.DOUBTFUL_UNIT
 )
 _VAGUE = (
-    QualityFlag.WIDE_DISTRIBUTION | QualityFlag.REDSHIFT_AT_EDGE | QualityFlag.LOW_SIGNAL_TO_NOISE
+    QualityFlag.WIDE_DISTRIBUTION
+    | QualityFlag.REDSHIFT_AT_EDGE
+    | QualityFlag.LOW_SIGNAL_TO_NOISE
+    | QualityFlag.PRIOR_CONFLICT
 )
 
 LEVELS = {
