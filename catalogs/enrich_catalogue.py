@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     archive.add_argument("--no-cache", action="store_true", help="keep nothing of what is fetched")
     archive.add_argument("--cache-dir", metavar="DIR", help="keep it in this folder")
     archive.add_argument("--login", metavar="USER|FILE", help="log in")
+    parser.set_defaults(from_dr3=False, mirror=None)
     return parser
 
 

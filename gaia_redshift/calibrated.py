@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -175,10 +175,14 @@ def _load_response(wavelength: tuple[float, ...] | None) -> tuple[Float, Float, 
                 f"{band}_coefficient_correlations": triangle,
             }
         rows.append(row)
-    with quiet_gaiaxpy(), redirect_stderr(io.StringIO()):  # its progress bar
-        from gaiaxpy import calibrate
+    with quiet_gaiaxpy():
+        from gaiaxpy.calibrator import calibrator
 
         at = None if wavelength is None else np.asarray(wavelength)
-        table, positions = calibrate(pd.DataFrame(rows), sampling=at, save_file=False)
+        # Its bar goes to the stdout of its import, whatever stdout is now.
+        with patch.object(calibrator, "stdout", io.StringIO(), create=True):
+            table, positions = calibrator.calibrate(
+                pd.DataFrame(rows), sampling=at, save_file=False
+            )
     flux = np.stack([np.asarray(one, dtype=np.float64) for one in table["flux"]])
     return np.asarray(positions, dtype=np.float64), flux[:k], flux[k:]

@@ -159,7 +159,9 @@ def note_column(column: Any) -> Note:
     }
     if values.dtype.kind == "U":
         texts = present.tolist()
-        note["widest"] = max((len(text.encode()) for text in texts), default=0)
+        note["widest"] = max(
+            (len(text.encode("utf-8", "surrogatepass")) for text in texts), default=0
+        )
         if (getattr(getattr(column, "info", None), "meta", None) or {}).get(AS_WRITTEN):
             note["proof"] = _prove(texts)
     elif values.dtype.kind == "f":

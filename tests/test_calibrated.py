@@ -51,6 +51,11 @@ def test_fluxes_and_errors_are_gaiaxpys(spectra, by_gaiaxpy):
     assert "343" in found._repr_html_()
 
 
+def test_gaiaxpys_progress_bar_is_not_shown(spectra, capfd):
+    calibrate_spectra(spectra[:1], np.arange(400.0, 410.0))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_rows_that_cannot_be_calibrated_are_nan(spectra):
     broken = spectra[[0, 1, 2]]
     broken.rp.coefficients[1, 4] = np.nan

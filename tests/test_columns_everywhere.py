@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
+from astropy.time import Time
 from test_scale import FakeModel, make_spectra, write_columns
 
 from gaia_redshift import (
@@ -384,3 +386,39 @@ def test_spectra_in_a_nested_column_are_not_asked_from_the_archive():
         assert not is_for_archive(frame)
         with pytest.raises(InputError, match="no BP/RP coefficient columns; found: source_id, xp"):
             predict_table(frame, model=FakeModel())
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_times_and_places_are_written_as_other_programs_read_them(tmp_path, ending):
+    table = Table({"when": Time(["2020-02-03T04:05:06.5", "2021-01-01"])})
+    table["where"] = SkyCoord([10.0, 20.0], [1.0, 2.0], unit="deg")
+    write_table(table, tmp_path / f"t.{ending}")
+    back = read_table(tmp_path / f"t.{ending}")
+    assert back["when"].tolist() == ["2020-02-03T04:05:06.500", "2021-01-01T00:00:00.000"]
+    assert back["where_ra"].tolist() == pytest.approx([10.0, 20.0])
+    assert back["where_dec"].tolist() == pytest.approx([1.0, 2.0])
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_what_no_format_holds_is_refused_in_one_line(tmp_path, ending):
+    for values, word in (
+        (np.array([1 + 2j]), "complex numbers"),
+        (np.array([(1, 2)], dtype=[("a", "i4"), ("b", "i4")]), "records"),
+        (np.array([1], dtype=np.longdouble) / 3, "more than 64 bits"),
+        (np.array([{"a": 1}], dtype=object), "objects"),
+    ):
+        with pytest.raises(InputError, match=f"column 'x' holds .*{word}"):
+            write_table(Table({"x": values}), tmp_path / f"t.{ending}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "vot", "csv", "fits", "parquet", "h5"])
+def test_text_with_control_characters_can_be_read_back(tmp_path, ending):
+    table = Table({"x": ["a\x1b[31m\x00b", "c\ud800"], "y": [1, 2]})
+    if ending in ("parquet", "h5", "fits"):  # which hold any text but halves of characters
+        table["x"] = ["a\x1b[31mb", "c"]
+    write_table(table, tmp_path / f"t.{ending}")
+    back = read_table(tmp_path / f"t.{ending}")
+    assert back["y"].tolist() == [1, 2]
+    if ending in ("ecsv", "vot", "csv"):
+        assert back["x"].tolist() == ["a\\x1b[31m\\x00b", "c\\ud800"]

@@ -284,9 +284,14 @@ def _limit_range(ax: Axes, tables: list[Any], metric: str) -> None:
 
 def _label_bins(ax: Axes, against: str, evaluation: Evaluation) -> None:
     name = {"predicted": "predicted redshift", "true": "true redshift"}.get(against)
-    ax.set_xlabel((name or evaluation.brightness or against) + _note(evaluation))
-    if name is None and (evaluation.brightness or "").endswith("flux"):
+    brightness = evaluation.brightness or against
+    unit = " (e$^-$/s)" if brightness.endswith("flux") else ""
+    unit = " (mag)" if "mag" in brightness else unit
+    ax.set_xlabel((name or brightness + unit) + _note(evaluation))
+    if name is None and brightness.endswith("flux"):
         ax.set_xscale("log")
+        for which in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+            which(lambda value, _: f"{value:g}")  # not as powers of ten
 
 
 def _mark_weak(ax: Axes, low: float, high: float, *, vertical: bool) -> None:
