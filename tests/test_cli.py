@@ -59,8 +59,8 @@ def write_spectra(name, n=4, start=0, bad=(), **more):
     rng = np.random.default_rng(start)
     columns = {"source_id": 4 * 10**18 + start + np.arange(n)} | more
     for band, number in (("bp", 56), ("rp", 57)):
-        coefficients = rng.normal(size=(n, 55))
-        coefficients[:, 0] += 100
+        coefficients = 100 * rng.normal(size=(n, 55))  # bright: the unit is not judged
+        coefficients[:, 0] += 10_000
         coefficients[list(bad), 3] = np.nan
         columns[f"{band}_basis_function_id"] = np.full(n, number)
         columns[f"{band}_coefficients"] = list(coefficients)

@@ -164,7 +164,7 @@ def test_the_limit_is_calibrated_and_better_than_the_prior(galaxies):
     found = limit.estimate_limit(galaxies, n_templates=6000, seed=5)
     assert found.pdf.shape == (250, len(found.edges) - 1)
     assert (found.pdf @ np.diff(found.edges)) == pytest.approx(np.ones(250))
-    assert list(found.part_means) == [1500, 3000, 6000]
+    assert list(found.part_means) == [375, 750, 1500, 3000, 6000]
     trusted = found.sample_size > 10
     assert 0.2 < trusted.mean() < 1
     error = np.abs(found.mean - true)

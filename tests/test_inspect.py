@@ -65,7 +65,7 @@ def test_what_is_shown_is_what_is_predicted(spectra, file, tmp_path):
     flat = predict_table(file, prior="flat", pdf=True)["redshift_cnn_pdf"]
     found = gather_objects(file, n_simulated=0)
     np.testing.assert_allclose(found.flat_pdf, flat, rtol=1e-5)
-    assert all(sum(p for _, p in peaks) == pytest.approx(1, abs=0.05) for peaks in found.peaks)
+    assert all(0.6 < sum(p for _, p in peaks) < 1.02 for peaks in found.peaks)
 
 
 def test_the_prior_is_worked_out_from_the_distributions(file):

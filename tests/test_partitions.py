@@ -28,8 +28,8 @@ def frame():
         "tag": [f"galaxy {i}" for i in range(N)],
     }
     for band, number in (("bp", 56), ("rp", 57)):
-        coefficients = rng.normal(size=(N, 55))
-        coefficients[:, 0] += 100 + rng.uniform(0, 50, N)
+        coefficients = 100 * rng.normal(size=(N, 55))  # bright: the unit is not judged
+        coefficients[:, 0] += 10_000 + rng.uniform(0, 5000, N)
         coefficients[5, 3] = np.nan
         columns |= {
             f"{band}_basis_function_id": np.full(N, number, dtype=np.int16),

@@ -49,8 +49,8 @@ def make_columns(n=5, seed=0):
     rng = np.random.default_rng(seed)
     columns = {"source_id": 4 * 10**18 + np.arange(n), "ra": np.arange(n) + 0.5}
     for band, number in (("bp", 56), ("rp", 57)):
-        coefficients = 0.05 * rng.normal(size=(n, 55))
-        coefficients[:, 0] += 100
+        coefficients = 100 * rng.normal(size=(n, 55))  # bright: the unit is not judged
+        coefficients[:, 0] += 10_000
         columns |= {
             f"{band}_basis_function_id": np.full(n, number),
             f"{band}_n_parameters": np.full(n, 55),

@@ -194,10 +194,12 @@ def test_rows_that_are_not_usable_are_grey_and_not_counted():
     stars = simulate_contaminants(30, seed=2, kind="star")
     table = predict_table(stars, keep="redshift_true")
     title = plot_predictions(table).get_title()
-    n = int((table["flags_cnn"] & QualityFlag.UNLIKE_TRAINING != 0).sum())
+    kinds = QualityFlag.UNLIKE_TRAINING | QualityFlag.UNLIKELY_GALAXY
+    n = int((table["flags_cnn"] & int(kinds) != 0).sum())
     assert title.startswith(f"{30 - n} of 30 usable"), title
     galaxies = predict_table(simulate_spectra(60, seed=4), keep="redshift_true")
-    galaxies["flags_cnn"][:20] |= QualityFlag.UNLIKE_TRAINING
+    galaxies["flags_cnn"] = 0
+    galaxies["flags_cnn"][:20] = int(QualityFlag.UNLIKE_TRAINING)
     axes = plot_predictions(galaxies, "redshift_true")
     assert [len(line.get_xdata()) for line in axes.lines[:2]] == [20, 40]
     assert axes.get_title().startswith("40 of 60 usable: the others unlike the training galaxies")

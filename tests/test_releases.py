@@ -135,7 +135,7 @@ def test_gaiaxpy_with_other_bases_under_the_old_name_is_refused(
     from gaia_redshift.simulate.instrument import _load_band
 
     with pytest.raises(InputError, match=words):
-        _load_band("bp")
+        _load_band("bp", "bpC03_v375wi", "dr3-hermite", "dr3-hermite")
 
 
 def test_gaiaxpy_with_longer_bases_is_refused(monkeypatch, no_sets_left):

@@ -53,8 +53,8 @@ def write_columns(path, n=40, start=0, **more):
     rng = np.random.default_rng(start)
     columns = {"source_id": 4 * 10**18 + start + np.arange(n)} | more
     for band, number in (("bp", 56), ("rp", 57)):
-        coefficients = rng.normal(size=(n, 55))
-        coefficients[:, 0] += 100
+        coefficients = 100 * rng.normal(size=(n, 55))  # bright: the unit is not judged
+        coefficients[:, 0] += 10_000
         coefficients[start % n, 3] = np.nan
         columns[f"{band}_basis_function_id"] = np.full(n, number)
         columns[f"{band}_coefficients"] = list(coefficients)
@@ -66,8 +66,8 @@ def make_spectra(n, errors=True):
     rng = np.random.default_rng(1)
     bands = {}
     for band, number in (("bp", 56), ("rp", 57)):
-        coefficients = rng.normal(size=(n, 55))
-        coefficients[:, 0] += 100
+        coefficients = 100 * rng.normal(size=(n, 55))  # bright: the unit is not judged
+        coefficients[:, 0] += 10_000
         bands[band] = BandSpectra(
             coefficients,
             rng.uniform(0.1, 1, size=(n, 55)) if errors else None,

@@ -445,6 +445,8 @@ def test_the_command_trains_on_simulated_galaxies(tmp_path):
         data=None,
         simulate=120,
         survey="sdss",
+        sky="sdss",
+        contaminants=0.0,
         seed=3,
         network="kiraleos2023",
         epochs=1,
@@ -460,7 +462,7 @@ def test_the_command_trains_on_simulated_galaxies(tmp_path):
     assert model.manifest["trained_on"] == "simulated galaxies"
     assert "Trained on SIMULATED galaxies" in model.card
     command = model.manifest["training"]["command"]
-    assert command.startswith("gaia-redshift train --simulate 120 --survey sdss --seed 3 ")
+    assert command.startswith("gaia-redshift train --simulate 120 --survey sdss --sky sdss")
     assert str(tmp_path) not in (tmp_path / "mine" / "manifest.json").read_text()
 
 
