@@ -20,10 +20,12 @@ from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import N_BP
 from gaia_redshift.spectra import FluxVectors
 
-__all__ = ["filter_variance", "flag_unit", "measure_roughness", "warn_of_unit"]
+__all__ = ["PHOTOMETRY", "filter_variance", "flag_unit", "measure_roughness", "warn_of_unit"]
 
 Float = NDArray[np.float64]
 
+PHOTOMETRY = ("phot_bp_mean_flux", "phot_rp_mean_flux")
+"""Columns of the input, e-/s, with which the sum of the samples is compared if they are there."""
 _WINDOW, _ORDER = 15, 3
 _LEVELS = (-2.5, 3.5)
 """ln of the mean flux (e-/s per sample) between which vectors are judged."""
@@ -33,7 +35,7 @@ _CURVE = (0.0078, 0.0353, 0.0314, -2.0118)
 _ROW, _BLOCK, _FEWEST = 1.1, 0.5, 10
 """Largest departures from the curve, of one vector and of the median of a block of so many."""
 _SMOOTH, _FAINT = -1.6, np.log(0.5)
-_KEPT = (0.35, 1.15)
+_KEPT = (0.5, 1.15)
 """Sum of the kept samples over the photometric flux: less in galaxies, whose light spreads; never
 more."""
 
@@ -120,20 +122,31 @@ def flag_unit(vectors: FluxVectors, columns: Any = None) -> tuple[NDArray[np.int
 
 def _compare_photometry(vectors: FluxVectors, columns: Any) -> Float | None:
     """Sum of the kept samples over the photometric flux of both bands, shape (n,), or None."""
-    names = [f"phot_{band}_mean_flux" for band in ("bp", "rp")]
     have = [] if columns is None else columns.colnames
-    if any(name not in have for name in names):
+    if any(name not in have for name in PHOTOMETRY):
         return None
-    try:
-        total = sum(
-            np.ma.filled(np.ma.asarray(columns[name], dtype=np.float64), np.nan) for name in names
-        )
-    except (TypeError, ValueError):
-        return None
+    total = sum(_to_numbers(columns[name]) for name in PHOTOMETRY)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(total > 0, vectors.flux.sum(axis=1) / total, np.nan)
     ratio[(vectors.quality & int(FATAL)) != 0] = np.nan
     return np.asarray(ratio)
+
+
+def _to_numbers(column: Any) -> Float:
+    """Numbers (n,) of a column, which may be text; NaN where there is none."""
+    values = np.ma.asarray(column)
+    try:
+        return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+    except (TypeError, ValueError):
+        cells = np.ma.filled(values.astype(object), "")
+        return np.array([_to_number(cell) for cell in cells])
+
+
+def _to_number(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def warn_of_unit(factors: list[float], stacklevel: int) -> None:

@@ -17,7 +17,7 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._rows import as_slice
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, QualityFlag
-from gaia_redshift.flux_unit import flag_unit, warn_of_unit
+from gaia_redshift.flux_unit import PHOTOMETRY, flag_unit, warn_of_unit
 from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.peaks import find_peaks
 from gaia_redshift.spectra import FluxVectors, XPSpectra
@@ -246,6 +246,7 @@ def predict_rows(
             correlations=errors,
             errors=errors,
             keep=keep,
+            optional=PHOTOMETRY,
             progress=progress,
             settle=False,
         )

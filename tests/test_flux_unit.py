@@ -13,6 +13,8 @@ from astropy.table import Table
 from gaia_redshift import (
     FluxVectors,
     predict_table,
+    predict_to_file,
+    read_table,
     sample_spectra,
     simulate_spectra,
     write_spectra,
@@ -191,3 +193,22 @@ def test_photometry_among_the_columns_of_a_file_is_used(galaxies, photometry, tm
         table = predict_table(path, model=AnyModel(), keep=photometry.colnames)
     assert np.mean(table["flags_cnn"] & QualityFlag.DOUBTFUL_UNIT != 0) >= 0.95
     assert table.colnames[-2:] == photometry.colnames
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_photometry_of_a_file_is_looked_at_without_being_kept(tmp_path, suffix):
+    galaxies = simulate_spectra(12, seed=5, correlations=False)
+    vectors = sample_spectra(galaxies, errors=False)
+    for band, samples in (("bp", slice(0, 80)), ("rp", slice(80, None))):
+        galaxies.columns[f"phot_{band}_mean_flux"] = vectors.flux[:, samples].sum(axis=1) / 2.8
+    file = tmp_path / f"spectra{suffix}"
+    write_spectra(galaxies, file)
+    with pytest.warns(GaiaRedshiftWarning, match="2.8 times too large"):
+        table = predict_table(file, flux_errors=False)
+    assert "phot_bp_mean_flux" not in table.colnames
+    assert all("doubtful_unit" in words for words in decode_flags(table["flags_cnn"]))
+    with pytest.warns(GaiaRedshiftWarning, match="2.8 times too large"):
+        predict_to_file(file, tmp_path / "z.parquet")
+    written = read_table(tmp_path / "z.parquet")
+    assert "phot_bp_mean_flux" not in written.colnames
+    assert all("doubtful_unit" in words for words in decode_flags(written["flags_cnn"]))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
+from gaia_redshift.flux_unit import PHOTOMETRY
 from gaia_redshift.readers import iter_spectra
 from gaia_redshift.readers.content import ReadMeter
 
@@ -162,7 +163,7 @@ class _Reader:
                 errors=job.errors,
                 correlations=job.errors,
                 keep=job.keep,
-                optional=job.optional if job.keep != "all" else (),
+                optional=(*job.optional, *PHOTOMETRY) if job.keep != "all" else (),
                 start=start,
                 meter=meter,
                 settle=False,
@@ -265,8 +266,10 @@ def _predict(item: _Read, job: Job, progress: bool) -> PredictedRows:
             **job.options,
         )
     assert item.block is not None
-    # What was read of the other columns is what is wanted.
-    keep = None if item.block.columns is None else "all"
+    # What was read of the other columns is what is wanted, but for photometry.
+    names = [] if item.block.columns is None else item.block.columns.colnames
+    asked = {*([] if job.keep is None else job.keep), *job.optional}
+    keep = [n for n in names if job.keep == "all" or n in asked or n not in PHOTOMETRY] or None
     options = {**job.options, "flux_errors": job.errors}
     return predict_rows(
         item.block, model=job.model, keep=keep, block_size=len(item.block), **options
