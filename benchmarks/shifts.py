@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from model_checks import mix_templates, tell
 from numpy.typing import NDArray
 
 from gaia_redshift import load_model, read_spectra
+from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid
 from gaia_redshift.sampling import sample_spectra, sample_wavelengths
@@ -231,16 +233,6 @@ def describe(name: str, found: Any, true: Array) -> dict[str, Any]:
     return row
 
 
-def tell(title: str, rows: list[dict[str, Any]]) -> None:
-    """Print rows as a table."""
-    print(f"\n## {title}")
-    keys = list(rows[0])
-    print("| " + " | ".join(keys) + " |\n|" + "---|" * len(keys))
-    for row in rows:
-        cells = [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()]
-        print("| " + " | ".join(cells) + " |", flush=True)
-
-
 def follow_others(model: Any, n: int, seed: int) -> list[dict[str, Any]]:
     """Which redshift is followed where flux or size belong to another."""
     rows = []
@@ -324,17 +316,11 @@ def judge_others(
 
 def use_kcorrect(n: int, seed: int) -> FluxVectors | None:
     """Return galaxies of kcorrect's templates in random mixtures, if it is installed."""
-    from gaia_redshift.errors import InputError
-    from gaia_redshift.simulate.other import load_kcorrect_templates
-
     try:
-        wavelength, seds = load_kcorrect_templates()
+        wavelength, mixtures = mix_templates(seed)
     except InputError:
         return None
-    near = (wavelength > 5400) & (wavelength < 5600)
-    scaled = seds / seds[:, near].mean(axis=1, keepdims=True)
-    weights = np.random.default_rng(seed).dirichlet(np.full(len(seds), 0.5), 3000)
-    return sample_spectra(simulate_seds(wavelength, weights @ scaled, n, seed=seed, colours=True))
+    return sample_spectra(simulate_seds(wavelength, mixtures, n, seed=seed, colours=True))
 
 
 def main() -> None:
