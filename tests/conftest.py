@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import sys
 
@@ -27,6 +28,13 @@ def _no_figures_left():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(monkeypatch, tmp_path_factory):
+    """What one test's server was learnt to say must not be believed of another's on its port."""
+    folder = tmp_path_factory.getbasetemp() / "caches" / secrets.token_hex(6)
+    monkeypatch.setenv("GAIA_REDSHIFT_CACHE_DIR", str(folder))
 
 
 @pytest.fixture(autouse=True)

@@ -316,7 +316,7 @@ def test_a_server_that_never_answers_ends_within_the_deadline(endpoint):
         sources = query if endpoint == "tap-server" else archive.spectra.source_id
         with pytest.raises(ArchiveError, match=r"did not answer within 0.3 s; tried 3 times"):
             fetch_spectra(sources, settings=settings)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
 
 
 QUERY = "SELECT source_id FROM gaiadr3.gaia_source"

@@ -86,7 +86,7 @@ class ColumnsTable(SphinxDirective):
 
         ones = np.ones(1)
         intervals = {"lower": ones, "upper": ones, "std": ones, "pdf": np.ones((1, 2))}
-        intervals["peaks"] = np.ones((1, 4))
+        intervals |= {"peaks": np.ones((1, 4)), "shape": ones, "probability_galaxy": ones}
         table = build_table(ones.astype(int), ones, ones.astype(int), **intervals)
         rows = []
         for name, about in COLUMNS.items():

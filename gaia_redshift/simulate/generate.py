@@ -74,7 +74,8 @@ def simulate_spectra(
     parameters : SurveyParameters, optional
         Another population than the package's own.
     instrument : Instrument, optional
-        Another instrument or set of bases than DR3's (`gaia_redshift.simulate.load_instrument`).
+        Another instrument or set of bases than DR3's:
+        `gaia_redshift.simulate.instrument.load_instrument`.
     progress : bool
         Show a progress bar.
 

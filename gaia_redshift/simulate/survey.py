@@ -198,7 +198,7 @@ def draw_truth(
         the major axis), ``n_sersic``, ``ellipticity_sersic``, ``point_fraction``,
         ``background_taken`` (part of the level at the window's ends), ``rp_flux``
         (photometric: the integral of the RP spectrum over the window, e-/s), ``ebv`` (mag), and
-        what `draw_nuisances` and `draw_transits` draw.
+        what ``draw_nuisances`` and ``draw_transits`` draw.
     """
     p = parameters or load_parameters()
     library = library or load_library()

@@ -51,7 +51,7 @@ class SimulatedGalaxies:
     seed : int
         Of the simulation.
     sky : str
-        Population, a name in `gaia_redshift.simulate.survey.SKIES`.
+        Population, a name in ``gaia_redshift.simulate.survey.SKIES``: "sdss" or "wide".
     contaminants : float
         Stars, quasars, doubles and so on for each galaxy, from which a network that can learns to
         tell galaxies.
