@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles, smooth_density
 from gaia_redshift.model.postprocess import measure_overlap
-from gaia_redshift.model.prior import MagnitudePrior
+from gaia_redshift.model.prior import MagnitudePrior, measure_rp_flux
 from gaia_redshift.model.scaler import measure_level
 from gaia_redshift.train.objectives import measure_cross_entropy
 
@@ -26,6 +26,8 @@ _CALIBRATED = 20_000
 _ENOUGH = 5000
 """Galaxies with which coverage is known to a per cent."""
 _COVERAGE = 0.68
+_FEWEST = 200
+"""Galaxies of a training set that make a prior of their brightness."""
 _PRIOR_SAMPLE = 1_000_000
 
 _RANGE = (0.5, 3.0)
@@ -113,6 +115,7 @@ def calibrate_bins(
     *,
     sky: HeldOut | None = None,
     given: NDArray[np.float64] | None = None,
+    given_flux: NDArray[np.floating] | None = None,
     simulated: bool,
     blind: bool = False,
     knows_others: bool = False,
@@ -132,6 +135,8 @@ def calibrate_bins(
     given : ndarray, shape (j,), optional
         True redshifts of those galaxies of the training part that were not mixed in: the prior
         ``"given"``.
+    given_flux : ndarray, shape (j, 186), optional
+        Their fluxes, for a network that is blind to flux: the prior is then one of brightness.
     simulated : bool
         Whether the training set was simulated: then its redshifts were a choice, and SDSS's are
         taken for the sky's.
@@ -152,17 +157,28 @@ def calibrate_bins(
         priors = {"sdss": make_magnitude_prior(edges), "sdss_redshift": sdss}
     if given is not None:
         priors["given"] = smooth_density(given, edges)
+        if given_flux is not None and len(given) >= _FEWEST:
+            level = measure_rp_flux(given_flux)
+            priors["given"] = MagnitudePrior.from_sample(given, level, edges=edges)
     bins = RedshiftBins(
         edges=edges,
         density=density,
         priors=priors,
-        default_prior="sdss" if simulated else "training" if given is None else "given",
+        default_prior=(
+            "given"
+            if given_flux is not None
+            else "sdss"
+            if simulated
+            else "training"
+            if given is None
+            else "given"
+        ),
         typical_level=typical,
         blind_to_flux=blind,
     )
     like_sky = held_out if sky is None else sky
     flux = like_sky.flux[:_CALIBRATED]
-    prior = density if sky is None else bins.spread_prior(bins.resolve_prior()[1], flux)
+    prior = bins.spread_prior(bins.resolve_prior()[1], flux) if blind else density
     fitted = [
         fit_temperature(
             logits[:_CALIBRATED],
@@ -187,19 +203,26 @@ def calibrate_bins(
         temperature=(fitted[0][0], fitted[1][0]),
         temperature_slope=(fitted[0][1], fitted[1][1]),
     )
-    threshold, conflict = None, 0.0
+    threshold = None
     if knows_others:
         logit = np.quantile(like_sky.kind, 1 - _COMPLETENESS)
         threshold = float(1 / (1 + np.exp(-logit)))
-    if blind:
-        known = np.ones(len(like_sky.redshift), dtype=bool)
-        prior = bins.spread_prior(bins.resolve_prior()[1], like_sky.flux)
-        flat = bins.resolve_prior("flat")[1]
-        assert not isinstance(flat, MagnitudePrior)
-        level = measure_level(like_sky.flux)
-        shape = bins.compute_probability(like_sky.logits, known, level, flat)
-        conflict = float(np.quantile(measure_overlap(shape, prior), _CONFLICTS))
-    return dataclasses.replace(bins, galaxy_threshold=threshold, conflict_threshold=conflict)
+    return dataclasses.replace(
+        bins,
+        galaxy_threshold=threshold,
+        conflict_threshold=_find_conflict(bins, like_sky) if blind else 0.0,
+    )
+
+
+def _find_conflict(bins: RedshiftBins, galaxies: HeldOut) -> float:
+    """Overlap with the default prior that all but a few galaxies exceed."""
+    known = np.ones(len(galaxies.redshift), dtype=bool)
+    _, found = bins.resolve_prior()
+    prior = np.broadcast_to(bins.spread_prior(found, galaxies.flux), galaxies.logits.shape)
+    flat = np.asarray(bins.resolve_prior("flat")[1])
+    level = measure_level(galaxies.flux)
+    shape = bins.compute_probability(galaxies.logits, known, level, flat)
+    return float(np.quantile(measure_overlap(shape, prior), _CONFLICTS))
 
 
 def match_coverage(

@@ -61,6 +61,9 @@ class TrainingConfig:
     error_jitter : float
         Relative scatter by which the errors of training spectra are changed, one factor for each
         band: published errors are no better known, and those of simulated spectra too good.
+    level_jitter : float
+        Scatter, dex, by which the levels of training spectra are changed, flux and errors alike: a
+        network that starts from one that is blind to flux stays so.
     split : tuple of float
         Fractions of the galaxies for training, validation and test.
     redshift_range : tuple of float
@@ -109,6 +112,7 @@ class TrainingConfig:
     bins: int = 150
     error_dropout: float = 0.15
     error_jitter: float = 0.15
+    level_jitter: float = 0.0
     split: tuple[float, float, float] = (0.63, 0.27, 0.10)
     redshift_range: tuple[float, float] = (0.0, 0.6)
     flux_tolerance: float = 0.1
@@ -153,7 +157,7 @@ class TrainingConfig:
         for field in ("learning_rate", "huber_delta"):
             if not 0 < getattr(self, field) < math.inf:
                 raise InputError(f"{field} must be positive, not {getattr(self, field)!r}")
-        for field in ("flux_tolerance", "weight_decay", "error_jitter"):
+        for field in ("flux_tolerance", "weight_decay", "error_jitter", "level_jitter"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise InputError(f"{field} must not be negative, not {getattr(self, field)!r}")
         for field in ("grid_jitter", "error_dropout", "weight_average"):

@@ -67,13 +67,17 @@ class TrainingSet:
     def draw_inputs(
         self, rows: NDArray[np.intp], rng: np.random.Generator, config: TrainingConfig
     ) -> Inputs:
-        """Inputs for training: some rows on moved grids, errors changed a little or hidden."""
+        """Inputs for training: some rows on moved grids, levels and errors changed or hidden."""
         flux = _take_flux(self.vectors, self.moved, rows)
         flux_error = None
+        level = np.ones((len(rows), 1), dtype=np.float32)
+        if config.level_jitter:
+            level[:, 0] = 10 ** rng.normal(0.0, config.level_jitter, len(rows))
+            flux = flux * level
         if self.vectors.flux_error is not None:
             factor = np.exp(rng.normal(0.0, config.error_jitter, (len(rows), 2)))
             factor[rng.uniform(size=len(rows)) < config.error_dropout] = np.nan
-            flux_error = self.vectors.flux_error[rows]
+            flux_error = self.vectors.flux_error[rows] * level
             flux_error *= np.repeat(factor, (N_BP, N_FLUX - N_BP), axis=1)
         return self.scaler.transform(flux, flux_error)
 

@@ -23,6 +23,8 @@ from gaia_redshift.model.scaler import Scaler, parse_scaler
 from gaia_redshift.train.config import FINE_TUNING, TrainingConfig, get_recipe
 from gaia_redshift.train.networks import get_network
 
+_LEVEL_JITTER = 0.3
+
 __all__ = ["ParentModel", "freeze_layers", "make_fine_tuning_config", "read_parent"]
 
 
@@ -131,8 +133,11 @@ def make_fine_tuning_config(model: str | os.PathLike[str], **options: Any) -> Tr
     InputError
         If an option is unknown or cannot be used.
     """
-    manifest = load_model(model).manifest
+    loaded = load_model(model)
+    manifest = loaded.manifest
     recipe = get_recipe(manifest["network"]) | FINE_TUNING | _inherit(manifest)
+    if loaded.bins is not None and loaded.bins.blind_to_flux:
+        recipe["level_jitter"] = _LEVEL_JITTER
     if not get_network(manifest["network"]).distribution:
         recipe["weight_average"] = 0.0
     name = {"name": f"{manifest['name']}-tuned"}

@@ -115,6 +115,10 @@ def finish_training(
     shown = dataset.repeat_rows(config.repeat)
     error_there = None if errors is None else errors[validation]
     first = 0 if sky is None else len(sky) // 3
+    # A child of a network that is blind to flux stays so (`TrainingConfig.level_jitter`): what its
+    # own galaxies' brightness says is a prior again.
+    child = parent is not None and parent.bins is not None and parent.bins.blind_to_flux
+    given_rows = train[train < vectors.n_given]
     bins = calibrate_bins(
         vectors.redshift[shown],
         objective.edges,
@@ -122,9 +126,10 @@ def finish_training(
         sky=None
         if sky is None or sky.flux_error is None
         else hold_out(sky.flux[:first], sky.flux_error[:first], sky.redshift[:first]),
-        given=vectors.redshift[train[train < vectors.n_given]] if config.mix else None,
+        given=vectors.redshift[given_rows] if config.mix or child else None,
+        given_flux=vectors.flux[given_rows] if child else None,
         simulated=vectors.description["simulated"],
-        blind=vectors.description.get("sky") == "wide",
+        blind=child or vectors.description.get("sky") == "wide",
         knows_others=bool(len(dataset.others["validation"])),
     )
     novelty = None if parent is None else parent.novelty
