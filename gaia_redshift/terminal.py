@@ -67,7 +67,7 @@ def summarise_metrics(found: Mapping[str, Any], truth: str) -> str:
 
 
 def format_columns(columns: Mapping[str, Any]) -> str:
-    """Return the first rows, aligned: redshifts and probabilities with 4 decimals, flags in words."""
+    """Return the first rows, aligned: redshifts, probabilities with 4 decimals, flags in words."""
     n = len(columns["flags_cnn"])
     shown = min(n, SHOWN_ROWS)
     cells: dict[str, list[str]] = {}
