@@ -275,7 +275,7 @@ def scale_one(model: Any, base: FluxVectors) -> list[dict[str, Any]]:
         if after.shape is not None:
             change = after.shape - before.shape
             row["median change, shape"] = float(np.median(change))
-            row["median |change|, shape"] = float(np.median(np.abs(change)))
+            row["median size of change, shape"] = float(np.median(np.abs(change)))
         rows.append(row)
     return rows
 

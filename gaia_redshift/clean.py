@@ -229,7 +229,7 @@ def format_clean(
         raise InputError(f"no expressions for '{language}': topcat or adql")
     if chosen.half_width is not None and has_interval:
         parts.append(f"{width} <= {chosen.half_width:.6g}")
-    if names is not None and PROBABILITY in names:
+    if names is None or PROBABILITY in names:
         parts.append(f"{PROBABILITY} >= {chosen.probability:g}")
     return (" && " if language == "topcat" else " AND ").join(parts)
 
@@ -242,7 +242,8 @@ def explain_table(table: Any) -> str:
     names = list(getattr(table, "colnames", table))
     if PROBABILITY in names:
         with np.errstate(invalid="ignore"):
-            counts[PROBABILITY] = int((_fill(table[PROBABILITY]) < 0.5).sum())
+            unlikely = (flags & QualityFlag.UNLIKELY_GALAXY) != 0
+            counts["unlikely_galaxy"] = int((unlikely | (_fill(table[PROBABILITY]) < 0.5)).sum())
     return explain_unusable(len(flags), int(usable.sum()), counts)
 
 
@@ -263,7 +264,8 @@ def explain_unusable(n: int, n_usable: int, flags: dict[str, int]) -> str:
         "no_public_xp": "without a public XP spectrum",
         "missing_bp": "without BP",
         "missing_rp": "without RP",
-        "probability_galaxy": "more probably no galaxies",
+        "unlikely_galaxy": "probably no galaxies",
+        "doubtful_unit": "in a doubtful unit",
     }
     text = f"{n_usable:,} of {n:,} usable"
     lost = n - n_usable

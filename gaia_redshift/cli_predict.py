@@ -333,6 +333,7 @@ def _show(
     if not arguments.json:
         print(format_columns(shown))
         sys.stdout.flush()
+    wanted.columns = list(columns)
     wanted.finish(**count_columns(columns), n_written=len(shown["flags_cnn"]), n_failed=failed)
     return failed, count_failed(columns["flags_cnn"])
 

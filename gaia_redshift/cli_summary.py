@@ -35,9 +35,12 @@ class Summary:
         self.arguments = arguments
         self._tables: list[Table] = []
         self._truth: str | None = None
+        self.columns: list[str] | None = None
+        """Names of the output's columns, by which a clean sample is chosen."""
 
     def collect(self, table: Table) -> None:
         """Take the columns of some rows."""
+        self.columns = table.colnames
         truth = self._name_truth(table)
         if truth or self.arguments.plot:
             names = ["redshift_cnn", *_CHOOSING, *([truth] if truth else [])]
@@ -73,7 +76,7 @@ class Summary:
         n_failed : int
             Inputs that could not be read.
         """
-        from gaia_redshift.clean import find_clean
+        from gaia_redshift.clean import find_clean, format_clean
         from gaia_redshift.table import stack_tables
         from gaia_redshift.terminal import measure, summarise_counts, summarise_metrics
 
@@ -109,18 +112,13 @@ class Summary:
         if metrics is not None:
             lines.append(summarise_metrics(metrics, str(self._truth)))
         if n_written is not None and arguments.clean:
-            lines.append(f"{n_written:,} of {n:,} are {arguments.clean}: {_name_choice(arguments)}")
+            chosen = format_clean(arguments.clean, self.columns)
+            lines.append(f"{n_written:,} of {n:,} are {arguments.clean}: {chosen}")
         if arguments.output:
             lines.append(f"table: {arguments.output}")
         if arguments.plot:
             lines.append(f"plot: {arguments.plot}")
         say(arguments, "\n".join(lines))
-
-
-def _name_choice(arguments: argparse.Namespace) -> str:
-    from gaia_redshift.clean import format_clean
-
-    return format_clean(arguments.clean)
 
 
 def _plain(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def summarise_metrics(found: Mapping[str, Any], truth: str) -> str:
 
 
 def format_columns(columns: Mapping[str, Any]) -> str:
-    """Return the first rows, aligned: redshifts with 4 decimals, flags in words."""
+    """Return the first rows, aligned: redshifts, probabilities with 4 decimals, flags in words."""
     n = len(columns["flags_cnn"])
     shown = min(n, SHOWN_ROWS)
     cells: dict[str, list[str]] = {}
@@ -79,7 +79,7 @@ def format_columns(columns: Mapping[str, Any]) -> str:
         values = list(np.ma.getdata(column))
         if name == "flags_cnn":
             texts = [", ".join(words) or "-" for words in decode_flags(np.asarray(column))]
-        elif name.startswith("redshift"):
+        elif name.startswith(("redshift", "probability")):
             texts = [f"{v:.4f}" for v in values]
         else:
             texts = [f"{v:.6g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]

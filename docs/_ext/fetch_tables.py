@@ -51,7 +51,7 @@ class ArchiveReleasesTable(SphinxDirective):
             for release in RELEASES.values()
         ]
         headings = ["release", "schema", "retrieval type", "bases", "confirmed"]
-        return [make_table(headings, rows)]
+        return [make_table(headings, rows, whole_names=True)]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

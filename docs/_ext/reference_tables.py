@@ -93,7 +93,7 @@ class ColumnsTable(SphinxDirective):
             # The list of flags has a page of its own.
             meaning = about["description"].split(", 0 is clean")[0]
             rows.append([code(name), str(table[name].dtype), code(about["ucd"]), meaning])
-        return [make_table(["column", "type", "UCD", "meaning"], rows)]
+        return [make_table(["column", "type", "UCD", "meaning"], rows, whole_names=True)]
 
 
 class ProvenanceList(SphinxDirective):

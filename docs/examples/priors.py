@@ -9,4 +9,4 @@ for ax, prior in zip(axes, ("sdss", "flat"), strict=True):
         "catalogs/demo_galaxies.parquet", keep="redshift_true", prior=prior, pdf=True
     )
     plot_pdf(table, row=197, truth="redshift_true", ax=ax)
-    ax.set_title(f'prior="{prior}"')
+    ax.set_title(f'prior="{prior}"', pad=40)

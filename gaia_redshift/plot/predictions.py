@@ -60,12 +60,13 @@ def plot_predictions(
             counted = explain_table(table)
     if true is None:
         _draw_histogram(ax, predicted, usable)
-        ax.set_title(counted, wrap=True)
+        ax.set_title(counted, wrap=True, fontsize="medium")
         return ax
     known = np.isfinite(predicted) & np.isfinite(true)
     _draw_comparison(ax, predicted, true, known & usable, known & ~usable)
     title = _name_metrics(predicted[known & usable], true[known & usable])
-    ax.set_title(title if usable.all() else f"{counted}\n{title}", wrap=True)
+    words = title if usable.all() else f"{counted}\n{title}"
+    ax.set_title(words, wrap=True, fontsize="medium")
     return ax
 
 

@@ -142,8 +142,7 @@ def finish_training(
     # A sky that was made for training is no one's: no default prior holds for it.
     compared = {} if sky is not None else {"test_all": _measure_all(bins, output, *everything)}
     if parent is not None and parent.bins is not None:
-        before = run_network(compile_network(parent.build()), dataset.get_inputs("test"))
-        compared["test_all_parent"] = _measure_all(parent.bins, before, *everything)
+        compared["test_all_parent"] = _measure_parent(parent, parent.bins, dataset, *everything)
     predicted = _predict(bins, output[:, :-1], vectors.flux[test], _take(errors, test), "training")
     if sky is not None:
         rest = slice(first, None)
@@ -158,7 +157,7 @@ def finish_training(
             rows = draw_rows(true, bins, prior, np.random.default_rng([config.seed, 4]))
             if rows.any():  # not of a very small test part
                 flux, error, true, output = flux[rows], _take(error, rows), true[rows], output[rows]
-    name, _ = bins.resolve_prior()
+    name = bins.resolve_prior()[0]
     probability = _distribute(bins, output[:, :-1], flux, error, name)
     redshift = compute_quantiles(probability, bins.edges, 0.5)[0]
     metrics = {
@@ -184,6 +183,14 @@ def _measure_all(
     name, _ = bins.resolve_prior()
     predicted = _predict(bins, output[:, : len(bins.density)], flux, error, name)
     return dict(compute_metrics(predicted, true))
+
+
+def _measure_parent(
+    parent: ParentModel, bins: RedshiftBins, dataset: TrainingSet, *everything: Any
+) -> dict[str, Any]:
+    """Return the same metrics of the model that the training started from."""
+    before = run_network(compile_network(parent.build()), dataset.get_inputs("test"))
+    return _measure_all(bins, before, *everything)
 
 
 def _take(values: Any, rows: Any) -> Any:
