@@ -109,8 +109,7 @@ def finish_training(
         without = run_network(call, dataset.scaler.transform(flux))
         return HeldOut(known[:, :-1], without[:, :-1], known[:, -1], redshift, flux)
 
-    vectors = dataset.vectors
-    errors = vectors.flux_error
+    vectors, errors = dataset.vectors, dataset.vectors.flux_error
     validation, train = dataset.rows["validation"], dataset.rows["train"]
     shown = dataset.repeat_rows(config.repeat)
     error_there = None if errors is None else errors[validation]
