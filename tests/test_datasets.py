@@ -77,6 +77,7 @@ def specobj(sources):
 @pytest.fixture
 def archive(spectra, sources, tmp_path, monkeypatch):
     (tmp_path / "cache").mkdir()
+    monkeypatch.delenv("GAIA_REDSHIFT_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with GaiaArchiveDouble(spectra, sources) as double:
         yield double
