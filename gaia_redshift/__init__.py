@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from gaia_redshift._version import __version__
 
 if TYPE_CHECKING:
-    from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
     from gaia_redshift.archive.fetch import fetch_spectra
     from gaia_redshift.bridges.distributions import to_qp
     from gaia_redshift.bridges.formats import register_formats
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from gaia_redshift.bridges.spectra import to_specutils
     from gaia_redshift.calibrated import calibrate_spectra
     from gaia_redshift.clean import select_clean
+    from gaia_redshift.crossmatch import crossmatch_catalogue, crossmatch_sdss
     from gaia_redshift.datasets.builder import build_training_set
     from gaia_redshift.datasets.file import read_dataset
     from gaia_redshift.enrich.catalogue import enrich_catalogue
@@ -55,8 +55,8 @@ _HOMES = {
     "available_models": "model.registry",
     "build_training_set": "datasets.builder",
     "calibrate_spectra": "calibrated",
-    "crossmatch_catalogue": "archive.crossmatch",
-    "crossmatch_sdss": "archive.crossmatch",
+    "crossmatch_catalogue": "crossmatch",
+    "crossmatch_sdss": "crossmatch",
     "decode_flags": "flags",
     "enrich_catalogue": "enrich.catalogue",
     "fetch_spectra": "archive.fetch",

@@ -9,8 +9,8 @@ from astropy.table import MaskedColumn, QTable, Table
 from sky import FIELDS, distance, make_field, make_specobj, read_numbers, shift
 
 from gaia_redshift import crossmatch_catalogue, crossmatch_sdss, read_table, write_table
-from gaia_redshift.archive import MatchFlag
 from gaia_redshift.cli import main
+from gaia_redshift.crossmatch import MatchFlag
 from gaia_redshift.errors import InputError
 
 
@@ -298,7 +298,7 @@ def test_desi_in_any_form_gives_the_same(rng, tmp_path, form):
 
 
 def test_only_the_cells_of_a_hats_catalogue_that_matter_are_read(rng, tmp_path, monkeypatch):
-    from gaia_redshift.archive import catalogue_files
+    from gaia_redshift.crossmatch import catalogue_files
 
     folder = write_hats(make_desi(rng), tmp_path / "hats")
     read = []

@@ -12,8 +12,9 @@ from doubles.xmatch import CdsDouble
 from sky import FIELDS, make_field, make_specobj, read_numbers, shift, to_sdss16
 
 from gaia_redshift import crossmatch_sdss
-from gaia_redshift.archive import ArchiveSettings, MatchFlag, sdss
+from gaia_redshift.archive import ArchiveSettings
 from gaia_redshift.cli import main
+from gaia_redshift.crossmatch import MatchFlag, sdss
 from gaia_redshift.errors import ArchiveError, InputError
 
 SERVICES = ("xmatch", "tapvizier", "skyserver")

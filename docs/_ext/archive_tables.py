@@ -16,7 +16,7 @@ class MatchFlagsTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        from gaia_redshift.archive import describe_match_flags
+        from gaia_redshift.crossmatch import describe_match_flags
 
         rows = [[str(value), code(name), text] for value, name, text in describe_match_flags()]
         return [make_table(["value", "name", "meaning"], rows, whole_names=True)]
@@ -38,7 +38,7 @@ class CatalogueColumnsTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        from gaia_redshift.archive.redshift_catalogues import COLUMNS
+        from gaia_redshift.crossmatch.catalogues import COLUMNS
 
         surveys = list(COLUMNS)
         things = list(dict.fromkeys(what for survey in surveys for what in COLUMNS[survey]))

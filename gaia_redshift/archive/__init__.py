@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gaia_redshift.archive.account import FetchAccount, FetchStatus
     from gaia_redshift.archive.connection import open_gaia
-    from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
     from gaia_redshift.archive.fetch import fetch_spectra, fetch_with_account, open_stream
     from gaia_redshift.archive.jobs import run_query
-    from gaia_redshift.archive.match_flags import (
-        MatchFlag,
-        decode_match_flags,
-        describe_match_flags,
-    )
     from gaia_redshift.archive.mirror import use_mirror
     from gaia_redshift.archive.queries import build_query, describe_queries, query_catalogue
     from gaia_redshift.archive.settings import ArchiveSettings
@@ -30,12 +24,7 @@ _HOMES = {
     "ArchiveSettings": "settings",
     "FetchAccount": "account",
     "FetchStatus": "account",
-    "MatchFlag": "match_flags",
     "build_query": "queries",
-    "crossmatch_catalogue": "crossmatch",
-    "crossmatch_sdss": "crossmatch",
-    "decode_match_flags": "match_flags",
-    "describe_match_flags": "match_flags",
     "describe_queries": "queries",
     "fetch_spectra": "fetch",
     "fetch_with_account": "fetch",
@@ -51,12 +40,7 @@ __all__ = [
     "ArchiveSettings",
     "FetchAccount",
     "FetchStatus",
-    "MatchFlag",
     "build_query",
-    "crossmatch_catalogue",
-    "crossmatch_sdss",
-    "decode_match_flags",
-    "describe_match_flags",
     "describe_queries",
     "fetch_spectra",
     "fetch_with_account",

@@ -268,7 +268,7 @@ def _crossmatch(
     settings: ArchiveSettings | None,
     progress: bool,
 ) -> Table:
-    from gaia_redshift.archive.crossmatch import crossmatch_catalogue, crossmatch_sdss
+    from gaia_redshift.crossmatch import crossmatch_catalogue, crossmatch_sdss
     from gaia_redshift.readers.columns import RA_NAMES
 
     if not {name.lower() for name in table.colnames} & set(RA_NAMES):

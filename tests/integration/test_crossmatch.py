@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from gaia_redshift.archive.crossmatch import crossmatch_sdss
-from gaia_redshift.archive.matching import MatchFlag
 from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.crossmatch import MatchFlag, crossmatch_sdss
 
 N_ROWS = 6_000
 
@@ -16,7 +15,7 @@ N_ROWS = 6_000
 @pytest.fixture
 def settings(tap_url, monkeypatch) -> ArchiveSettings:
     # TAPVizieR's table has a name that no other server can give a table; it is asked in quotes.
-    monkeypatch.setattr("gaia_redshift.archive.sdss.VIZIER_TABLE", 'sdss"."sdss16')
+    monkeypatch.setattr("gaia_redshift.crossmatch.sdss.VIZIER_TABLE", 'sdss"."sdss16')
     return ArchiveSettings(vizier_tap_url=tap_url, timeout=120, query_deadline=240, tries=2)
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.archive.catalogue_files import (
+from gaia_redshift.crossmatch.catalogue_files import (
     ColumnFinder,
     Columns,
     Neighbourhood,
     iter_fits,
     iter_parquet,
 )
-from gaia_redshift.archive.matching import SkyObjects
+from gaia_redshift.crossmatch.matching import SkyObjects
 from gaia_redshift.errors import InputError
 
 __all__ = ["COLUMNS", "read_objects"]

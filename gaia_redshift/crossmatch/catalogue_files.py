@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.archive.matching import ARCSEC
+from gaia_redshift.crossmatch.matching import ARCSEC
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.angles import find_factor, to_degrees
 

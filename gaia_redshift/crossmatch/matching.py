@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.archive.match_flags import MatchFlag
+from gaia_redshift.crossmatch.flags import MatchFlag
 
 __all__ = ["REACH", "Matches", "SkyObjects", "find_pairs", "match_objects"]
 

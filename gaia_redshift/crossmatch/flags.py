@@ -36,7 +36,7 @@ def decode_match_flags(value: int) -> list[str]:
 
     Examples
     --------
-    >>> from gaia_redshift.archive import decode_match_flags
+    >>> from gaia_redshift.crossmatch import decode_match_flags
     >>> decode_match_flags(9)
     ['AMBIGUOUS', 'REJECTED']
     """

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.archive.match_flags import MatchFlag
-from gaia_redshift.archive.matching import Matches, SkyObjects
+from gaia_redshift.crossmatch.flags import MatchFlag
+from gaia_redshift.crossmatch.matching import Matches, SkyObjects
 
 if TYPE_CHECKING:
     from astropy.table import Table

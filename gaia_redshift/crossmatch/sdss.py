@@ -2,7 +2,7 @@
 
 Each service is asked in chunks, with time-outs and retries, through its usual client (astroquery,
 pyvo), whose answers are checked before the client reads them. What they return is the catalogue's
-objects near the sources; `gaia_redshift.archive.matching` decides which is which.
+objects near the sources; `gaia_redshift.crossmatch.matching` decides which is which.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from gaia_redshift.archive.failures import Patience, TransientError
 from gaia_redshift.archive.jobs import submit_now
-from gaia_redshift.archive.matching import ARCSEC, SkyObjects
-from gaia_redshift.archive.redshift_catalogues import COLUMNS, find_names, join_objects, to_objects
 from gaia_redshift.archive.results import parse_result, to_votable
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.archive.web import TimedSession
-from gaia_redshift.archive.web_clients import read_quietly, skyserver_type, xmatch_type
+from gaia_redshift.crossmatch.catalogues import COLUMNS, find_names, join_objects, to_objects
+from gaia_redshift.crossmatch.matching import ARCSEC, SkyObjects
+from gaia_redshift.crossmatch.web_clients import read_quietly, skyserver_type, xmatch_type
 from gaia_redshift.errors import ArchiveError, InputError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.archive.match_table import add_matches
-from gaia_redshift.archive.matching import REACH, SkyObjects, match_objects
+from gaia_redshift.crossmatch.matching import REACH, SkyObjects, match_objects
+from gaia_redshift.crossmatch.table import add_matches
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, find_id_name
 
@@ -108,7 +108,7 @@ def crossmatch_sdss(
         )
     if columns is not None:
         raise InputError("columns goes with local: the columns of the services are known")
-    from gaia_redshift.archive.sdss import SERVICES, describe_service, fetch_sdss_objects
+    from gaia_redshift.crossmatch.sdss import SERVICES, describe_service, fetch_sdss_objects
 
     if service not in SERVICES:
         raise InputError(f"there is no service '{service}'; there are: {', '.join(SERVICES)}")
@@ -186,7 +186,7 @@ def crossmatch_catalogue(
     >>> matched["separation_desi"].round(2).tolist()
     [0.36, None]
     """
-    from gaia_redshift.archive.redshift_catalogues import read_objects
+    from gaia_redshift.crossmatch.catalogues import read_objects
 
     if not re.fullmatch(r"[A-Za-z]\w*", survey):
         raise InputError(f"survey must be a word to end column names with, not '{survey}'")

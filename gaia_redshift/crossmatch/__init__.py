@@ -1,0 +1,17 @@
+"""Spectroscopic redshifts beside Gaia sources: `crossmatch_sdss` and `crossmatch_catalogue`.
+
+``matching`` decides which object is which source's; the objects come from services (``sdss``) or
+from catalogues at hand (``catalogues``, in pieces by ``catalogue_files``). ``table`` adds columns
+to the user's table, with the bits of ``flags``.
+"""
+
+from gaia_redshift.crossmatch.crossmatch import crossmatch_catalogue, crossmatch_sdss
+from gaia_redshift.crossmatch.flags import MatchFlag, decode_match_flags, describe_match_flags
+
+__all__ = [
+    "MatchFlag",
+    "crossmatch_catalogue",
+    "crossmatch_sdss",
+    "decode_match_flags",
+    "describe_match_flags",
+]
