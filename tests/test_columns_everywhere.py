@@ -32,6 +32,7 @@ from gaia_redshift.readers.columns import tell_unused_ids, to_source_ids
 from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.scale import predict_to_file
 from gaia_redshift.spectra import XPSpectra
+from gaia_redshift.writers import SpectraWriter
 
 FORMATS = ["ecsv", "fits", "vot", "parquet", "h5", "csv"]
 INTEGERS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
@@ -115,6 +116,39 @@ def test_kept_columns_come_back_as_they_were_read(tmp_path, ending, hidden):
     output = tmp_path / f"z.{ending}"
     predict_to_file(spectra, output, model=FakeModel(), keep="all", block_size=4)
     assert_all_equal(read_table(output), columns, ending)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("hidden", MASKS)
+def test_columns_beside_spectra_come_back_or_are_refused(tmp_path, ending, hidden):
+    made, columns = make_spectra(6, errors=False), make_table(hidden)
+    spectra = XPSpectra(made.source_id, made.bp, made.rp, columns=columns)
+    if hidden == "unmasked" and ending in ("fits", "vot"):
+        with pytest.raises(InputError, match="column 'u8' holds integers beyond 2"):
+            write_spectra(spectra, tmp_path / f"a.{ending}")
+        columns.remove_column("u8")
+    with SpectraWriter(tmp_path / f"a.{ending}") as writer:
+        for block in spectra.blocks(4):  # masked rows on both sides
+            writer.write(block)
+    back = read_spectra(tmp_path / f"a.{ending}", keep="all").columns
+    for name in columns.colnames:
+        got, wanted = to_cells(back[name]), to_cells(columns[name])
+        if columns[name].dtype.kind == "f":  # what is masked may be NaN
+            got, wanted = (np.array(cells, dtype=columns[name].dtype) for cells in (got, wanted))
+        np.testing.assert_array_equal(got, wanted, err_msg=name)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_later_blocks_lose_no_digits_in_the_first_ones_type(tmp_path, ending):
+    made = make_spectra(2, errors=False)
+    for first, later in ((np.array([1, 2], "i4"), [1, BIG]), ([0.5, 1.5], [1, BIG])):
+        with (  # noqa: PT012
+            pytest.raises(InputError, match=r"'x' is .* in the first block and int64 now"),
+            SpectraWriter(tmp_path / f"a.{ending}") as writer,
+        ):
+            for values in (first, later):
+                columns = Table({"x": values})
+                writer.write(XPSpectra(made.source_id, made.bp, made.rp, columns=columns))
 
 
 # --- where blocks and files meet -----------------------------------------------------------------

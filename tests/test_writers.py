@@ -159,17 +159,12 @@ def labelled():
 @pytest.mark.parametrize("extension", [*TEXT, *BINARY])
 def test_other_columns_come_back(labelled, tmp_path, extension):
     path = tmp_path / f"a.{extension}"
-    if "fits" in extension:
-        with pytest.raises(InputError, match="'note' has characters that FITS cannot hold"):
-            write_spectra(labelled, path)
-        labelled.columns["note"][2] = "d < e"
     write_spectra(labelled, path)
     found = read_spectra(path, keep="all").columns
     assert found.colnames == labelled.columns.colnames
     assert found["solution_id"].tolist() == [4545469030156206080] * 4
     assert found["redshift_true"].tolist() == [0.1, 0.2, 0.3, 0.4]
-    third = labelled.columns["note"][2]
-    assert np.ma.filled(found["note"], "none").tolist() == ["a", 'b, "c"', third, "none"]
+    assert np.ma.filled(found["note"], "none").tolist() == ["a", 'b, "c"', "d < é", "none"]
     assert np.ma.filled(found["n"], -1).tolist() == [1, -1, 3, 4]
     assert found["ok"].tolist() == [True, False, True, True]
     if "csv" not in extension or extension.startswith("ecsv"):

@@ -178,12 +178,18 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     column = hdu.columns[name]
     match = re.match(r"\s*(\d*)([PQ])([A-Z])", str(column.format))
     if match is None:
+        if re.fullmatch(r"\s*1?L\s*", str(column.format)):  # T, F, or 0 for none
+            cells = _view_rows(hdu, start, stop, buffer)[:, _column_offset(hdu, name)]
+            return np.ma.MaskedArray(cells == ord("T"), mask=cells == 0)
         values = hdu.data.field(name)[start:stop]
         null = find_null(column)
         if null is not None and values.dtype.kind in "iuf":
             return np.ma.MaskedArray(values, mask=values == null)
         if values.dtype.kind in "SU":
-            text = np.char.strip(np.asarray(values).astype(str))
+            raw = np.asarray(values)
+            if raw.dtype.kind == "S":
+                raw = np.char.decode(raw, "utf-8", "backslashreplace")
+            text = np.char.strip(raw)
             return np.ma.MaskedArray(text, mask=text == "")
         return np.asarray(values)
     # Variable length: (length, offset) pairs in the rows, numbers in the heap behind them.
@@ -191,13 +197,12 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     if code is None:
         return np.array([str(v) for v in hdu.data[start:stop].field(name)], dtype=object)
     header, data_start = hdu.header, hdu.fileinfo()["datLoc"]
-    width = int(header["NAXIS1"])
-    rows = buffer[data_start + start * width : data_start + stop * width].reshape(-1, width)
+    rows = _view_rows(hdu, start, stop, buffer)
     offset = _column_offset(hdu, name)
     pointer = ">i4" if match[2] == "P" else ">i8"
     size = 2 * np.dtype(pointer).itemsize
     pairs = np.ascontiguousarray(rows[:, offset : offset + size]).view(pointer).astype(np.int64)
-    rows_end = width * int(header["NAXIS2"])
+    rows_end = int(header["NAXIS1"]) * int(header["NAXIS2"])
     heap_start = data_start + int(header.get("THEAP", rows_end))
     heap = buffer[heap_start : data_start + rows_end + int(header.get("PCOUNT", 0))]
     item = np.dtype(code).itemsize
@@ -211,6 +216,12 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     if column.bscale not in (None, "", 1) or column.bzero not in (None, "", 0):
         values = unscale(values, column.bscale or 1, column.bzero or 0)
     return Ragged(values.astype(native), lengths, np.zeros(len(lengths), dtype=bool))
+
+
+def _view_rows(hdu: Any, start: int, stop: int, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return rows of a table as bytes, shape (stop - start, width)."""
+    begin, width = hdu.fileinfo()["datLoc"], int(hdu.header["NAXIS1"])
+    return buffer[begin + start * width : begin + stop * width].reshape(-1, width)
 
 
 def unscale(raw: NDArray[Any], scale: Any, zero: Any) -> NDArray[Any]:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gaia_redshift.parquet_encoding import choose_encoding
+from gaia_redshift.readers.columns import MASK
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
 from gaia_redshift.writers.text import to_arrow
@@ -55,7 +57,7 @@ def _make_field(pa: Any, column: OutputColumn) -> Any:
 class HDF5Sink:
     """Write a dataset per column; arrays are rows of a 2-D dataset, NaN beyond their length.
 
-    Masked integers and strings hold the value of the dataset's attribute ``null``.
+    What is masked, a dataset ``NAME.mask`` says, as in astropy's files.
     """
 
     def __init__(self, path: Path, columns: list[OutputColumn]) -> None:
@@ -84,14 +86,7 @@ class HDF5Sink:
                 shuffle=True,
             )
         kind = h5py.string_dtype() if column.dtype.kind == "U" else column.dtype
-        dataset = self.file.create_dataset(
-            column.name, (0,), kind, maxshape=(None,), chunks=(4096,)
-        )
-        if column.dtype.kind == "i" and column.name != "source_id":
-            dataset.attrs["null"] = np.iinfo(column.dtype).min
-        elif column.dtype.kind == "U":
-            dataset.attrs["null"] = ""
-        return dataset
+        return self.file.create_dataset(column.name, (0,), kind, maxshape=(None,), chunks=(4096,))
 
     def write(self, spectra: XPSpectra) -> None:
         """Append a block."""
@@ -108,15 +103,19 @@ class HDF5Sink:
                 continue
             dataset.resize((self.n,))
             mask = np.ma.getmaskarray(values)
-            if values.dtype.kind == "U":
-                cells = np.array(values.filled("").tolist(), dtype=object)
-            elif values.dtype.kind == "f":
-                cells = np.where(mask, np.nan, values.data)
-            elif values.dtype.kind == "i":
-                cells = np.where(mask, np.iinfo(values.dtype).min, values.data)
-            else:
-                cells = values.data
-            dataset[start:] = cells
+            fill = np.nan if values.dtype.kind == "f" else values.dtype.type()
+            cells = np.where(mask, fill, np.ma.getdata(values))
+            dataset[start:] = cells.astype(object) if values.dtype.kind == "U" else cells
+            self._hide(column.name + MASK, start, mask)
+
+    def _hide(self, name: str, start: int, mask: NDArray[np.bool_]) -> None:
+        """Write a column's mask, from the first row on that is masked."""
+        if name not in self.file:
+            if not mask.any():
+                return
+            self.file.create_dataset(name, (0,), bool, maxshape=(None,), chunks=(4096,))
+        self.file[name].resize((self.n,))
+        self.file[name][start:] = mask
 
     def close(self) -> None:
         """Complete the file."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
+from gaia_redshift.table_types import Note, choose_storage, join_notes, note_column
+from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, narrow, take_narrow
 from gaia_redshift.writers.text import open_output
 
 __all__ = ["FITSSink"]
@@ -24,7 +24,8 @@ class FITSSink:
     """Keep rows and heap aside, then join them behind a header that knows their sizes.
 
     Rows hold 64-bit descriptors (Q), for heaps beyond 2 GiB. A string column is as wide as its
-    longest string, which is known only at the end: hence the rows are kept block by block.
+    longest string, and masked integers take a value that none has, which is known only at the end:
+    hence the rows are kept block by block.
     """
 
     def __init__(self, path: Path, columns: list[OutputColumn], *, packed: bool) -> None:
@@ -36,20 +37,24 @@ class FITSSink:
         self.heap_size = 0
         self.block_sizes: list[int] = []
         self.longest = {column.name: 1 for column in columns}
+        self.notes: dict[str, list[Note]] = {}
 
     def write(self, spectra: XPSpectra) -> None:
         """Append a block."""
         check_block(spectra, self.columns)
         fields: list[np.ndarray[Any, Any]] = []
         for column in self.columns:
-            values = take_values(spectra, column)
+            values = take_narrow(spectra, column)
             if isinstance(values, Arrays):
                 fields.append(self._store_arrays(column.name, values))
                 continue
-            field = _encode_scalars(values, column.name)
+            field = _encode_scalars(values)
             if field.dtype.kind == "S":
                 self.longest[column.name] = max(self.longest[column.name], field.dtype.itemsize)
             fields.append(field)
+            if values.dtype.kind == "i":
+                self.notes.setdefault(column.name, []).append(note_column(values))
+                fields.append(np.ma.getmaskarray(values))
         for field in fields:
             np.save(self.rows, field, allow_pickle=False)
         self.block_sizes.append(len(spectra))
@@ -67,13 +72,18 @@ class FITSSink:
         """Write header, rows and heap."""
         dtype = np.dtype([(c.name, *self._row_type(c)) for c in self.columns])
         n = sum(self.block_sizes)
+        nulls = {k: choose_storage(join_notes(v), "fits")[1] for k, v in self.notes.items()}
         with open_output(self.path, self.packed) as file:
-            file.write(self._make_header(dtype.itemsize, n))
+            file.write(self._make_header(dtype.itemsize, n, nulls))
             self.rows.seek(0)
             for size in self.block_sizes:
                 rows = np.zeros(size, dtype=dtype)
                 for column in self.columns:
-                    rows[column.name] = np.load(self.rows, allow_pickle=False)
+                    field = np.load(self.rows, allow_pickle=False)
+                    if column.name in nulls:
+                        mask = np.load(self.rows, allow_pickle=False)
+                        field = np.where(mask, nulls[column.name] or 0, field)
+                    rows[column.name] = field
                 file.write(rows.tobytes())
             self.heap.seek(0)
             shutil.copyfileobj(self.heap, file, 1 << 20)  # type: ignore[misc]
@@ -90,9 +100,9 @@ class FITSSink:
             return (">i8", (2,))
         if column.dtype.kind == "U":
             return (f"S{self.longest[column.name]}",)
-        return ("u1",) if column.dtype.kind == "b" else (column.dtype.newbyteorder(">"),)
+        return ("u1",) if column.dtype.kind == "b" else (narrow(column).newbyteorder(">"),)
 
-    def _make_header(self, row_size: int, n: int) -> bytes:
+    def _make_header(self, row_size: int, n: int, nulls: dict[str, int | None]) -> bytes:
         from astropy.io import fits
 
         primary = fits.Header([("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)])
@@ -111,8 +121,8 @@ class FITSSink:
         for i, column in enumerate(self.columns, 1):
             table[f"TTYPE{i}"] = column.name
             table[f"TFORM{i}"] = self._format(column)
-            if column.dtype.kind == "i" and not column.is_array and column.name != "source_id":
-                table[f"TNULL{i}"] = int(np.iinfo(column.dtype).min)
+            if nulls.get(column.name) is not None:
+                table[f"TNULL{i}"] = nulls[column.name]
             for key, value in (
                 ("TUNIT", column.unit),
                 ("TUCD", column.ucd),
@@ -127,22 +137,15 @@ class FITSSink:
             return f"Q{_CODES[column.dtype.name]}({self.longest[column.name]})"
         if column.dtype.kind == "U":
             return f"{self.longest[column.name]}A"
-        return "L" if column.dtype.kind == "b" else _CODES[column.dtype.name]
+        return "L" if column.dtype.kind == "b" else _CODES[narrow(column).name]
 
 
-def _encode_scalars(values: np.ma.MaskedArray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-    kind = values.dtype.kind
-    mask = np.ma.getmaskarray(values)
-    if kind == "U":
-        try:
-            texts = [text.encode("ascii") for text in values.filled("").tolist()]
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"column '{name}' has characters that FITS cannot hold (ASCII only): write another"
-                " format, or leave the column out"
-            ) from error
-        return np.array(texts, dtype="S") if texts else np.zeros(0, dtype="S1")
-    if kind == "b":
-        return np.where(mask, 0, np.where(values.data, ord("T"), ord("F"))).astype("u1")
-    null = np.nan if kind == "f" else np.iinfo(values.dtype).min
-    return np.where(mask, values.dtype.type(null), values.data)
+def _encode_scalars(values: np.ma.MaskedArray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return cells as they are stored, integers apart, whose masked ones wait for a value."""
+    mask, data = np.ma.getmaskarray(values), np.ma.getdata(values)
+    if values.dtype.kind == "U":  # FITS holds ASCII; most programs expect UTF-8 beyond it
+        texts = np.where(mask, "", data)
+        return np.char.encode(texts, "utf-8", "surrogatepass")
+    if values.dtype.kind == "b":
+        return np.where(mask, 0, np.where(data, ord("T"), ord("F"))).astype("u1")
+    return np.where(mask, np.nan, data) if values.dtype.kind == "f" else data

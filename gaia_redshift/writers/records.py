@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import BandSpectra, XPSpectra
+from gaia_redshift.table_types import cast_column, simplify_column
 
-__all__ = ["Arrays", "OutputColumn", "plan_columns", "take_values"]
+__all__ = ["Arrays", "OutputColumn", "narrow", "plan_columns", "take_narrow", "take_values"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def _plan_extras(spectra: XPSpectra) -> list[OutputColumn]:
         column = table[name]
         if getattr(column, "ndim", 1) != 1:
             raise InputError(f"column '{name}' holds arrays, which are not written with spectra")
-        dtype = _as_masked(column).dtype
+        dtype = _as_masked(column, name).dtype
         info = column.info
         extras.append(
             OutputColumn(
@@ -129,32 +130,37 @@ def _plan_extras(spectra: XPSpectra) -> list[OutputColumn]:
     return extras
 
 
-def _as_masked(column: Any) -> np.ma.MaskedArray[Any, Any]:
-    """Return a column as bool, integer, float or text with a mask."""
-    if hasattr(column, "to_value"):  # Quantity
-        column = np.ma.MaskedArray(
-            getattr(column, "unmasked", column).value, mask=getattr(column, "mask", False)
+def _as_masked(column: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
+    """Return a column as booleans, numbers or text with a mask."""
+    values = simplify_column(column, name)
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)
+    return np.ma.MaskedArray(np.ma.getdata(values), mask=np.ma.getmaskarray(values))
+
+
+def narrow(column: OutputColumn) -> np.dtype[Any]:
+    """Return the type in which FITS and VOTable, which have few integers, store a column."""
+    wider = {"i1": "i2", "u1": "i2", "u2": "i4", "u4": "i8", "u8": "i8"}
+    return np.dtype(wider.get(column.dtype.str[1:], column.dtype))
+
+
+def take_narrow(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.MaskedArray[Any, Any]:
+    """Return a column's values as the type that `narrow` says.
+
+    Raises
+    ------
+    InputError
+        If there are integers beyond 2^63 - 1.
+    """
+    values = take_values(spectra, column)
+    if isinstance(values, Arrays) or values.dtype.kind not in "iu":
+        return values
+    if values.dtype.itemsize == 8 and values.dtype.kind == "u" and (values >= 2**63).any():
+        raise InputError(
+            f"column '{column.name}' holds integers beyond 2^63 - 1, which this format has not:"
+            " write Parquet, HDF5 or ECSV, or leave the column out"
         )
-    array = np.ma.asarray(column)
-    kind = array.dtype.kind
-    mask = np.ma.getmaskarray(array)
-    data = array.data
-    if kind == "S":
-        data = np.char.decode(data, "utf-8")
-    elif kind == "O":
-        absent = np.array([value is None or value is np.ma.masked for value in data.tolist()])
-        mask = mask | absent
-        data = np.array(["" if a else str(v) for v, a in zip(data, absent, strict=True)], dtype="U")
-    elif kind == "f" and data.dtype.itemsize not in (4, 8):
-        data = data.astype(np.float32 if data.dtype.itemsize < 4 else np.float64)
-    elif kind == "u":
-        wider = {1: np.int16, 2: np.int32, 4: np.int64}.get(data.dtype.itemsize)
-        data = data.astype(str) if wider is None else data.astype(wider)
-    elif kind == "i" and data.dtype.itemsize == 1:
-        data = data.astype(np.int16)
-    elif kind not in "biufU":
-        data = data.astype(str)
-    return np.ma.MaskedArray(data.astype(data.dtype.newbyteorder("=")), mask=mask)
+    return np.ma.asarray(values.astype(narrow(column)))
 
 
 def take_values(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.MaskedArray[Any, Any]:
@@ -209,15 +215,18 @@ def _take_extra(spectra: XPSpectra, column: OutputColumn) -> np.ma.MaskedArray[A
     if spectra.columns is None or column.name not in spectra.columns.colnames:
         dtype = np.dtype("U1") if column.dtype.kind == "U" else column.dtype
         return np.ma.MaskedArray(np.zeros(n, dtype=dtype), mask=True)
-    values = _as_masked(spectra.columns[column.name])
-    if column.dtype.kind == "U":
-        return np.ma.asarray(values.astype(str))
-    if values.dtype == column.dtype:
-        return values
-    if values.mask.all():
-        return np.ma.MaskedArray(np.zeros(n, dtype=column.dtype), mask=True)
-    if not np.can_cast(values.dtype, column.dtype, casting="same_kind"):
+    values = _as_masked(spectra.columns[column.name], column.name)
+    if column.dtype.kind == "U" or values.dtype == column.dtype:
+        return np.ma.asarray(cast_column(values, column.dtype))
+    there = np.ma.getdata(values)[~values.mask]
+    fits = np.can_cast(values.dtype, column.dtype, casting="same_kind")
+    if fits and there.size:  # without loss
+        back = there.astype(column.dtype).astype(values.dtype)
+        fits = np.array_equal(back, there, equal_nan=True)
+    if not fits and there.size:
         raise InputError(
             f"column '{column.name}' is {column.dtype} in the first block and {values.dtype} now"
         )
-    return np.ma.asarray(values.astype(column.dtype))
+    found = np.zeros(n, dtype=column.dtype)
+    found[~values.mask] = there
+    return np.ma.MaskedArray(found, mask=values.mask)

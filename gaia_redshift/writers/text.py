@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from gaia_redshift.spectra import XPSpectra
+from gaia_redshift.table_formats import escape_texts
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
 
 __all__ = ["TextSink", "open_output"]
@@ -73,6 +74,8 @@ class TextSink:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if not isinstance(values, Arrays) and values.dtype.kind == "U":
+            values = np.ma.MaskedArray(escape_texts(values.data), mask=np.ma.getmask(values))
         column = to_arrow(values)
         if not isinstance(values, Arrays):
             if values.dtype.kind == "b":  # ECSV knows True and False, not true and false

@@ -10,7 +10,8 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
+from gaia_redshift.table_formats import escape_texts
+from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, narrow, take_narrow
 from gaia_redshift.writers.text import open_output
 
 __all__ = ["VOTableSink"]
@@ -41,7 +42,7 @@ class VOTableSink:
         fields = []
         nulls = np.zeros((len(spectra), len(self.columns)), dtype=bool)
         for i, column in enumerate(self.columns):
-            values = take_values(spectra, column)
+            values = take_narrow(spectra, column)
             if isinstance(values, Arrays):
                 nulls[:, i] = values.lengths == 0
             else:
@@ -83,7 +84,7 @@ def _encode_cells(values: Arrays | np.ma.MaskedArray[Any, Any]) -> list[bytes]:
     if values.dtype.kind == "U":
         texts = [
             b"" if hidden else text.encode("utf-16-be")
-            for text, hidden in zip(values.data.tolist(), mask, strict=True)
+            for text, hidden in zip(escape_texts(values.data).tolist(), mask, strict=True)
         ]
         return [(len(text) // 2).to_bytes(4, "big") + text for text in texts]
     if values.dtype.kind == "b":
@@ -109,7 +110,7 @@ def _make_header(columns: list[OutputColumn]) -> str:
     ]
     for column in columns:
         text = column.dtype.kind == "U"
-        kind = "unicodeChar" if text else _TYPES[column.dtype.name]
+        kind = "unicodeChar" if text else _TYPES[narrow(column).name]
         attributes = f"name={quoteattr(column.name)} datatype={quoteattr(kind)}"
         if text or column.is_array:
             attributes += ' arraysize="*"'
