@@ -13,6 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
+sys.path.append(str(HERE.parent))  # for `research`, which is not installed
 os.environ.pop("MPLBACKEND", None)  # a backend that is named keeps figures out of the notebooks
 
 import gaia_redshift  # noqa: E402

@@ -22,6 +22,7 @@ from gaia_redshift.cli_inspect import run_inspect, run_show
 from gaia_redshift.cli_output import PlainStream
 from gaia_redshift.cli_parser import PROGRAM, build_parser
 from gaia_redshift.cli_predict import parse_keep_option, run_predict
+from gaia_redshift.cli_research import import_research
 from gaia_redshift.cli_send import run_send
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import N_FLUX
@@ -162,12 +163,11 @@ def _run_simulate(arguments: argparse.Namespace) -> int:
         raise InputError(f"--report and --survey are for galaxies, not for --kind {arguments.kind}")
     if arguments.noise_sources and not arguments.report:
         raise InputError("--noise-sources goes with --report")
+    report = import_research("simulator.report", "--report") if arguments.report else None
     if arguments.output:
         _write_simulated(arguments)
-    if arguments.report:
-        from gaia_redshift.simulate.report import report_simulation
-
-        report_simulation(
+    if report is not None:
+        report.report_simulation(
             arguments.n,
             arguments.seed,
             arguments.survey or "sdss",

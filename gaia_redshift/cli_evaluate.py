@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gaia_redshift.cli_research import import_research
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ EVALUATE_EPILOG = """examples:
   gaia-redshift evaluate redshifts.ecsv -o report
   gaia-redshift evaluate redshifts.fits --truth redshift_sdss --against redshift_ugc -o report
   gaia-redshift evaluate galaxies.parquet --model kiraleos2023 -o report
-  gaia-redshift evaluate --baselines --train 20000 --test 2000 --seed 1 -o report
-  gaia-redshift evaluate --baselines --train train.parquet --test test.parquet -o report
+  python -m gaia_redshift evaluate --baselines --train 20000 --test 2000 --seed 1 -o report
+  python -m gaia_redshift evaluate --baselines --train train.parquet --test test.parquet -o report
 
 A file of spectra is predicted first, a table with predictions is taken as it is. The folder gets
 metrics.json, tables (.ecsv), pictures (.png), and report.html, which needs no other file and no
@@ -63,7 +64,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="another column to compare with, on common rows, such as redshift_ugc",
     )
     parser.add_argument("--brightness", metavar="COLUMN", help="column to bin by, too")
-    group = parser.add_argument_group("baselines (need scikit-learn, the extra `eval`)")
+    group = parser.add_argument_group(
+        "baselines (in a checkout, with scikit-learn, the extra `eval`)"
+    )
     group.add_argument(
         "--baselines",
         action="store_true",
@@ -108,8 +111,9 @@ def run_evaluate(arguments: argparse.Namespace, *, progress: bool = False) -> in
                 raise InputError(f"--{name} does not go with --baselines")
         if arguments.inputs:
             raise InputError("with --baselines, give files as --train FILE and --test FILE")
+        benchmark = import_research("benchmark", "--baselines")
         check_folder(arguments.output, overwrite=arguments.overwrite)
-        return _run_baselines(arguments, progress)
+        return _run_baselines(arguments, benchmark, progress)
     for name in of_baselines:
         if getattr(arguments, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} goes with --baselines")
@@ -119,15 +123,14 @@ def run_evaluate(arguments: argparse.Namespace, *, progress: bool = False) -> in
     return _run_table(arguments, progress)
 
 
-def _run_baselines(arguments: argparse.Namespace, progress: bool) -> int:
-    from gaia_redshift.evaluate.benchmark import run_benchmark
-    from gaia_redshift.evaluate.report import METRICS_FILE, write_report
+def _run_baselines(arguments: argparse.Namespace, benchmark: Any, progress: bool) -> int:
+    from gaia_redshift.evaluate.report import METRICS_FILE
 
     def take(name: str, default: int) -> int:
         value = getattr(arguments, name)
         return default if value is None else int(value)
 
-    result = run_benchmark(
+    result = benchmark.run_benchmark(
         _parse_galaxies(arguments.train, _TRAIN),
         _parse_galaxies(arguments.test, _TEST),
         seed=take("seed", 1),
@@ -138,7 +141,7 @@ def _run_baselines(arguments: argparse.Namespace, progress: bool) -> int:
         n_limit=take("limit_galaxies", _LIMIT),
         progress=progress,
     )
-    page = write_report(result, arguments.output, overwrite=arguments.overwrite)
+    page = benchmark.write_benchmark(result, arguments.output, overwrite=arguments.overwrite)
     if arguments.json:
         print((page.parent / METRICS_FILE).read_text(encoding="utf-8").rstrip())
     elif not arguments.quiet:
@@ -225,7 +228,7 @@ def _holds_spectra(name: str) -> bool:
 
 
 def _predict(arguments: argparse.Namespace, progress: bool) -> Table:
-    from gaia_redshift.evaluate.benchmark import find_training_seed
+    from gaia_redshift.evaluate.evaluation import find_training_seed
     from gaia_redshift.pipeline import load_for_prediction, predict_table
 
     if len(arguments.model or []) > 1:

@@ -44,7 +44,7 @@ _SIMULATE_EPILOG = """examples:
   gaia-redshift simulate -n 1000 --seed 1 -o galaxies.fits
   gaia-redshift simulate -n 100000 --seed 2 --survey flat --no-correlations -o flat.parquet
   gaia-redshift simulate -n 500 --seed 3 --kind star -o stars.fits
-  gaia-redshift simulate -n 20000 --seed 1 --report report/
+  python -m gaia_redshift simulate -n 20000 --seed 1 --report report/
 
 The galaxies are simulated, not observed. The columns are those of the archive, with the true
 redshift in redshift_true; the same number, seed and survey give the same galaxies."""
@@ -171,7 +171,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         help="csv, ecsv, FITS, Parquet, ... in the archive's form, with the true redshifts",
     )
     parser.add_argument(
-        "--report", metavar="DIR", help="write plots and numbers beside those of real galaxies"
+        "--report", metavar="DIR", help="in a checkout: numbers and plots beside real galaxies"
     )
     parser.add_argument(
         "--noise-sources",

@@ -5,7 +5,7 @@ The Unresolved Galaxy Classifier's vectors (Gaia DR3 documentation 11.3.13; Kira
 non-zero transmission", wavelength rising with the index in both bands, of which BP loses the first
 34 and last 6 and RP the first 4 and last 10. ESA's wavelength table could not be fetched here, so
 the end points below are ours: those with which simulated mean spectra fit the real ones best
-(``python -m gaia_redshift.simulate.calibration``: mean spectra, their level and colour beside
+(``python -m research.simulator.calibration``: mean spectra, their level and colour beside
 photometry), near where the response falls to a thousandth of its maximum (BP 327.5-682.5, RP
 615.5-1069.5 nm). Towards the red end of BP 18 nm are one sample. They stand only here, are recorded
 with every model, and a user may pass another table (`SamplingGrid`). A shorter grid, BP 325-680

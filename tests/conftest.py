@@ -5,8 +5,12 @@ from __future__ import annotations
 import secrets
 import socket
 import sys
+from pathlib import Path
 
 import pytest
+
+# For `research`, which is not installed; last, so that the installed package is what is tested.
+sys.path.append(str(Path(__file__).parents[1]))
 
 
 def pytest_addoption(parser):

@@ -10,10 +10,10 @@ import pytest
 from gaia_redshift import QualityFlag, predict_table, select_clean, simulate_spectra
 from gaia_redshift.clean import LEVELS, explain_unusable, find_clean, format_clean
 from gaia_redshift.errors import InputError
-from gaia_redshift.evaluate.clean_samples import measure_levels, measure_passing
 from gaia_redshift.flags import FATAL
 from gaia_redshift.simulate import simulate_contaminants
 from gaia_redshift.table import build_table
+from research.clean_samples import measure_levels, measure_passing
 
 N = 400
 

@@ -16,7 +16,7 @@ from gaia_redshift.simulate import (
 )
 from gaia_redshift.simulate.contaminants import CONTAMINANTS
 from gaia_redshift.simulate.galaxies import load_library
-from gaia_redshift.simulate.generate import FIRST_SOURCE_ID
+from gaia_redshift.simulate.identity import FIRST_SOURCE_ID
 from gaia_redshift.simulate.quasars import LINES, draw_quasars, quasar_fluxes
 from gaia_redshift.simulate.stars import star_fluxes
 

@@ -7,15 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import gaia_redshift.evaluate.limit as limit
 import gaia_redshift.model.registry as registry
+import research.benchmark.limit as limit
 from gaia_redshift import simulate_spectra
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
-from gaia_redshift.evaluate import compute_pit, run_benchmark, write_report
-from gaia_redshift.evaluate.baselines import fit_baseline
-from gaia_redshift.evaluate.benchmark import find_training_seed
+from gaia_redshift.evaluate import compute_pit
 from gaia_redshift.evaluate.distributions import summarise_pit
+from gaia_redshift.evaluate.evaluation import find_training_seed
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.simulate.generate import point_source_coefficients
 from gaia_redshift.simulate.instrument import N_BASES, load_instrument
@@ -28,6 +27,8 @@ from gaia_redshift.simulate.survey import (
     interpolate_flux,
     load_parameters,
 )
+from research.benchmark import run_benchmark, write_benchmark
+from research.benchmark.baselines import fit_baseline
 
 pytest.importorskip("sklearn")
 
@@ -207,7 +208,7 @@ def test_benchmark_and_its_report(tmp_path):
     fake = found.comparison.evaluations["redshift_fake"]
     assert fake.simulated
     assert "coverage" in fake.tables
-    page = write_report(found, tmp_path)
+    page = write_benchmark(found, tmp_path)
     text = page.read_text()
     assert "simulated galaxies, survey sdss, seed 1003" in text
     assert "Not reliable as a limit" in text

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.simulate import library as build
 from gaia_redshift.simulate.galaxies import (
     GalaxyLibrary,
     load_library,
     read_library,
     redshift_spectra,
 )
-from gaia_redshift.simulate.nuclei import add_agn
-from gaia_redshift.simulate.populations import FRACTIONS, PARAMETERS, draw_parameters
+from research.simulator import library as build
+from research.simulator.nuclei import add_agn
+from research.simulator.populations import FRACTIONS, PARAMETERS, draw_parameters
 
 C_KMS = 299792.458
 

@@ -12,11 +12,9 @@ from scipy.special import erf, k1
 from gaia_redshift import read_spectra, sample_spectra, simulate_spectra, write_spectra
 from gaia_redshift.errors import InputError
 from gaia_redshift.simulate import load_instrument, simulate_blocks
-from gaia_redshift.simulate.calibration import SHARES, compare_means, load_real_means
 from gaia_redshift.simulate.galaxies import load_library
 from gaia_redshift.simulate.noise import draw_noise, triangle_indices
 from gaia_redshift.simulate.observation import disturb_sources
-from gaia_redshift.simulate.photometry import BINS, PERCENTILES, half_width, load_photometry
 from gaia_redshift.simulate.profile import (
     HALF_WIDTH_PIXELS,
     displace_coefficients,
@@ -25,9 +23,11 @@ from gaia_redshift.simulate.profile import (
     smear_coefficients,
     take_background,
 )
-from gaia_redshift.simulate.real_noise import BAND_SAMPLES, predict_errors, read_real_sources
 from gaia_redshift.simulate.selection import find_node, load_selection
 from gaia_redshift.simulate.survey import Survey, draw_truth, load_parameters, widen_sky
+from research.simulator.calibration import SHARES, compare_means, load_real_means
+from research.simulator.photometry import BINS, PERCENTILES, half_width, load_photometry
+from research.simulator.real_noise import BAND_SAMPLES, predict_errors, read_real_sources
 
 SHARED = Path(__file__).parents[2] / "shared"
 

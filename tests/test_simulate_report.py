@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +15,17 @@ from gaia_redshift import simulate_spectra, write_spectra
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID
-from gaia_redshift.simulate.calibration import load_real_means
-from gaia_redshift.simulate.figures import ErrorHistogram
-from gaia_redshift.simulate.photometry import load_photometry
-from gaia_redshift.simulate.real_noise import (
+from gaia_redshift.simulate.survey import Survey
+from research.simulator.calibration import load_real_means
+from research.simulator.figures import ErrorHistogram
+from research.simulator.photometry import load_photometry
+from research.simulator.real_noise import (
     compare_noise,
     compute_autocorrelation,
     predict_errors,
     read_real_sources,
 )
-from gaia_redshift.simulate.report import measure_means, report_simulation
-from gaia_redshift.simulate.survey import Survey
+from research.simulator.report import measure_means, report_simulation
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -214,7 +215,7 @@ def test_percentiles_of_a_histogram():
 
 
 def test_command_writes_a_report(tmp_path, capsys, monkeypatch):
-    import gaia_redshift.simulate.report as module
+    import research.simulator.report as module
 
     calls = []
     monkeypatch.setattr(module, "report_simulation", lambda *a, **k: calls.append((a, k)))
@@ -234,3 +235,13 @@ def test_command_writes_a_report(tmp_path, capsys, monkeypatch):
 
 def test_real_means_are_there_to_compare_with():
     assert load_real_means().shape == (6, 186)
+
+
+def test_an_installed_package_says_where_the_report_is_to_be_had(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "research.simulator", None)  # as if it were not there
+    monkeypatch.delitem(sys.modules, "research.simulator.report", raising=False)
+    spectra = tmp_path / "galaxies.csv"
+    command = ["simulate", "-n", "3", "--seed", "1", "-o", str(spectra), "--report", str(tmp_path)]
+    assert main(command) == 1
+    assert "in a checkout of its source" in capsys.readouterr().err
+    assert not spectra.exists()

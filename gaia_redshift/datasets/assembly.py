@@ -16,7 +16,7 @@ from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import InputError
 from gaia_redshift.parquet_encoding import choose_encoding
 
-__all__ = ["are_simulated", "count_parts", "gather_places", "write_dataset"]
+__all__ = ["count_parts", "gather_places", "write_dataset"]
 
 _ROWS = 4096
 
@@ -25,13 +25,6 @@ def gather_places(paths: list[Path]) -> dict[str, NDArray[Any]]:
     """Return ids and positions of all pieces."""
     parts = [read_columns(path, ["source_id", "ra", "dec"]) for path in paths]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def are_simulated(source_id: NDArray[np.int64]) -> bool:
-    """Whether all ids are of the kind that the package's simulator gives."""
-    from gaia_redshift.simulate.generate import FIRST_SOURCE_ID
-
-    return bool((source_id >= FIRST_SOURCE_ID).all())
 
 
 def count_parts(part: NDArray[np.str_], region: NDArray[np.int64]) -> dict[str, dict[str, int]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from gaia_redshift._files import check_apart, check_new, expand_path
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.datasets.assembly import are_simulated, count_parts, gather_places, write_dataset
+from gaia_redshift.datasets.assembly import count_parts, gather_places, write_dataset
 from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
 from gaia_redshift.datasets.folder import (
     describe_sources,
@@ -204,6 +204,8 @@ def build_training_set(
         level=split.level,
         together=split.together,
     )
+    from gaia_redshift.simulate.identity import are_simulated
+
     part = split_regions(region, split.fractions, split.seed)
     manifest = {
         **{key: request[key] for key in ("format", "release", "cuts", "grid", "coefficients")},

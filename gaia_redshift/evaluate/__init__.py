@@ -1,8 +1,7 @@
 """How good predicted redshifts are, against known ones.
 
 metrics and distributions (numbers) -> evaluation (a column of a table against the truth) ->
-comparison (several columns on common rows) -> figures, report (files and a page); baselines and
-limit put other methods, and the best that is possible, beside a model.
+comparison (several columns on common rows) -> figures, report (files and a page).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gaia_redshift.evaluate.benchmark import run_benchmark
     from gaia_redshift.evaluate.comparison import Comparison, compare_predictions
     from gaia_redshift.evaluate.distributions import (
         compute_coverage,
@@ -36,7 +34,6 @@ _HOMES = {
     "compute_pit": "distributions",
     "evaluate_table": "evaluation",
     "find_quantiles": "distributions",
-    "run_benchmark": "benchmark",
     "write_report": "report",
 }
 
@@ -52,7 +49,6 @@ __all__ = [
     "compute_pit",
     "evaluate_table",
     "find_quantiles",
-    "run_benchmark",
     "write_report",
 ]
 

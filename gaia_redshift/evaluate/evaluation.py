@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BRIGHTNESS_COLUMNS",
     "Evaluation",
-    "are_simulated",
     "evaluate_table",
+    "find_training_seed",
     "take_column",
     "take_redshifts",
 ]
@@ -193,6 +193,8 @@ def evaluate_table(
         if limits is not None:
             tables["by_brightness"] = bin_metrics(predicted, true, values, limits, seed=seed)
             bins_of["brightness"] = (values, limits)
+    from gaia_redshift.simulate.identity import are_simulated
+
     if prediction.startswith("redshift_cnn") and "flags_cnn" in table.colnames:
         tables["by_flag"] = _tabulate_flags(_take_flags(table["flags_cnn"]), predicted, true)
 
@@ -216,7 +218,7 @@ def evaluate_table(
     return Evaluation(
         prediction=prediction,
         truth=truth,
-        simulated=are_simulated(table),
+        simulated="source_id" in table.colnames and are_simulated(table["source_id"]),
         metrics={"n_rows": len(table), **metrics},
         tables=tables,
         z_true=true,
@@ -265,14 +267,22 @@ def take_redshifts(table: Table, name: str) -> Float:
     return values
 
 
-def are_simulated(table: Table) -> bool:
-    """Whether all rows carry the source_id that the package's simulator gives."""
-    from gaia_redshift.simulate.observation import FIRST_SOURCE_ID
+def find_training_seed(source_id: NDArray[np.int64], manifest: Mapping[str, Any]) -> int | None:
+    """Return the seed of simulated galaxies that a model was trained on too, if there is one.
 
-    if "source_id" not in table.colnames or not len(table):
-        return False
-    ids = np.ma.filled(np.ma.asarray(table["source_id"]), 0)
-    return ids.dtype.kind in "iu" and bool((ids >= FIRST_SOURCE_ID).all())
+    Parameters
+    ----------
+    source_id : ndarray of int64, shape (n,)
+    manifest : mapping
+        Of the model.
+    """
+    from gaia_redshift.simulate.identity import find_seeds
+
+    data = manifest.get("training", {}).get("data", {})
+    if data.get("kind") != "simulated" or data.get("seed") is None:
+        return None
+    seed = int(data["seed"])
+    return seed if seed % 10_000 in find_seeds(source_id) else None
 
 
 def table_to_dict(table: Table) -> dict[str, Any]:

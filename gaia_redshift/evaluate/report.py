@@ -6,18 +6,16 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate import figures
-from gaia_redshift.evaluate.benchmark import Benchmark
 from gaia_redshift.evaluate.comparison import Comparison
 from gaia_redshift.evaluate.evaluation import Evaluation
 from gaia_redshift.evaluate.page import Figure, Section, format_page
@@ -27,7 +25,14 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from matplotlib.axes import Axes
 
-__all__ = ["check_folder", "write_report"]
+__all__ = [
+    "ReportFolder",
+    "check_folder",
+    "report_comparison",
+    "report_evaluation",
+    "write_report",
+    "write_sections",
+]
 
 REPORT = "report.html"
 METRICS_FILE = "metrics.json"
@@ -51,8 +56,8 @@ _CAPTIONS = {
 }
 
 
-class _Folder:
-    """Collects pictures and tables while they are written."""
+class ReportFolder:
+    """A report's folder: collects pictures and tables while they are written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,6 +73,7 @@ class _Folder:
         return self._names[name]
 
     def save_figure(self, name: str, axes: Axes, caption: str) -> Figure:
+        """Write a picture; return it for the page, too."""
         name = self._name_file(name)
         drawn: Any = axes.figure
         drawn.savefig(self.path / f"{name}.png", dpi=110, metadata={"Software": None})
@@ -76,6 +82,7 @@ class _Folder:
         return Figure(f"{name}.png", buffer.getvalue(), caption)
 
     def save_table(self, name: str, table: Table) -> None:
+        """Write a table."""
         from gaia_redshift.table import write_table
 
         write_table(table, self.path / f"{self._name_file(name)}.ecsv", overwrite=True)
@@ -101,9 +108,8 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> 
     return path
 
 
-@preserve_settings()
 def write_report(
-    result: Evaluation | Comparison | Benchmark,
+    result: Evaluation | Comparison,
     folder: str | os.PathLike[str],
     *,
     overwrite: bool = False,
@@ -113,7 +119,7 @@ def write_report(
 
     Parameters
     ----------
-    result : Evaluation, Comparison or Benchmark
+    result : Evaluation or Comparison
     folder : path
         Made if it is not there. Gets ``metrics.json``, a table (.ecsv) and a picture (.png) for
         each of the page's, and the page, ``report.html``, which needs none of them.
@@ -132,12 +138,28 @@ def write_report(
     InputError
         If the folder cannot be written.
     """
-    room = _Folder(check_folder(folder, overwrite=overwrite))
+    return write_sections(
+        result.to_dict(), lambda room: _report(result, room), folder, overwrite, title
+    )
+
+
+def write_sections(
+    numbers: dict[str, Any],
+    compose: Callable[[ReportFolder], tuple[str, list[Section]]],
+    folder: str | os.PathLike[str],
+    overwrite: bool = False,
+    title: str | None = None,
+) -> Path:
+    """Write a report as `write_report` does: its numbers, and what ``compose`` makes of them.
+
+    ``compose`` puts pictures and tables into the folder and returns heading and sections.
+    """
+    room = ReportFolder(check_folder(folder, overwrite=overwrite))
     try:
         with off_screen():
-            heading, sections = _report(result, room)
+            heading, sections = compose(room)
         time = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        content = {"gaia_redshift_version": __version__, "created_utc": time, **result.to_dict()}
+        content = {"gaia_redshift_version": __version__, "created_utc": time, **numbers}
         text = json.dumps(content, indent=1, allow_nan=False)
         (room.path / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
         page = format_page(title or heading, sections, f"gaia_redshift {__version__}, {time}")
@@ -148,24 +170,21 @@ def write_report(
     return target
 
 
-def _report(
-    result: Evaluation | Comparison | Benchmark, room: _Folder
-) -> tuple[str, list[Section]]:
-    if isinstance(result, Benchmark):
-        return "Redshift methods compared", _report_benchmark(result, room)
+def _report(result: Evaluation | Comparison, room: ReportFolder) -> tuple[str, list[Section]]:
     if isinstance(result, Evaluation):
         return (
             f"Evaluation of {result.prediction}",
-            _report_evaluation(result, room, "", result.prediction),
+            report_evaluation(result, room, "", result.prediction),
         )
-    sections = _report_comparison(result, room, "")
+    sections = report_comparison(result, room, "")
     for name, evaluation in result.evaluations.items():
         label = result.labels.get(name, name)
-        sections += _report_evaluation(evaluation, room, f"{name}_", label)
+        sections += report_evaluation(evaluation, room, f"{name}_", label)
     return "Redshifts side by side", sections
 
 
-def _report_evaluation(e: Evaluation, room: _Folder, prefix: str, label: str) -> list[Section]:
+def report_evaluation(e: Evaluation, room: ReportFolder, prefix: str, label: str) -> list[Section]:
+    """Draw and write one evaluation; names of files begin with ``prefix``."""
     for name, table in e.tables.items():
         room.save_table(f"{prefix}{name}", table)
     ugc = e.prediction == "redshift_ugc"
@@ -235,9 +254,10 @@ def _make_overall(e: Evaluation) -> Table:
     return Table(rows=[{k: v for k, v in e.metrics.items() if k not in skip}])
 
 
-def _report_comparison(
-    comparison: Comparison, room: _Folder, prefix: str, title: str = "Side by side"
+def report_comparison(
+    comparison: Comparison, room: ReportFolder, prefix: str, title: str = "Side by side"
 ) -> list[Section]:
+    """Draw and write methods side by side; names of files begin with ``prefix``."""
     room.save_table(f"{prefix}summary", comparison.summary)
     named = {comparison.labels.get(k, k): e for k, e in comparison.evaluations.items()}
     # A constant prediction would set the scale of every figure.
@@ -272,73 +292,6 @@ def _report_comparison(
             tables=tables,
             figures=drawn,
         )
-    ]
-
-
-def _report_benchmark(benchmark: Benchmark, room: _Folder) -> list[Section]:
-    from astropy.table import Table
-
-    room.save_table("predictions", benchmark.table)
-    recipes = Table(rows=[{"method": k, "recipe": v} for k, v in benchmark.recipes.items()])
-    text = [
-        f"{part.capitalize()}: {_describe_part(about)}"
-        for part, about in benchmark.description.items()
-    ]
-    sections = [Section("Methods", text=text, tables=[("What each does", recipes)])]
-    sections += _report_comparison(benchmark.comparison, room, "", "All test galaxies")
-    if benchmark.limit_comparison is not None and benchmark.limit is not None:
-        found = _report_comparison(
-            benchmark.limit_comparison, room, "limit_", "How far from the limit"
-        )[0]
-        tables = list(found.tables)
-        if benchmark.trusted_comparison is not None:
-            trusted = benchmark.trusted_comparison.summary
-            room.save_table("limit_trusted_summary", trusted)
-            tables.append(("Those with enough effective templates", trusted))
-        sections.append(
-            Section(
-                found.title,
-                text=[*_describe_limit(benchmark.limit), *found.text],
-                notes=[*found.notes, *_warn_of_limit(benchmark.limit)],
-                tables=tables,
-                figures=found.figures,
-            )
-        )
-    for name, evaluation in benchmark.comparison.evaluations.items():
-        label = benchmark.comparison.labels.get(name, name)
-        sections += _report_evaluation(evaluation, room, f"{label}_", label)
-    return sections
-
-
-def _describe_part(about: Mapping[str, Any]) -> str:
-    if about["kind"] == "simulated":
-        return f"{about['n']:,} simulated galaxies, survey {about['survey']}, seed {about['seed']}."
-    return f"{about['n']:,} galaxies of {about['source']}."
-
-
-def _describe_limit(limit: Mapping[str, Any]) -> list[str]:
-    steps = ", ".join(f"{n:,}: {mae:.4f}" for n, mae in limit["mae_by_templates"].items())
-    sizes = limit["sample_size_percentiles"]
-    end = limit["mae_extrapolated"]
-    return [
-        "The limit is the posterior under the simulator itself: no method that sees these spectra"
-        " alone can have a smaller mean squared error, on average, than its mean, nor a smaller"
-        " mean absolute error than its median.",
-        f"It was worked out for {limit['n']:,} galaxies from {limit['n_templates']:,} templates."
-        f" Effective sample size: median {sizes['50']:.0f}, 5th percentile {sizes['5']:.1f}; below"
-        f" {limit['low_sample_size']:.0f} for {100 * limit['low_fraction']:.0f} % of them."
-        f" MAE of the mean by number of templates: {steps}"
-        + (f"; where that series goes: {end:.4f}." if end is not None else "."),
-    ]
-
-
-def _warn_of_limit(limit: Mapping[str, Any]) -> list[str]:
-    if limit["reliable"]:
-        return []
-    return [
-        "Not reliable as a limit: too few effective templates for some galaxies, or more of them"
-        " would still change it. The true limit is lower than stated; use more templates, or the"
-        " table of galaxies with enough effective templates."
     ]
 
 

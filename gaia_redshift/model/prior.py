@@ -23,7 +23,7 @@ Float = NDArray[np.float64]
 
 KEPT_RP = 0.87
 """Part of a galaxy's photometric RP flux that its 106 kept samples hold: 0.84 to 0.89 in simulated
-galaxies (``python -m gaia_redshift.simulate.report``), 0.74 to 0.90 in real ones."""
+galaxies (``python -m research.simulator.report``), 0.74 to 0.90 in real ones."""
 _NODES = 24
 _SMALLEST = 50
 _WIDTH = 0.06

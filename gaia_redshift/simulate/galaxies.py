@@ -1,6 +1,6 @@
 """Rest-frame spectra of model galaxies: the library that ships with the package.
 
-The library (built by `gaia_redshift.simulate.library`, which says with what physics) holds some
+The library (built by `research.simulator.library`, which says with what physics) holds some
 thousand galaxies and AGN hosts as f_lambda in equal rest-frame wavelength bins, normalised to a
 mean of 1 between 5900 and 6100 A, with the parameters that made each one. It is stored as
 principal components; reading and using it needs NumPy only.
@@ -51,7 +51,7 @@ class GalaxyLibrary:
         Kind of each galaxy: ``passive``, ``green_valley``, ``star_forming``, ``dusty``,
         ``post_burst``, ``starburst``, ``agn_narrow`` or ``agn_broad``.
     parameters : dict of str to ndarray, shape (n,)
-        What made and what describes each galaxy; `gaia_redshift.simulate.populations.PARAMETERS`
+        What made and what describes each galaxy; `research.simulator.populations.PARAMETERS`
         lists names, units and meanings.
     provenance : dict
         How the file was made: command, seed, versions, accuracy of the compression.
@@ -230,7 +230,7 @@ def _check_coverage(
 
 
 def read_library(path: str | os.PathLike[str]) -> GalaxyLibrary:
-    """Read a library file written by ``python -m gaia_redshift.simulate.library``.
+    """Read a library file written by ``python -m research.simulator.library``.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def read_library(path: str | os.PathLike[str]) -> GalaxyLibrary:
         raise InputError(
             f"{name} is not a galaxy library of layout {FORMAT_VERSION}"
             f" (found: {version if version >= 0 else 'none'});"
-            " rebuild it with python -m gaia_redshift.simulate.library"
+            " rebuild it with python -m research.simulator.library"
         )
     try:
         return _unpack(content)

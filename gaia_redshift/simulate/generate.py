@@ -14,7 +14,6 @@ from gaia_redshift.simulate.galaxies import GalaxyLibrary, load_library, redshif
 from gaia_redshift.simulate.instrument import Instrument, load_instrument
 from gaia_redshift.simulate.observation import (
     CHUNK,
-    FIRST_SOURCE_ID,
     assemble_blocks,
     check_numbers,
     disperse_fluxes,
@@ -25,7 +24,7 @@ from gaia_redshift.simulate.redshifts import Survey
 from gaia_redshift.simulate.survey import SurveyParameters, draw_truth, load_parameters
 from gaia_redshift.spectra import XPSpectra
 
-__all__ = ["FIRST_SOURCE_ID", "TRUTH_COLUMNS", "simulate_blocks", "simulate_spectra"]
+__all__ = ["TRUTH_COLUMNS", "simulate_blocks", "simulate_spectra"]
 
 TRUTH_COLUMNS = {
     "redshift_true": ("", "true redshift of the simulated galaxy"),

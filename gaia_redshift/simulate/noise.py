@@ -13,7 +13,7 @@ fluctuations of angular frequency w are given the precision 1 + (w / w0)^8 inste
 `BandNoise.shortest_period`; as an integral that adds w0^-8 Phi Phi^T / V.
 
 The constants were fitted to the published covariances of the real sources with mean fluxes below
-150 e-/s among 616 (`gaia_redshift.simulate.real_noise` measures how well they do). Read noise and
+150 e-/s among 616 (`research.simulator.real_noise` measures how well they do). Read noise and
 background act alike where the flux is low; only read_noise^2 / t + background is known.
 
 An extended source's flux also scatters from transit to transit with the scan angle, by the same

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
+from gaia_redshift.simulate.identity import give_source_ids
 from gaia_redshift.simulate.instrument import BANDS, Instrument, load_instrument
 from gaia_redshift.simulate.noise import SAMPLES_PER_TRANSIT, draw_noise
 from gaia_redshift.simulate.profile import (
@@ -32,8 +33,6 @@ from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 __all__ = [
     "CHUNK",
-    "FIRST_SOURCE_ID",
-    "KINDS",
     "disperse_fluxes",
     "observe_sources",
     "smear_sources",
@@ -44,10 +43,6 @@ Truth = Mapping[str, NDArray[Any]]
 
 CHUNK = 1000
 """Sources drawn from one random stream: results do not depend on the block size."""
-FIRST_SOURCE_ID = 7_000_000_000_000_000_000
-"""Above every real Gaia source_id (HEALPix level 12 ends at 6.917e18): simulated ids stand out."""
-KINDS = ("galaxy", "star", "quasar", "sed", "double_star", "smeared_star", "star_galaxy")
-"""What can be simulated; each kind has source_ids of its own."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -252,14 +247,8 @@ def observe_sources(
         )
         table[f"{band}_n_measurements"] = transits.astype(np.int32) * SAMPLES_PER_TRANSIT
         table[f"{band}_standard_deviation"] = deviation.astype(np.float32)
-    first = (
-        FIRST_SOURCE_ID
-        + KINDS.index(kind) * 1_000_000_000_000_000
-        + (seed % 10_000) * 10_000_000_000
-        + index * CHUNK
-    )
     return XPSpectra(
-        source_id=first + np.arange(n, dtype=np.int64),
+        source_id=give_source_ids(kind, seed, index * CHUNK, n),
         bp=parts["bp"],
         rp=parts["rp"],
         columns=table,

@@ -1,7 +1,7 @@
 """The survey: which galaxies, how far, how bright, how extended, how often observed.
 
 Every number stands in ``data/simulate/survey.json`` with its meaning and unit;
-`gaia_redshift.simulate.calibration` fits those that real photometry and real mean spectra can tell.
+`research.simulator.calibration` fits those that real photometry and real mean spectra can tell.
 Flux, size, type and colour are drawn together: a galaxy is chosen by its type and colour, and its
 brightness and light profile follow from both.
 """

@@ -97,7 +97,7 @@ def make_magnitude_prior(edges: NDArray[np.float64]) -> MagnitudePrior:
     """Return p(z | RP flux) of the simulator's survey "sdss".
 
     Its redshifts are those of Kiraleos (2023), its fluxes at a redshift those of real photometry
-    (`gaia_redshift.simulate.calibration.fit_brightness`).
+    (`research.simulator.calibration.fit_brightness`).
     """
     from gaia_redshift.simulate.redshifts import Survey
     from gaia_redshift.simulate.survey import draw_brightness, load_parameters

@@ -202,7 +202,9 @@ def collect_vectors(
     flux_error = [block[5] for block in blocks if block[5] is not None]
     is_galaxy = np.concatenate([block[6] for block in blocks])
     redshift = np.where(is_galaxy, redshift, 0.0)
-    simulated = _are_simulated(source_id)
+    from gaia_redshift.simulate.identity import are_simulated
+
+    simulated = are_simulated(source_id)
     split = None
     if isinstance(source, GalaxyDataset):
         split = np.asarray(source.split)[usable]
@@ -432,13 +434,6 @@ def _as_redshifts(values: Any, name: str) -> NDArray[np.float64]:
     if array.ndim != 1:
         raise InputError(f"the true redshifts ({name}) must be one number a row")
     return np.asarray(array)
-
-
-def _are_simulated(source_id: NDArray[np.int64]) -> bool:
-    """Whether all rows carry the identifiers that the package's simulator gives."""
-    from gaia_redshift.simulate.generate import FIRST_SOURCE_ID
-
-    return bool(len(source_id)) and bool((source_id >= FIRST_SOURCE_ID).all())
 
 
 def _hash_arrays(*arrays: NDArray[Any]) -> str:

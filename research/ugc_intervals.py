@@ -1,6 +1,6 @@
 """Intervals of a support vector machine on simulated galaxies beside those that UGC published.
 
-    python benchmarks/ugc_intervals.py --published FILE [--train 6000] [--test 20000] [--seed 51]
+    python -m research.ugc_intervals --published FILE [--train 6000] [--test 20000] [--seed 51]
 
 UGC's interval is constant within bins of 0.02 of its redshift: offset and scatter of its test
 galaxies there. FILE is a table of its half-widths in real data (columns z_ugc_low, half_width). The
@@ -20,7 +20,7 @@ import numpy as np
 from astropy.table import Table
 
 from gaia_redshift import load_model, sample_spectra, simulate_spectra
-from gaia_redshift.evaluate.baselines import fit_baseline
+from research.benchmark.baselines import fit_baseline
 
 FEWEST = 30
 
@@ -43,15 +43,15 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=51)
     args = parser.parse_args()
-    learn = simulate_spectra(args.train, seed=args.seed, correlations=False)
+    learn: Any = simulate_spectra(args.train, seed=args.seed, correlations=False)
     flux = sample_spectra(learn, errors=False).flux
-    machine = fit_baseline("svr", flux, np.asarray(learn.columns["redshift_true"], float))
-    test = simulate_spectra(args.test, seed=args.seed + 1000)
+    machine: Any = fit_baseline("svr", flux, np.asarray(learn.columns["redshift_true"], np.float64))
+    test: Any = simulate_spectra(args.test, seed=args.seed + 1000)
     vectors = sample_spectra(test)
-    true = np.asarray(test.columns["redshift_true"], float)
+    true = np.asarray(test.columns["redshift_true"], np.float64)
     published = Table.read(args.published, format="ascii.csv", comment="#")
     edges = np.append(published["z_ugc_low"], published["z_ugc_low"][-1] + 0.02)
-    answers = {
+    answers: dict[str, Any] = {
         "support vectors": machine.predict(vectors.flux),
         "default model": load_model().predict(vectors.flux, vectors.flux_error).redshift,
     }

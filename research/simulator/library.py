@@ -1,6 +1,6 @@
 """Build the library of rest-frame galaxy spectra with bagpipes (extra ``sim``).
 
-``python -m gaia_redshift.simulate.library --seed 1 --n 6000 -o galaxy_library.npz`` draws the
+``python -m research.simulator.library --seed 1 --n 6000 -o galaxy_library.npz`` draws the
 parameters of all galaxies, computes their spectra in worker processes and stores them as principal
 components. The same seed and number give the same galaxies whatever the number of processes.
 
@@ -8,7 +8,7 @@ Stars and nebulae come from bagpipes (Carnall et al. 2018, MNRAS 480, 4379): BC0
 populations in their 2016 version with MILES spectra (Bruzual & Charlot 2003, MNRAS 344, 1000),
 Cloudy nebular lines and continuum, Calzetti attenuation with a free slope and 2175 A bump (Salim
 et al. 2018, ApJ 859, 11), dustier by a factor eta for stars younger than 10 Myr. Active nuclei are
-added by `gaia_redshift.simulate.nuclei`.
+added by `research.simulator.nuclei`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import silent_output
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.simulate.galaxies import FORMAT_VERSION, NORMALISATION_A
-from gaia_redshift.simulate.nuclei import add_agn
-from gaia_redshift.simulate.populations import PARAMETERS, draw_parameters
+from research.simulator.nuclei import add_agn
+from research.simulator.populations import PARAMETERS, draw_parameters
 
 __all__ = [
     "build_library",
@@ -308,7 +308,7 @@ def build_library(
     arrays, accuracy = compress_spectra(spectra, n_components)
     names, code = np.unique(types, return_inverse=True)
     provenance = {
-        "command": "python -m gaia_redshift.simulate.library"
+        "command": "python -m research.simulator.library"
         f" --seed {seed} --n {n} --components {n_components}",
         "versions": {name: importlib.metadata.version(name) for name in ("bagpipes", "numpy")},
         "accuracy": accuracy,
@@ -333,7 +333,7 @@ def build_library(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m gaia_redshift.simulate.library",
+        prog="python -m research.simulator.library",
         description="Build the library of rest-frame galaxy spectra with bagpipes.",
     )
     parser.add_argument("--n", type=int, default=6000, help="number of galaxies (default 6000)")

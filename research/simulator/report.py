@@ -1,4 +1,4 @@
-"""Report on the simulator: ``python -m gaia_redshift.simulate.report -n 20000 --seed 1 -o DIR``.
+"""Report on the simulator: ``python -m research.simulator.report -n 20000 --seed 1 -o DIR``.
 
 Simulated galaxies beside what is known of real ones: their mean spectra per redshift bin, the
 noise of real sources, colour and brightness against redshift. Plots (PNG), ``report.json`` with
@@ -19,16 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.sampling import sample_spectra
-from gaia_redshift.simulate import figures
-from gaia_redshift.simulate.calibration import BIN_EDGES, compare_means, load_real_means
 from gaia_redshift.simulate.generate import simulate_blocks
 from gaia_redshift.simulate.instrument import BANDS
-from gaia_redshift.simulate.real_noise import (
+from gaia_redshift.simulate.redshifts import Survey
+from gaia_redshift.simulate.survey import load_parameters
+from gaia_redshift.spectra import XPSpectra
+from research.simulator import figures
+from research.simulator.calibration import BIN_EDGES, compare_means, load_real_means
+from research.simulator.real_noise import (
     BAND_SAMPLES,
     LAGS,
     compare_noise,
@@ -36,11 +38,8 @@ from gaia_redshift.simulate.real_noise import (
     count_transits,
     read_real_sources,
 )
-from gaia_redshift.simulate.redshifts import Survey
-from gaia_redshift.simulate.report_numbers import Population, scale_to_typical
-from gaia_redshift.simulate.report_text import format_report
-from gaia_redshift.simulate.survey import load_parameters
-from gaia_redshift.spectra import XPSpectra
+from research.simulator.report_numbers import Population, scale_to_typical
+from research.simulator.report_text import format_report
 
 __all__ = ["GALAXIES_PER_BIN", "main", "measure_means", "report_simulation"]
 
@@ -55,7 +54,6 @@ _AUTOCORRELATED = 200
 """Simulated galaxies whose covariances are looked at: they hardly differ."""
 
 
-@preserve_settings()
 def report_simulation(
     n: int,
     seed: int,
@@ -259,7 +257,7 @@ def _without_nan(value: Any) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the report; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m gaia_redshift.simulate.report",
+        prog="python -m research.simulator.report",
         description="Report how simulated galaxies compare with real ones.",
     )
     parser.add_argument("-n", type=int, default=20_000, help="number of galaxies (20,000)")

@@ -71,7 +71,7 @@ def draw_means(means: Float, real: Float, result: dict[str, Any]) -> Axes:
     means, real : ndarray, shape (6, 186), e-/s per sample
         NaN rows in ``means`` are left out.
     result : dict
-        The second value of `gaia_redshift.simulate.report.measure_means`.
+        The second value of `research.simulator.report.measure_means`.
     """
     figure = _new_figure(13, 9.5)
     grid = result["grid_nm"]
@@ -164,7 +164,7 @@ def draw_autocorrelation(noise: dict[str, Any], lags: NDArray[np.integer]) -> Ax
     Parameters
     ----------
     noise : dict
-        ``report["noise"]`` of `gaia_redshift.simulate.report.report_simulation`.
+        ``report["noise"]`` of `research.simulator.report.report_simulation`.
     lags : ndarray of int
     """
     figure = _new_figure(11, 4.8)
@@ -192,7 +192,7 @@ def draw_photometry(photometry: dict[str, Any]) -> Axes:
     Parameters
     ----------
     photometry : dict
-        As `gaia_redshift.simulate.report_numbers.Population.compare_photometry` returns it.
+        As `research.simulator.report_numbers.Population.compare_photometry` returns it.
     """
     bins = photometry["bins"]
     figure = _new_figure(14, 4.8)

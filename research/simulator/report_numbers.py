@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.flux_unit import filter_variance
-from gaia_redshift.simulate.calibration import SHARES
-from gaia_redshift.simulate.figures import ErrorHistogram
 from gaia_redshift.simulate.instrument import BANDS, load_instrument
-from gaia_redshift.simulate.photometry import PERCENTILES, half_width, load_photometry
-from gaia_redshift.simulate.real_noise import BAND_SAMPLES, count_transits
 from gaia_redshift.simulate.survey import load_parameters
 from gaia_redshift.spectra import FluxVectors, XPSpectra
+from research.simulator.calibration import SHARES
+from research.simulator.figures import ErrorHistogram
+from research.simulator.photometry import PERCENTILES, half_width, load_photometry
+from research.simulator.real_noise import BAND_SAMPLES, count_transits
 
 __all__ = ["LEVELS", "TRANSITS", "WINDOWS", "Population", "scale_to_typical"]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from gaia_redshift.grid import DEFAULT_GRID
 from gaia_redshift.simulate.instrument import BANDS
-from gaia_redshift.simulate.real_noise import LAGS
-from gaia_redshift.simulate.report_numbers import TRANSITS
+from research.simulator.real_noise import LAGS
+from research.simulator.report_numbers import TRANSITS
 
 __all__ = ["format_report"]
 
@@ -21,7 +21,7 @@ def format_report(report: dict[str, Any]) -> str:
     Parameters
     ----------
     report : dict
-        What `gaia_redshift.simulate.report.report_simulation` returned.
+        What `research.simulator.report.report_simulation` returned.
     """
     grid = report["means"]["grid_nm"]
     ends = ", ".join(f"{b.upper()} {grid[b][0]:g}-{grid[b][-1]:g} nm" for b in BANDS)

@@ -10,24 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._progress import open_bar
 from gaia_redshift.errors import InputError
-from gaia_redshift.evaluate.baselines import (
+from gaia_redshift.evaluate.comparison import Comparison, compare_predictions
+from gaia_redshift.evaluate.evaluation import take_column, to_plain
+from gaia_redshift.flags import FATAL
+from gaia_redshift.model import registry
+from gaia_redshift.pipeline import load_for_prediction, predict_table
+from gaia_redshift.readers import iter_spectra
+from gaia_redshift.sampling import sample_spectra
+from gaia_redshift.simulate import simulate_blocks, simulate_spectra
+from gaia_redshift.simulate.identity import are_simulated, find_seeds
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+from research.benchmark.baselines import (
     BASELINES,
     Baseline,
     check_learning_library,
     fit_baseline,
 )
-from gaia_redshift.evaluate.comparison import Comparison, compare_predictions
-from gaia_redshift.evaluate.evaluation import to_plain
-from gaia_redshift.evaluate.limit import LOW_SAMPLE_SIZE, Posterior, estimate_limit
-from gaia_redshift.flags import FATAL
-from gaia_redshift.spectra import FluxVectors, XPSpectra
+from research.benchmark.limit import LOW_SAMPLE_SIZE, Posterior, estimate_limit
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["TEST_SEED", "Benchmark", "find_training_seed", "run_benchmark"]
+__all__ = ["TEST_SEED", "Benchmark", "run_benchmark"]
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +102,6 @@ class Benchmark:
         }
 
 
-@preserve_settings()
 def run_benchmark(
     train: Any = 20_000,
     test: Any = 2_000,
@@ -126,7 +131,7 @@ def run_benchmark(
     models : sequence, optional
         Names, folders or loaded models; by default all that are bundled.
     baselines : sequence of str, optional
-        Of `gaia_redshift.evaluate.baselines.BASELINES`; by default all.
+        Of `research.benchmark.baselines.BASELINES`; by default all.
     n_templates : int
         Simulated galaxies behind the limit; 0 leaves it out.
     n_limit : int
@@ -161,13 +166,13 @@ def run_benchmark(
 
     ids, flux, redshift = _collect_training(train, seed, survey, truth, progress)
     fitted: list[Baseline] = []
-    for name in _bar(names, "fitting", progress):
+    for name in open_bar(names, desc="fitting", disable=not progress):
         fitted.append(fit_baseline(name, flux, redshift, seed=seed))
     wants_errors = any(model.uses_errors for model in loaded.values())
     blocks = _iter_galaxies(test, test_seed, survey, errors=wants_errors, progress=progress)
     table = _predict_all(blocks, truth, fitted, loaded)
     _refuse_shared(ids, np.asarray(table["source_id"]))
-    _refuse_training_seed(_find_seeds(np.asarray(table["source_id"])), loaded)
+    _refuse_training_seed(find_seeds(np.asarray(table["source_id"])), loaded)
 
     labels = {f"redshift_{baseline.name}": baseline.name for baseline in fitted}
     labels |= {f"redshift_{name}": name for name in loaded}
@@ -215,31 +220,6 @@ def run_benchmark(
     )
 
 
-def find_training_seed(source_id: NDArray[np.int64], manifest: dict[str, Any]) -> int | None:
-    """Return the seed of simulated galaxies that a model was trained on too, if there is one.
-
-    Parameters
-    ----------
-    source_id : ndarray of int64, shape (n,)
-    manifest : dict
-        Of the model.
-    """
-    data = manifest.get("training", {}).get("data", {})
-    if data.get("kind") != "simulated" or data.get("seed") is None:
-        return None
-    seed = int(data["seed"])
-    return seed if seed % 10_000 in _find_seeds(source_id) else None
-
-
-def _find_seeds(source_id: NDArray[np.int64]) -> list[int]:
-    """Seeds (modulo 10,000) that simulated galaxies' source_id tell."""
-    from gaia_redshift.simulate.observation import FIRST_SOURCE_ID
-
-    rest = source_id[source_id >= FIRST_SOURCE_ID] - FIRST_SOURCE_ID
-    galaxies = rest[rest < 1_000_000_000_000_000]
-    return [int(seed) for seed in np.unique(galaxies // 10_000_000_000 % 10_000)]
-
-
 def _refuse_training_seed(seeds: list[int], models: dict[str, Any]) -> None:
     for name, model in models.items():
         data = model.manifest.get("training", {}).get("data", {})
@@ -262,10 +242,7 @@ def _refuse_shared(train: NDArray[np.int64], test: NDArray[np.int64]) -> None:
 
 
 def _load_models(models: Sequence[Any] | None) -> dict[str, Any]:
-    from gaia_redshift.model.registry import available_models
-    from gaia_redshift.pipeline import load_for_prediction
-
-    chosen = available_models() if models is None else models
+    chosen = registry.available_models() if models is None else models
     loaded = [load_for_prediction(model) for model in chosen]
     return {model.name: model for model in loaded}
 
@@ -274,8 +251,6 @@ def _iter_galaxies(
     source: Any, seed: int, survey: str, *, errors: bool, progress: bool
 ) -> Iterator[XPSpectra]:
     if isinstance(source, int):
-        from gaia_redshift.simulate import simulate_blocks
-
         yield from simulate_blocks(
             source,
             seed=seed,
@@ -285,8 +260,6 @@ def _iter_galaxies(
             progress=progress,
         )
         return
-    from gaia_redshift.readers import iter_spectra
-
     yield from iter_spectra(
         source,
         block_size=_BLOCK_SIZE,
@@ -311,9 +284,6 @@ def _collect_training(
 
 
 def _sample(block: XPSpectra, truth: str) -> tuple[FluxVectors, Float]:
-    from gaia_redshift.evaluate.evaluation import take_column
-    from gaia_redshift.sampling import sample_spectra
-
     if block.columns is None:
         raise InputError(f"the spectra have no column '{truth}' of true redshifts")
     redshift = take_column(block.columns, truth)
@@ -324,8 +294,6 @@ def _predict_all(
     blocks: Iterator[XPSpectra], truth: str, fitted: list[Baseline], models: dict[str, Any]
 ) -> Table:
     from astropy.table import Table, vstack
-
-    from gaia_redshift.pipeline import predict_table
 
     parts = []
     for block in blocks:
@@ -355,19 +323,13 @@ def _take_limit_spectra(
     test: Any, seed: int, survey: str, table: Table, n_limit: int
 ) -> XPSpectra | None:
     """Return the first test galaxies with their correlations, if they are simulated ones."""
-    from gaia_redshift.evaluate.evaluation import are_simulated
-
     if n_limit < 1:
         return None
     if isinstance(test, int):
-        from gaia_redshift.simulate import simulate_spectra
-
         return simulate_spectra(min(n_limit, test), seed=seed, survey=survey)
-    if not are_simulated(table[:n_limit]):
+    if not are_simulated(table["source_id"][:n_limit]):
         logger.warning("no limit: the posterior under the simulator is for simulated galaxies")
         return None
-    from gaia_redshift.readers import iter_spectra
-
     first = next(iter(iter_spectra(test, block_size=n_limit)))
     if first.bp.correlations is None or first.rp.correlations is None:
         logger.warning("no limit: it needs spectra with errors and correlations")
@@ -377,8 +339,6 @@ def _take_limit_spectra(
 
 def _add_limit(table: Table, posterior: Posterior, truth: str) -> dict[str, Any]:
     """Add the limit's columns, and say how far it can be trusted."""
-    from gaia_redshift.evaluate.evaluation import take_column
-
     n = len(posterior.mean)
     for name, values in (
         ("redshift_limit", posterior.mean),
@@ -433,9 +393,3 @@ def _describe_model(model: Any) -> str:
     number = model.manifest.get("training", {}).get("n_galaxies", {}).get("train")
     count = f" ({number:,} of them)" if isinstance(number, int) else ""
     return f"model {model.name} {model.version}, trained on {trained}{count}"
-
-
-def _bar(items: list[str], words: str, progress: bool) -> Any:
-    from gaia_redshift._progress import open_bar
-
-    return open_bar(items, desc=words, disable=not progress)

@@ -1,7 +1,7 @@
-"""What photometry says of real galaxies: ``python -m gaia_redshift.simulate.photometry FILE``.
+"""What photometry says of real galaxies: ``python -m research.simulator.photometry FILE``.
 
 Reduces a table of galaxies with spectroscopic redshifts and Gaia photometry to the few numbers per
-redshift bin that the simulator is held against, ``data/reference/real_photometry.json``. FILE is
+redshift bin that the simulator is held against, ``research/data/real_photometry.json``. FILE is
 any table with columns ``z``, ``phot_bp_mean_flux``, ``phot_rp_mean_flux`` and their errors (e-/s);
 rows whose column ``kind`` is not ``galaxy`` are left out.
 """
@@ -80,7 +80,7 @@ def summarise_photometry(
 @functools.lru_cache(maxsize=1)
 def load_photometry() -> list[dict[str, Any]]:
     """Return the bins of real galaxies that ship with the package (see `summarise_photometry`)."""
-    path = files("gaia_redshift") / "data" / "reference" / "real_photometry.json"
+    path = files("research") / "data" / "real_photometry.json"
     content: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["bins"]
     return content
 
@@ -113,7 +113,7 @@ def read_galaxies(path: str | os.PathLike[str]) -> dict[str, Float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the reduction."""
     parser = argparse.ArgumentParser(
-        prog="python -m gaia_redshift.simulate.photometry", description=(__doc__ or "").strip()
+        prog="python -m research.simulator.photometry", description=(__doc__ or "").strip()
     )
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = {
         "about": "Gaia DR3 photometry of galaxies with SDSS DR16 redshifts (zWarning 0, matched"
         " within 1.5 arcsec, no colour cut); a random slice of the sky. Gaia: ESA/Gaia/DPAC.",
-        "command": f"python -m gaia_redshift.simulate.photometry {options.file.rsplit('/')[-1]}",
+        "command": f"python -m research.simulator.photometry {options.file.rsplit('/')[-1]}",
         "percentiles": list(PERCENTILES),
     }
     content = about | summarise_photometry(**read_galaxies(options.file))

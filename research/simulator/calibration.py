@@ -1,6 +1,6 @@
-"""Fit the survey's parameters to real galaxies: ``python -m gaia_redshift.simulate.calibration``.
+"""Fit the survey's parameters to real galaxies: ``python -m research.simulator.calibration``.
 
-What is known of real galaxies: photometry per redshift bin (`gaia_redshift.simulate.photometry`)
+What is known of real galaxies: photometry per redshift bin (`research.simulator.photometry`)
 and mean spectra of 1,000 galaxies in each redshift bin of 0.1 (Kiraleos 2023). Brightness and its
 scatter follow from photometry alone. Fitted to photometric colours, their scatter and the mean
 spectra together are quantities with a physical meaning, at six redshifts: the shares of galaxy
@@ -29,7 +29,6 @@ from gaia_redshift.grid import N_BP, PLAUSIBLE_END_POINTS_NM, SamplingGrid
 from gaia_redshift.simulate.galaxies import load_library
 from gaia_redshift.simulate.generate import point_source_coefficients
 from gaia_redshift.simulate.instrument import BANDS, N_BASES, load_instrument
-from gaia_redshift.simulate.photometry import PERCENTILES, half_width, load_photometry
 from gaia_redshift.simulate.profile import (
     PIXEL_MAS,
     interpolate_weights,
@@ -44,6 +43,7 @@ from gaia_redshift.simulate.survey import (
     load_parameters,
     spread_brightness,
 )
+from research.simulator.photometry import PERCENTILES, half_width, load_photometry
 
 __all__ = ["BIN_EDGES", "compare_means", "fit_survey", "load_real_means"]
 
@@ -78,7 +78,7 @@ _PRIOR = {
 
 def load_real_means() -> Float:
     """Return the real mean spectra of Kiraleos (2023), shape (6, 186), e-/s."""
-    path = files("gaia_redshift") / "data" / "reference" / "real_mean_spectra.csv"
+    path = files("research") / "data" / "real_mean_spectra.csv"
     with path.open(encoding="utf-8") as handle:
         return np.loadtxt(handle, delimiter=",", skiprows=2)[:, 1:].T
 
@@ -621,7 +621,7 @@ def _describe(start: SurveyParameters, best: _Vector, names: list[str]) -> dict[
 def main(argv: list[str] | None = None) -> int:
     """Command line of the fit."""
     parser = argparse.ArgumentParser(
-        prog="python -m gaia_redshift.simulate.calibration", description=(__doc__ or "").strip()
+        prog="python -m research.simulator.calibration", description=(__doc__ or "").strip()
     )
     parser.add_argument("-o", "--output", type=Path, help="write the fitted survey.json here")
     parser.add_argument("--start", type=Path, help="starting values and prior, a survey.json")
