@@ -123,7 +123,8 @@ def list_archive_sources(arguments: argparse.Namespace) -> tuple[list[Any], list
     InputError
         If a file of ids or of a query cannot be read.
     """
-    from gaia_redshift.archive.wanted import is_for_archive, read_ids
+    from gaia_redshift.readers.ids import read_ids
+    from gaia_redshift.readers.sources import is_for_archive, is_id
 
     files: list[str] = []
     ids: list[int] = []
@@ -131,7 +132,7 @@ def list_archive_sources(arguments: argparse.Namespace) -> tuple[list[Any], list
     for name in arguments.inputs:
         if not is_for_archive(name):
             files.append(name)
-        elif name.strip().isdigit():
+        elif is_id(name):
             ids.append(int(name))
         else:
             sources.append(name)
@@ -149,9 +150,9 @@ def _read_query(query: str) -> str:
             query = Path(query[1:]).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{query[1:]}: cannot be read: {error}") from error
-    from gaia_redshift.archive.wanted import ADQL
+    from gaia_redshift.readers.sources import is_query
 
-    if not ADQL.match(query):
+    if not is_query(query):
         raise InputError(f"a query begins with SELECT, not '{query.strip()[:40]}'")
     return query
 

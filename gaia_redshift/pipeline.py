@@ -213,8 +213,8 @@ def predict_rows(
     Importing astropy's tables takes longer than everything else that a first prediction needs:
     who only prints redshifts need not wait for it.
     """
-    from gaia_redshift.archive.wanted import is_for_archive
     from gaia_redshift.readers import iter_spectra, parse_keep
+    from gaia_redshift.readers.sources import is_for_archive
     from gaia_redshift.sampling import sample_block, warn_of_unknown_sets
 
     if block_size < 1:

@@ -24,11 +24,11 @@ from test_scale import FakeModel, make_spectra, write_columns
 
 from gaia_redshift import crossmatch_catalogue, load_model, read_table, write_spectra, write_table
 from gaia_redshift._quiet import ignore_warnings
-from gaia_redshift.archive.wanted import is_for_archive
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
 from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.readers import content, formats, read_spectra
 from gaia_redshift.readers.ids import read_ids
+from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.readers.votable import parse_votable
 from gaia_redshift.readers.whole import read_columns
 from gaia_redshift.scale import predict_to_file

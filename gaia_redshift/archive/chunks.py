@@ -265,13 +265,13 @@ def _look_up(
             f"SELECT {chosen} FROM {table} WHERE source_id IN ({','.join(map(str, ids.tolist()))})"
         )
         # Its own tries: those of the chunk count what DataLink fails at.
-        result = ask_now(connections.tap, adql, patience.renew(), maxrec=len(ids) + 1)
-        names = {name.lower(): name for name in result.colnames}
-        if "source_id" not in names or (column and "has_xp" not in names):
-            raise RefusedError(
-                f"{connections.tap_host} answered the question which sources have spectra with"
-                f" columns {', '.join(result.colnames)}"
-            )
-        known.append(np.ma.filled(np.ma.asarray(result[names["source_id"]]), 0).astype(np.int64))
-        truth.append(read_truth(result[names["has_xp"]]) if column else np.ones(len(result), bool))
+        result = ask_now(
+            connections.tap,
+            adql,
+            patience.renew(),
+            maxrec=len(ids) + 1,
+            columns=("source_id", "has_xp") if column else ("source_id",),
+        )
+        known.append(np.ma.filled(np.ma.asarray(result["source_id"]), 0).astype(np.int64))
+        truth.append(read_truth(result["has_xp"]) if column else np.ones(len(result), bool))
     return np.concatenate(known), np.concatenate(truth)

@@ -30,7 +30,7 @@ from gaia_redshift.errors import (
 )
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.bands import flag_duplicates
-from gaia_redshift.readers.columns import list_names, parse_keep
+from gaia_redshift.readers.columns import find_name, list_names, parse_keep
 from gaia_redshift.spectra import XPSpectra
 
 __all__ = ["fetch_spectra", "fetch_with_account", "open_stream"]
@@ -249,9 +249,8 @@ def _select(
     if keep == "all":
         return table
     names = []
-    by_lower = {name.lower(): name for name in have}
     for name in (*always, *(one for one in keep or () if one not in always)):
-        actual = name if name in have else by_lower.get(name.lower())
+        actual = find_name(have, (name,))
         if actual is not None:
             names.append(actual)
         elif name != "source_id":

@@ -129,7 +129,14 @@ def run_query(
     return table
 
 
-def ask_now(session: TimedSession, adql: str, patience: Patience, *, maxrec: int) -> Table:
+def ask_now(
+    session: TimedSession,
+    adql: str,
+    patience: Patience,
+    *,
+    maxrec: int,
+    columns: tuple[str, ...] = (),
+) -> Table:
     """Ask a small question, whose answer comes at once and must be whole.
 
     Parameters
@@ -140,6 +147,8 @@ def ask_now(session: TimedSession, adql: str, patience: Patience, *, maxrec: int
     patience : Patience
     maxrec : int
         More rows than there can be.
+    columns : tuple of str
+        What the answer must have. All names of its columns are given in lower case.
 
     Raises
     ------
@@ -153,6 +162,14 @@ def ask_now(session: TimedSession, adql: str, patience: Patience, *, maxrec: int
         table, overflow = parse_result(answer, session.settings.largest_answer)
         if overflow or len(table) > maxrec:
             raise RefusedError(f"{session.host} cut the answer to a query at {len(table):,} rows")
+        for name in table.colnames:
+            if name.lower() not in table.colnames:
+                table.rename_column(name, name.lower())
+        if not set(columns) <= set(table.colnames):
+            raise RefusedError(
+                f"{session.host} answered a question for {', '.join(columns)} with columns"
+                f" {', '.join(table.colnames)}"
+            )
         return table
 
     return patience.run(ask)

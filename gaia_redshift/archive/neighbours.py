@@ -53,13 +53,14 @@ def bring_over(wanted: Wanted, release: Release, connections: Connections) -> Wa
     best: dict[int, tuple[bool, float, int]] = {}
     for start in range(0, len(distinct), IDS_AT_ONCE):
         ids = distinct[start : start + IDS_AT_ONCE]
-        patience = Patience(connections.settings, connections.settings.query_deadline)
+        names = ("dr3_source_id", "source_id", "angular_distance", "probable_match")
         rows = ask_now(
             connections.tap,
-            f"SELECT dr3_source_id, source_id, angular_distance, probable_match FROM {table}"
+            f"SELECT {', '.join(names)} FROM {table}"
             f" WHERE dr3_source_id IN ({','.join(map(str, ids.tolist()))})",
-            patience,
+            Patience(connections.settings, connections.settings.query_deadline),
             maxrec=_MOST_NEIGHBOURS * len(ids),
+            columns=names,
         )
         probable = read_truth(rows["probable_match"])
         distance = [

@@ -113,9 +113,9 @@ def _ask_with_cones(connections: Connections, table: str, positions: Table, radi
             f"SELECT source_id, ra, dec FROM {table} WHERE {cones}",
             Patience(connections.settings, connections.settings.query_deadline),
             maxrec=MOST_IN_CONES,
+            columns=("source_id", "ra", "dec"),
         )
-        columns = {name.lower(): near[name] for name in near.colnames}
-        ra, dec = (np.asarray(columns[name], dtype=float) for name in ("ra", "dec"))
+        ra, dec = (np.asarray(near[name], dtype=float) for name in ("ra", "dec"))
         separation = _separate(
             np.asarray(some["ra"])[:, None], np.asarray(some["dec"])[:, None], ra, dec
         )
@@ -124,7 +124,7 @@ def _ask_with_cones(connections: Connections, table: str, positions: Table, radi
             Table(
                 {
                     "row_number": np.asarray(some["row_number"])[rows],
-                    "source_id": np.asarray(columns["source_id"], dtype=np.int64)[sources],
+                    "source_id": np.asarray(near["source_id"], dtype=np.int64)[sources],
                     "separation": separation[rows, sources],
                 }
             )

@@ -198,19 +198,11 @@ def _ask_schema(
         "SELECT table_name, column_name, datatype FROM TAP_SCHEMA.columns"
         f" WHERE table_name IN ({listed})"
     )
-    rows = ask_now(connections.tap, adql, patience.renew(), maxrec=MOST_COLUMNS)
+    asked = ("table_name", "column_name", "datatype")
+    rows = ask_now(connections.tap, adql, patience.renew(), maxrec=MOST_COLUMNS, columns=asked)
     columns: dict[str, dict[str, str]] = {}
-    found = {name.lower(): name for name in rows.colnames}
-    if not {"table_name", "column_name", "datatype"} <= set(found):
-        raise RefusedError(
-            f"{connections.tap_host} answered the question for tables with columns"
-            f" {', '.join(rows.colnames)}"
-        )
     for row in rows:
-        table, column, kind = (
-            str(row[found[name]]).strip().lower()
-            for name in ("table_name", "column_name", "datatype")
-        )
+        table, column, kind = (str(row[name]).strip().lower() for name in asked)
         columns.setdefault(table.rpartition(".")[2], {})[column.strip('"')] = kind
     if not columns:
         raise RefusedError(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +14,14 @@ from gaia_redshift.archive.releases import Release
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.angles import to_degrees
 from gaia_redshift.readers.columns import (
-    DEC_NAMES,
-    RA_NAMES,
     choose_ids,
-    find_id_name,
+    find_position_names,
     tell_unused_ids,
     to_source_ids,
 )
 from gaia_redshift.readers.ids import read_ids
-from gaia_redshift.readers.sources import ADQL
-from gaia_redshift.readers.tables import is_table
+from gaia_redshift.readers.sources import is_id, is_id_list, is_query, is_sky_coord
+from gaia_redshift.readers.tables import is_table, to_astropy
 from gaia_redshift.table_types import simplify_column
 
 if TYPE_CHECKING:
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 
     from gaia_redshift.archive.connection import Connections
 
-__all__ = ["Wanted", "is_for_archive", "read_ids", "resolve_sources"]
+__all__ = ["Wanted", "read_ids", "resolve_sources"]
 
 
 @dataclass
@@ -54,83 +51,6 @@ class Wanted:
 
     def __len__(self) -> int:
         return len(self.source_id)
-
-
-def is_for_archive(sources: Any) -> bool:
-    """Tell whether sources must be fetched: ids, ADQL, or a table that has no spectra.
-
-    Files are not: their content is not looked at, and a wrong file should not start a download.
-    """
-    if isinstance(sources, str):
-        text = sources.strip()
-        return (text.isdigit() and not os.path.exists(sources)) or bool(ADQL.match(sources))
-    if is_sky_coord(sources):
-        return True
-    if is_table(sources):
-        return _table_is_for_archive(_column_names(sources)) and not _nests_spectra(sources)
-    return _holds_ids(sources)
-
-
-def _table_is_for_archive(names: list[str]) -> bool:
-    lower = [name.lower().strip() for name in names]
-    if any(re.match(r"[br]p_(coef|spectrum|flux)", name) for name in lower) or "flux" in lower:
-        return False
-    return find_id_name(names) is not None or _find_positions(names) is not None
-
-
-def _nests_spectra(table: Any) -> bool:
-    """Tell a table whose spectra lie in a column of records: they are not to be asked for."""
-    for name in _column_names(table):
-        try:
-            column = table[name]
-        except (KeyError, IndexError):  # a DataFrame's index
-            continue
-        kind = str(getattr(column, "type", getattr(column, "dtype", "")))
-        if "coef" in kind.lower():  # pyarrow's structs, nested-pandas
-            return True
-        if kind == "object" and len(column):
-            first = np.asarray(column[:1], dtype=object)[0]
-            if isinstance(first, Mapping) and any("coef" in str(key).lower() for key in first):
-                return True
-    return False
-
-
-def _holds_ids(sources: Any) -> bool:
-    if isinstance(sources, bool | np.bool_):
-        return False
-    if isinstance(sources, int | np.integer | str):
-        return _is_id(sources)
-    if isinstance(sources, list | tuple | set | frozenset):
-        return bool(sources) and all(_is_id(one) for one in sources)
-    dtype = getattr(sources, "dtype", None)
-    if getattr(sources, "ndim", 0) == 1 and dtype is not None:
-        if getattr(dtype, "kind", "") in "iu" and len(sources):
-            return True
-        return bool(len(sources)) and all(isinstance(one, str) and _is_id(one) for one in sources)
-    return False
-
-
-def _is_id(one: Any) -> bool:
-    if isinstance(one, str):
-        return one.strip().isdigit() and not os.path.exists(one)
-    return isinstance(one, int | np.integer) and not isinstance(one, bool)
-
-
-def is_sky_coord(sources: Any) -> bool:
-    """Tell an astropy SkyCoord without importing astropy's coordinates."""
-    return type(sources).__name__ == "SkyCoord" and hasattr(sources, "icrs")
-
-
-def _column_names(table: Any) -> list[str]:
-    if isinstance(table, np.ndarray):
-        return list(table.dtype.names or ())
-    for attribute in ("colnames", "column_names"):
-        if hasattr(table, attribute):
-            return list(getattr(table, attribute))
-    if hasattr(table, "columns"):
-        index = getattr(getattr(table, "index", None), "name", None)
-        return [str(name) for name in table.columns] + ([str(index)] if index else [])
-    return [str(name) for name in table]
 
 
 def resolve_sources(
@@ -165,12 +85,12 @@ def resolve_sources(
     ArchiveError
         If a query fails.
     """
-    if isinstance(sources, str) and ADQL.match(sources):
+    if is_query(sources):
         from gaia_redshift.archive.jobs import run_query
 
         result = run_query(sources, connections=connect(), notice=notice)
         return _from_table(result, "the result of the query", release, connect, radius)
-    if isinstance(sources, str | os.PathLike) and not _is_id(sources):
+    if isinstance(sources, str | os.PathLike) and not is_id(sources):
         return _from_table(read_ids(sources), str(sources), release, connect, radius)
     if is_sky_coord(sources):
         from astropy.table import Table
@@ -180,9 +100,10 @@ def resolve_sources(
             Table({"ra": icrs.ra.deg, "dec": icrs.dec.deg}), "SkyCoord", release, connect, radius
         )
     if is_table(sources):
-        label = type(sources).__name__
-        return _from_table(_to_table(sources), label, release, connect, radius)
-    if _holds_ids(sources):
+        table = to_astropy(sources)
+        table.keep_columns([name for name in table.colnames if _is_plain(table[name])])
+        return _from_table(table, type(sources).__name__, release, connect, radius)
+    if is_id(sources) or is_id_list(sources):
         if isinstance(sources, int | np.integer | str):
             sources = [sources]
         elif isinstance(sources, set | frozenset):
@@ -201,28 +122,11 @@ def resolve_sources(
     )
 
 
-def _to_table(sources: Any) -> Table:
-    """Take any table in memory as an astropy table; integers stay integers."""
-    from astropy.table import Table
+def _is_plain(column: Any) -> bool:
+    """Tell a column of single values: it may be kept beside spectra."""
+    from astropy.table import Column
 
-    from gaia_redshift.readers.columns import from_arrow
-    from gaia_redshift.readers.tables import open_table
-
-    columns, infos = open_table(sources)
-    table = Table()
-    for name, column in columns.items():
-        values = from_arrow(column)
-        if getattr(values, "ndim", 1) != 1 or not hasattr(values, "__len__"):
-            continue
-        table[name] = values
-        info = infos.get(name)
-        if info is not None and info.unit:
-            table[name].unit = info.unit
-        if info is not None and info.description:
-            table[name].description = info.description
-        if info is not None and info.ucd:
-            table[name].meta["ucd"] = info.ucd
-    return table
+    return isinstance(column, Column) and column.ndim == 1
 
 
 def _from_table(
@@ -240,18 +144,11 @@ def _from_table(
     return Wanted(source_id, rest if rest.colnames else None)
 
 
-def _find_positions(names: list[str]) -> tuple[str, str] | None:
-    lower = {name.lower().strip(): name for name in reversed(names)}
-    ra = next((lower[name] for name in RA_NAMES if name in lower), None)
-    dec = next((lower[name] for name in DEC_NAMES if name in lower), None)
-    return None if ra is None or dec is None else (ra, dec)
-
-
 def _match_positions(
     table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
 ) -> Wanted:
     """Find the nearest Gaia source of each position."""
-    names = _find_positions(table.colnames)
+    names = find_position_names(table.colnames)
     if names is None:
         raise InputError(
             f"{label}: has neither source_id nor ra and dec; there are:"

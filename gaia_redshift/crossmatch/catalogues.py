@@ -25,6 +25,7 @@ from gaia_redshift.crossmatch.catalogue_files import (
 )
 from gaia_redshift.crossmatch.matching import SkyObjects
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.columns import find_name
 
 __all__ = ["COLUMNS", "read_objects"]
 
@@ -179,10 +180,9 @@ def find_names(
     InputError
         If one that is needed is missing.
     """
-    lower = {name.lower(): name for name in reversed(names)}
     found = {}
     for what, candidates in known.items():
-        name = next((lower[c.lower()] for c in candidates if c.lower() in lower), None)
+        name = find_name(names, candidates)
         if name is not None:
             found[what] = name
         elif what in NEEDED:

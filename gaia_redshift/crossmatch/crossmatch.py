@@ -14,7 +14,7 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.crossmatch.matching import REACH, SkyObjects, match_objects
 from gaia_redshift.crossmatch.table import add_matches
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, find_id_name
+from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, find_id_name, find_name
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -266,29 +266,17 @@ def _read_radius(radius: Any) -> float:
 
 def _to_table(source: Any) -> Table:
     """Take the input as an astropy table of its own."""
-    from astropy.table import Table
-
-    from gaia_redshift.readers.columns import from_arrow
-    from gaia_redshift.readers.tables import is_table, open_table
+    from gaia_redshift.readers.tables import is_table, to_astropy
 
     if isinstance(source, str | os.PathLike):
         from gaia_redshift.table_files import read_table
 
         return read_table(source)
-    if isinstance(source, Table):
-        return Table(source, copy=False).copy()
     if not is_table(source):
         raise InputError(
             f"{type(source).__name__} is no table: give a table with ra and dec, or a path"
         )
-    opened, infos = open_table(source)
-    table = Table()
-    for name, values in opened.items():
-        table[name] = from_arrow(values)
-        info = infos.get(name)
-        if info is not None and info.unit:
-            table[name].unit = info.unit
-    return table
+    return to_astropy(source)
 
 
 def _read_positions(
@@ -297,12 +285,10 @@ def _read_positions(
     from gaia_redshift.readers.angles import to_degrees
     from gaia_redshift.readers.tables import open_table
 
-    names = {name.lower(): name for name in reversed(table.colnames)}
     columns, infos = open_table(table)
     found = []
     for what, given, usual in (("ra", ra, RA_NAMES), ("dec", dec, DEC_NAMES)):
-        wanted = (given,) if given else usual
-        name = next((names[one.lower()] for one in wanted if one.lower() in names), None)
+        name = find_name(table.colnames, (given,) if given else usual)
         if name is None:
             raise InputError(
                 f"the table has no column {given or what}: name its columns with ra=..., dec=..."

@@ -57,11 +57,11 @@ def describe_spectra(spectra: Any) -> dict[str, Any]:
 
 def describe_sources(sources: Any) -> Any:
     """Say in JSON what the sources are, without asking or reading them."""
-    from gaia_redshift.archive.wanted import ADQL
+    from gaia_redshift.readers.sources import is_query
 
     if sources is None:
         return None
-    if isinstance(sources, str) and ADQL.match(sources):
+    if is_query(sources):
         return " ".join(sources.split())
     if isinstance(sources, str | os.PathLike):
         path = Path(sources)

@@ -121,13 +121,13 @@ def open_sources(
     ArchiveError
         If the query fails.
     """
-    from astropy.table import Table
-
-    from gaia_redshift.archive.wanted import ADQL, read_ids
-    from gaia_redshift.readers.columns import to_source_ids
+    from gaia_redshift.readers.columns import find_name, to_source_ids
+    from gaia_redshift.readers.ids import read_ids
+    from gaia_redshift.readers.sources import is_query
+    from gaia_redshift.readers.tables import is_table, to_astropy
 
     about: dict[str, Any]
-    if isinstance(sources, str) and ADQL.match(sources):
+    if is_query(sources):
         from gaia_redshift.archive.jobs import run_query
 
         table = run_query(sources, settings=settings, login=login)
@@ -135,28 +135,25 @@ def open_sources(
     elif isinstance(sources, str | os.PathLike):
         table = read_ids(sources)
         label, about = str(sources), {"file": Path(sources).name}
-    elif isinstance(sources, Table):
-        table, label = sources.copy(copy_data=False), "the table of sources"
-        about = {"table": "Table", **{k: sources.meta[k] for k in ("query",) if k in sources.meta}}
+    elif is_table(sources):
+        table, label = to_astropy(sources), "the table of sources"
+        about = {"table": type(sources).__name__}
+        if "query" in table.meta:
+            about["query"] = table.meta["query"]
     else:
-        try:
-            frame = hasattr(sources, "iloc")
-            table = Table.from_pandas(sources) if frame else Table(sources)
-        except Exception:
-            raise InputError(
-                f"sources must be a table with source_id, a path or an ADQL query, not"
-                f" {type(sources).__name__}"
-            ) from None
-        label, about = "the table of sources", {"table": type(sources).__name__}
-    lower = {name.lower(): name for name in reversed(table.colnames)}
-    if "source_id" not in lower:
-        raise MissingColumnError(
-            f"{label}: has no column 'source_id'; there are: {', '.join(table.colnames[:12])}",
-            "source_id",
+        raise InputError(
+            f"sources must be a table with source_id, a path or an ADQL query, not"
+            f" {type(sources).__name__}"
         )
     for name in ("source_id", "ra", "dec", *PHOTOMETRY):
-        if name in lower and lower[name] != name and name not in table.colnames:
-            table.rename_column(lower[name], name)
+        there = find_name(table.colnames, (name,))
+        if there is None and name == "source_id":
+            raise MissingColumnError(
+                f"{label}: has no column 'source_id'; there are: {', '.join(table.colnames[:12])}",
+                "source_id",
+            )
+        if there is not None and name not in table.colnames:
+            table.rename_column(there, name)
     column = table["source_id"]
     if hasattr(column, "mask"):
         column = np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
@@ -269,9 +266,9 @@ def _crossmatch(
     progress: bool,
 ) -> Table:
     from gaia_redshift.crossmatch import crossmatch_catalogue, crossmatch_sdss
-    from gaia_redshift.readers.columns import RA_NAMES
+    from gaia_redshift.readers.columns import find_position_names
 
-    if not {name.lower() for name in table.colnames} & set(RA_NAMES):
+    if find_position_names(table.colnames) is None:
         raise MissingColumnError(
             "the sources have no columns ra and dec, by which redshifts are found for them; or name"
             " a column that holds redshifts (truth=, --truth COLUMN); there are:"

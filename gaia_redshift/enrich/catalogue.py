@@ -35,6 +35,7 @@ from gaia_redshift.readers.columns import (
     ID_NAMES,
     RA_NAMES,
     choose_ids,
+    find_name,
     tell_unused_ids,
 )
 from gaia_redshift.readers.content import report_damage
@@ -292,15 +293,15 @@ def _find_wanted(
     opened: Format, source: Path, source_id: str | None, ra: str | None, dec: str | None
 ) -> list[str]:
     """Return the name of the column of ids, or those of the positions."""
-    lower = {name.lower(): name for name in reversed(opened.names)}
 
     def find(given: str | None, usual: Sequence[str]) -> str | None:
         if given is None:
-            return next((lower[name] for name in usual if name in lower), None)
-        if given not in opened.names and given.lower() not in lower:
+            return find_name(opened.names, usual)
+        found = find_name(opened.names, (given,))
+        if found is None:
             shown = ", ".join(opened.names[:12])
             raise MissingColumnError(f"{source}: no column '{given}'; there are: {shown}", given)
-        return given if given in opened.names else lower[given.lower()]
+        return found
 
     positions = ra is not None or dec is not None
     found = None

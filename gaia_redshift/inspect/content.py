@@ -167,17 +167,17 @@ def _read_ids(ids: Any) -> tuple[NDArray[np.int64] | None, Table | None]:
         return None, None
     from astropy.table import Table
 
-    from gaia_redshift.archive.wanted import read_ids
-    from gaia_redshift.readers.columns import to_source_ids
+    from gaia_redshift.readers.columns import find_name, to_source_ids
+    from gaia_redshift.readers.ids import read_ids
 
     table = read_ids(ids) if isinstance(ids, str | os.PathLike) else ids
     if not hasattr(table, "colnames"):
         return to_source_ids(np.atleast_1d(np.asarray(table)), "the ids"), None
     assert isinstance(table, Table)
-    lower = {name.lower(): name for name in table.colnames}
-    if "source_id" not in lower:
+    name = find_name(table.colnames, ("source_id",))
+    if name is None:
         raise InputError(f"the table of ids has no column source_id: {', '.join(table.colnames)}")
-    column = np.ma.asarray(table[lower["source_id"]])
+    column = np.ma.asarray(table[name])
     return to_source_ids(column, "the ids"), table
 
 
@@ -195,8 +195,8 @@ def _read(
 
     Reading stops when there are ``most``; without ids and all that are clean, that is the limit.
     """
-    from gaia_redshift.archive.wanted import is_for_archive
     from gaia_redshift.readers import iter_spectra
+    from gaia_redshift.readers.sources import is_for_archive
 
     if sources is None:
         if ids is None:
@@ -262,6 +262,8 @@ def _add_columns(spectra: XPSpectra, table: Table, keep: Any) -> XPSpectra:
 
     from astropy.table import Table
 
+    from gaia_redshift.readers.columns import find_name
+
     own = {"source_id", "redshift_cnn_pdf", "flags_cnn"}
     names = [
         name
@@ -273,8 +275,8 @@ def _add_columns(spectra: XPSpectra, table: Table, keep: Any) -> XPSpectra:
     ]
     if not names:
         return spectra
-    lower = {name.lower(): name for name in table.colnames}
-    ids = np.asarray(table[lower["source_id"]]).astype(np.int64)
+    name = find_name(table.colnames, ("source_id",))
+    ids = np.asarray(table[name]).astype(np.int64)
     first = {int(one): place for place, one in reversed(list(enumerate(ids)))}
     rows = [first[int(one)] for one in spectra.source_id]
     columns = Table() if spectra.columns is None else spectra.columns.copy()

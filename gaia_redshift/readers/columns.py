@@ -27,6 +27,8 @@ __all__ = [
     "choose_ids",
     "find_id_name",
     "find_layout",
+    "find_name",
+    "find_position_names",
     "fold_masks",
     "from_arrow",
     "hide",
@@ -305,7 +307,7 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
         layout.keep_all = True
     else:
         for wanted in dict.fromkeys([*(options.keep or ()), *options.optional]):
-            actual = wanted if wanted in names else by_lower.get(wanted.lower())
+            actual = find_name(names, (wanted,))
             if actual is None and wanted not in (options.keep or ()):
                 continue
             if actual is None:
@@ -393,12 +395,25 @@ def hide(column: Any, hidden: NDArray[np.bool_]) -> Any:
     return np.ma.MaskedArray(values.data, mask=np.ma.getmaskarray(values) | shape)
 
 
-def find_id_name(names: Iterable[str]) -> str | None:
-    """Return the name of the column that holds Gaia's source ids, as one usually calls it."""
-    lower: dict[str, str] = {}
+def find_name(names: Iterable[str], candidates: Iterable[str]) -> str | None:
+    """Return the first of the candidates that is there, as it is written there, whatever case."""
+    names = list(names)
+    lower: dict[str, str] = {name: name for name in names}
     for name in names:
         lower.setdefault(name.lower().strip().lstrip("\ufeff"), name)
-    return next((lower[name] for name in ID_NAMES if name in lower), None)
+    found = (lower.get(one, lower.get(one.lower())) for one in candidates)
+    return next((name for name in found if name is not None), None)
+
+
+def find_id_name(names: Iterable[str]) -> str | None:
+    """Return the name of the column that holds Gaia's source ids, as one usually calls it."""
+    return find_name(names, ID_NAMES)
+
+
+def find_position_names(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the names of the columns of positions, as one usually calls them."""
+    ra, dec = find_name(names, RA_NAMES), find_name(names, DEC_NAMES)
+    return None if ra is None or dec is None else (ra, dec)
 
 
 def _find_arrays(by_lower: dict[str, str], band: str, quantity: str, label: str) -> tuple[str, ...]:

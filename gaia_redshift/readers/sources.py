@@ -1,4 +1,8 @@
-"""What a caller may hand over as sources of spectra, put in order: files, tables, `XPSpectra`."""
+"""What did the user give? Files, tables or `XPSpectra` to read, or what the archive is asked for.
+
+Every command and function asks here: `is_for_archive`, `is_query`, `is_id`, and `iter_sources` for
+the files, tables and spectra one by one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,21 @@ import numpy as np
 
 from gaia_redshift._files import expand_path
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.columns import find_id_name, find_position_names
 from gaia_redshift.readers.formats import EXTENSIONS
 from gaia_redshift.readers.pipes import STANDARD, take_file
-from gaia_redshift.readers.tables import is_table
+from gaia_redshift.readers.tables import is_table, list_columns
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
-__all__ = ["ADQL", "iter_sources"]
+__all__ = [
+    "is_for_archive",
+    "is_id",
+    "is_id_list",
+    "is_query",
+    "is_sky_coord",
+    "iter_sources",
+    "list_inputs",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +41,85 @@ _ACCEPTED = (
     " of such files, a DataFrame, a Table, a dictionary of arrays, XPSpectra, or a list of these"
 )
 # Possessive: what comments it has taken it does not try to take otherwise.
-ADQL = re.compile(r"(?:\s+|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*+\*/)*+(?:select|with)\s", re.IGNORECASE)
-"""How a query begins."""
+_ADQL = re.compile(r"(?:\s+|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*+\*/)*+(?:select|with)\s", re.IGNORECASE)
+_SPECTRAL = re.compile(r"[br]p_(coef|spectrum|flux)|flux$")
+"""How columns begin that only tables of spectra have."""
+
+
+def is_query(source: Any) -> bool:
+    """Tell a query in ADQL."""
+    return isinstance(source, str) and _ADQL.match(source) is not None
+
+
+def is_id(source: Any) -> bool:
+    """Tell a source id, as a number or in digits; a file may be named so, too."""
+    if isinstance(source, str):
+        text = source.strip()
+        return text.isascii() and text.isdigit() and not os.path.exists(source)
+    return isinstance(source, int | np.integer) and not isinstance(source, bool)
+
+
+def is_id_list(sources: Any) -> bool:
+    """Tell several source ids, in whatever holds them; none are no list of ids."""
+    if isinstance(sources, list | tuple | set | frozenset):
+        return bool(sources) and all(map(is_id, sources))
+    dtype = getattr(sources, "dtype", None)
+    if dtype is None or getattr(sources, "ndim", 0) != 1 or not len(sources):
+        return False
+    if getattr(dtype, "kind", "") in "iu":
+        return True
+    return all(isinstance(one, str) and is_id(one) for one in sources)
+
+
+def is_sky_coord(sources: Any) -> bool:
+    """Tell an astropy SkyCoord without importing astropy's coordinates."""
+    return type(sources).__name__ == "SkyCoord" and hasattr(sources, "icrs")
+
+
+def is_for_archive(sources: Any) -> bool:
+    """Tell whether sources must be fetched: ids, ADQL, or a table that has no spectra.
+
+    Files are not: their content is not looked at, and a wrong file should not start a download.
+    """
+    if is_table(sources):
+        names = list_columns(sources)
+        if any(_SPECTRAL.match(name.lower().strip()) for name in names):
+            return False
+        placed = find_id_name(names) is not None or find_position_names(names) is not None
+        return placed and not _nests_spectra(sources, names)
+    return is_query(sources) or is_id(sources) or is_id_list(sources) or is_sky_coord(sources)
+
+
+def _nests_spectra(table: Any, names: list[str]) -> bool:
+    """Tell a table whose spectra lie in a column of records: they are not to be asked for."""
+    for name in names:
+        try:
+            column = table[name]
+        except (KeyError, IndexError):  # a DataFrame's index
+            continue
+        kind = str(getattr(column, "type", getattr(column, "dtype", "")))
+        if "coef" in kind.lower():  # pyarrow's structs, nested-pandas
+            return True
+        if kind == "object" and len(column):
+            first = np.asarray(column[:1], dtype=object)[0]
+            if isinstance(first, Mapping) and any("coef" in str(key).lower() for key in first):
+                return True
+    return False
+
+
+def list_inputs(sources: Any) -> list[Any]:
+    """Return the single inputs: files (folders and patterns opened), tables, what is to be fetched.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist, or something is nothing that holds spectra.
+    """
+    if is_for_archive(sources):
+        return [sources]
+    if isinstance(sources, list | tuple) and sources:
+        return [single for source in sources for single in list_inputs(source)]
+    return list(iter_sources(sources))
 
 
 def iter_sources(sources: Any) -> Iterator[Path | XPSpectra | Any]:
@@ -45,7 +135,7 @@ def iter_sources(sources: Any) -> Iterator[Path | XPSpectra | Any]:
     elif isinstance(sources, str | os.PathLike):
         yield from _expand_path(sources)
     elif _is_several(sources):
-        if isinstance(sources, list | tuple) and sources and all(map(_is_id, sources)):
+        if is_id_list(sources):
             raise _refuse_archive("a list of source_id")
         empty = True
         for source in sources:
@@ -53,9 +143,7 @@ def iter_sources(sources: Any) -> Iterator[Path | XPSpectra | Any]:
             yield from iter_sources(source)
         if empty:
             raise InputError(f"no sources given (an empty {type(sources).__name__})")
-    elif _is_id(sources) or (
-        getattr(sources, "ndim", 0) == 1 and getattr(sources, "dtype", np.dtype("O")).kind in "iu"
-    ):
+    elif is_id(sources) or is_id_list(sources):
         raise _refuse_archive("source_id")
     elif isinstance(sources, FluxVectors):
         raise InputError("FluxVectors are sampled already: give them to predict_redshift")
@@ -76,12 +164,6 @@ def _is_several(sources: Any) -> bool:
     return all(isinstance(source, str | os.PathLike) for source in sources)
 
 
-def _is_id(source: Any) -> bool:
-    if isinstance(source, str):
-        return source.strip().isdigit() and not os.path.exists(source)
-    return isinstance(source, int | np.integer) and not isinstance(source, bool)
-
-
 def _refuse_archive(what: str) -> InputError:
     return InputError(
         f"{what}: no spectra to read; fetch_spectra fetches them from the Gaia archive, and"
@@ -97,9 +179,9 @@ def _expand_path(source: str | os.PathLike[str]) -> Iterator[Path]:
     if text == STANDARD or (text.strip() and os.path.exists(path)):
         yield from _list_folder(path) if path.is_dir() else [take_file(path)]
         return
-    if ADQL.match(text):
+    if is_query(text):
         raise _refuse_archive("an ADQL query")
-    if _is_id(text):
+    if is_id(text):
         raise _refuse_archive(f"source_id {text.strip()}")
     if glob.has_magic(text):
         found = sorted(name for name in glob.glob(str(path), recursive=True))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_layout
+from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_layout, from_arrow
 
-__all__ = ["is_table", "iter_table_blocks", "open_table"]
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["is_table", "iter_table_blocks", "list_columns", "open_table", "to_astropy"]
 
 BLOCK_ROWS = 2048
 
@@ -33,6 +36,29 @@ def _is_a(value: Any, module: str, name: str) -> bool:
     """Test a type without importing its library: what was never imported cannot be an instance."""
     kind = getattr(sys.modules.get(module), name, None)
     return kind is not None and isinstance(value, kind)
+
+
+def list_columns(table: Any) -> list[str]:
+    """Return the names of a table's columns, and of a DataFrame's index where it has one."""
+    if isinstance(table, np.ndarray):
+        return list(table.dtype.names or ())
+    for attribute in ("colnames", "column_names"):
+        if hasattr(table, attribute):
+            return list(getattr(table, attribute))
+    if hasattr(table, "columns"):
+        index = getattr(getattr(table, "index", None), "name", None)
+        return [str(name) for name in table.columns] + ([str(index)] if index else [])
+    return [str(name) for name in table]
+
+
+def to_astropy(table: Any) -> Table:
+    """Take any table in memory as an astropy table of its own; integers stay integers."""
+    from astropy.table import Table
+
+    if isinstance(table, Table):
+        return Table(table, copy=False).copy()
+    columns = {name: from_arrow(column) for name, column in open_table(table)[0].items()}
+    return Table({name: values for name, values in columns.items() if np.ndim(values)})
 
 
 def iter_table_blocks(table: Any, options: ReadOptions) -> Iterator[Block]:

@@ -20,7 +20,8 @@ from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.clean import find_clean, find_level, format_clean
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag
-from gaia_redshift.scale.inputs import describe_plan, list_inputs
+from gaia_redshift.readers.sources import list_inputs
+from gaia_redshift.scale.inputs import describe_plan
 from gaia_redshift.scale.journal import Journal
 from gaia_redshift.scale.outputs import find_repeated, fit_columns, join_columns, write_tables
 from gaia_redshift.scale.progress import Progress
@@ -248,7 +249,7 @@ def run_to_file(
     Parameters
     ----------
     inputs : sequence
-        See `gaia_redshift.scale.inputs.list_inputs`.
+        See `gaia_redshift.readers.sources.list_inputs`.
     output : path
     job : Job
     resume, overwrite, progress : bool

@@ -12,27 +12,11 @@ from typing import Any
 import numpy as np
 
 from gaia_redshift._version import __version__
-from gaia_redshift.archive.wanted import is_for_archive
 from gaia_redshift.readers.identity import identify, identify_path
-from gaia_redshift.readers.sources import iter_sources
+from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.readers.tables import is_table
 
-__all__ = ["compare_plans", "describe_plan", "list_inputs", "to_json"]
-
-
-def list_inputs(sources: Any) -> list[Any]:
-    """Return the single inputs: files (folders and patterns opened), tables, what is to be fetched.
-
-    Raises
-    ------
-    InputError
-        If a file does not exist, or something is nothing that holds spectra.
-    """
-    if is_for_archive(sources):
-        return [sources]
-    if isinstance(sources, list | tuple) and sources:
-        return [single for source in sources for single in list_inputs(source)]
-    return list(iter_sources(sources))
+__all__ = ["compare_plans", "describe_plan", "to_json"]
 
 
 def describe_plan(sources: Sequence[Any], model: Any, options: Mapping[str, Any]) -> dict[str, Any]:

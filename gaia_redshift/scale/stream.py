@@ -148,7 +148,7 @@ class _Reader:
     def _read(self, index: int, start: int) -> None:
         source, job = self._sources[index], self._job
         if job.archive is not None and not isinstance(source, Path):
-            from gaia_redshift.archive.wanted import is_for_archive
+            from gaia_redshift.readers.sources import is_for_archive
 
             if is_for_archive(source):
                 self._put(_Read(index, fetch=source))
