@@ -58,22 +58,9 @@ def name_folder(release: Release, data_url: str) -> str:
 
 
 class SpectraCache:
-    """The spectra and answers of one release from one server.
+    """The spectra and answers of one release from one server; ``limit`` is in bytes.
 
-    Parameters
-    ----------
-    root : Path
-        See `gaia_redshift.archive.cache_folders.find_cache_root`.
-    release : Release
-    data_url : str
-        Address of the data service.
-    limit : float, optional
-        Bytes; see `gaia_redshift.archive.cache_folders.find_limit`.
-
-    Raises
-    ------
-    OSError, sqlite3.Error
-        If there can be no cache here.
+    OSError or sqlite3.Error tell that there can be no cache here.
     """
 
     def __init__(
@@ -134,18 +121,7 @@ class SpectraCache:
             self._connection.execute("COMMIT")
 
     def find(self, source_id: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Look up what is known.
-
-        Parameters
-        ----------
-        source_id : ndarray, shape (n,), int64
-            Distinct.
-
-        Returns
-        -------
-        ndarray, shape (n,), int8
-            `FetchStatus`; ``PENDING`` where the archive must be asked.
-        """
+        """Return the `FetchStatus` of distinct ids (n,); ``PENDING``: the archive must be asked."""
         status = np.full(len(source_id), FetchStatus.PENDING, dtype=np.int8)
         try:
             places = self._look_up(source_id)
@@ -204,18 +180,9 @@ class SpectraCache:
     def read(
         self, source_id: NDArray[np.int64]
     ) -> tuple[list[tuple[NDArray[np.intp], XPSpectra]], NDArray[np.intp]]:
-        """Read spectra.
+        """Return the spectra of distinct ids in parts with their positions, and the positions lost.
 
-        Parameters
-        ----------
-        source_id : ndarray, shape (n,), int64
-            Distinct.
-
-        Returns
-        -------
-        parts : list of (positions in ``source_id``, XPSpectra)
-        lost : ndarray of positions
-            Those that are not there after all: removed meanwhile, or damaged.
+        Lost are positions of what is not there after all: removed meanwhile, or damaged.
         """
         try:
             places, files = self._look_up(source_id), self._list_files()
@@ -257,19 +224,9 @@ class SpectraCache:
     def add(
         self, source_id: NDArray[np.int64], status: NDArray[np.int8], spectra: XPSpectra | None
     ) -> bool:
-        """Remember a chunk; failed sources are left out.
+        """Remember a chunk but for failed sources; tell whether it is kept (the disk may be full).
 
-        Parameters
-        ----------
-        source_id : ndarray, shape (n,), int64
-        status : ndarray, shape (n,), int8
-        spectra : XPSpectra or None
-            Of those with status ``SPECTRUM``, in their order.
-
-        Returns
-        -------
-        bool
-            Whether it is kept; not if the disk is full, for instance.
+        ``spectra`` are those of the ids with status ``SPECTRUM``, in their order.
         """
         if not self.writable:
             return False

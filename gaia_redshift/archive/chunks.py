@@ -30,20 +30,10 @@ IDS_AT_ONCE = 1000
 
 @dataclass
 class Chunk:
-    """What became of a chunk of sources.
+    """What became of n distinct sources, none of which is left ``PENDING``.
 
-    Parameters
-    ----------
-    source_id : ndarray, shape (n,), int64
-    status : ndarray, shape (n,), int8
-        `FetchStatus`; none is left ``PENDING``.
-    spectra : XPSpectra or None
-        Of those with status ``SPECTRUM``, in order.
-    reasons : dict
-        Why a source_id failed.
-    error : ArchiveError or None
-        What ended it, where some failed.
-    n_requests : int
+    ``spectra`` are those of the sources with status ``SPECTRUM``, in order; ``reasons`` tell by id
+    why some failed, ``error`` what ended it, ``stored`` whether the cache has it all.
     """
 
     source_id: NDArray[np.int64]
@@ -68,29 +58,12 @@ def fetch_chunk(
     stop: threading.Event | None = None,
     on_failure: Callable[[TransientError], None] | None = None,
 ) -> Chunk:
-    """Ask for spectra until every source of the chunk is answered, or tries or time are used up.
+    """Ask for at most 5,000 distinct sources until each is answered, or tries or time are used up.
 
-    Parameters
-    ----------
-    connections : Connections
-    source_id : ndarray, shape (n,), int64
-        Distinct, at most 5,000.
-    release : Release
-    stop : threading.Event, optional
-        Gives up when set.
-    on_failure : callable, optional
-        Told of each failure that is tried again.
-
-    Returns
-    -------
-    Chunk
-        It raises nothing for the archive's failures: they are in the chunk.
-
-    Notes
-    -----
-    DataLink leaves out sources silently. So whatever is missing from an answer is looked up in
-    the release's main table: a source that is not there is an unknown id; one without a public
-    spectrum is that; one that should have come was lost on the way, and is asked for again.
+    It raises nothing for the archive's failures: they are in the chunk. DataLink leaves out sources
+    silently. So whatever is missing from an answer is looked up in the release's main table: a
+    source that is not there is an unknown id; one without a public spectrum is that; one that
+    should have come was lost on the way, and is asked for again.
     """
     patience = Patience(connections.settings, connections.settings.deadline, stop, on_failure)
     chunk = Chunk(source_id, np.full(len(source_id), FetchStatus.PENDING, dtype=np.int8))
@@ -157,12 +130,8 @@ def _divide(
 ) -> bool:
     """Find the sources for whose sake the archive fails on a whole chunk, by halving it.
 
-    It stops when both of the first halves fail as well: the chunk is then not the reason.
-
-    Returns
-    -------
-    bool
-        Whether a part worked; what is then left to ask for is ``PENDING``.
+    It stops when both of the first halves fail as well: the chunk is then not the reason. Return
+    whether a part worked; what is then left to ask for is ``PENDING``.
     """
     if len(todo) < 2:
         return False
@@ -216,17 +185,9 @@ def _join(parts: list[XPSpectra], source_id: NDArray[np.int64]) -> XPSpectra | N
 def explain_missing(
     connections: Connections, source_id: NDArray[np.int64], release: Release, patience: Patience
 ) -> NDArray[np.int8]:
-    """Ask the release's tables why sources got no spectrum.
+    """Ask the release's tables why sources (n,) got no spectrum.
 
-    Returns
-    -------
-    ndarray, shape (n,), int8
-        ``NO_PUBLIC_XP``, ``UNKNOWN_ID``, or ``PENDING`` for those that should have one.
-
-    Raises
-    ------
-    ArchiveError
-        If the query fails, or no table says it.
+    Return ``NO_PUBLIC_XP``, ``UNKNOWN_ID``, or ``PENDING`` for those that should have one.
     """
     if patience.left <= 0:
         raise TransientError(f"{connections.data_host} was too slow to say which sources it has")

@@ -40,12 +40,7 @@ class Response(io.BytesIO):
 
 
 class Handler:
-    """Gives astroquery connections, each of which is a request through the session.
-
-    Parameters
-    ----------
-    session : TimedSession
-    """
+    """Gives astroquery connections, each of which is a request through the session."""
 
     def __init__(self, session: TimedSession) -> None:
         self.session = session
@@ -79,13 +74,7 @@ class Handler:
 
 
 def make_connection(handler: Handler, service: str) -> Any:
-    """Return astroquery's ``TapConn`` of a service.
-
-    Parameters
-    ----------
-    handler : Handler
-    service : {"tap", "data"}
-    """
+    """Return astroquery's ``TapConn`` of a service, "tap" or "data"."""
     from astroquery.utils.tap.conn.tapconn import TapConn
 
     parts = urlsplit(handler.session.url)

@@ -62,19 +62,8 @@ def open_gaia(
 class Connections:
     """The TAP and data services for one call; logged in if asked to.
 
-    Parameters
-    ----------
-    settings : ArchiveSettings
-    login : see `gaia_redshift.archive.login.find_credentials`
-    timeout : float, s, optional
-        Instead of the settings' one.
-    notes : Path, optional
-        The root of the cache, for what is learnt of the servers.
-
-    Raises
-    ------
-    ArchiveError
-        If logging in fails.
+    ``timeout`` (s) counts instead of the settings' one; ``notes`` is the root of the cache, where
+    what is learnt of the servers is kept.
     """
 
     def __init__(
@@ -139,19 +128,7 @@ class Connections:
         self.data.abort()
 
     def post_data(self, fields: dict[str, Any], *, until: float | None = None) -> Answer:
-        """POST a form to the data service, as astroquery's ``load_data`` does.
-
-        Parameters
-        ----------
-        fields : dict
-        until : float, optional
-            ``time.monotonic()`` at which to give up.
-
-        Raises
-        ------
-        TransientError
-            If no whole answer comes.
-        """
+        """POST a form to the data service, and give up at a ``time.monotonic()``."""
         with self.data.asking("", until):
             return self._connections["data"].execute_datapost(urlencode(fields)).answer
 

@@ -39,29 +39,10 @@ def request_spectra(
     *,
     until: float | None = None,
 ) -> XPSpectra | None:
-    """Ask once for the spectra of a chunk of sources.
+    """Ask once for the spectra of at most 5,000 distinct sources, until a ``time.monotonic()``.
 
-    Parameters
-    ----------
-    connections : Connections
-    source_id : ndarray, shape (n,), int64
-        Distinct, at most 5,000.
-    release : Release
-    until : float, optional
-        ``time.monotonic()`` at which to give up reading.
-
-    Returns
-    -------
-    XPSpectra or None
-        Those that came, in the order asked for; None if none did. DataLink says nothing about
-        sources that it leaves out.
-
-    Raises
-    ------
-    TransientError
-        No answer, or a damaged one.
-    RefusedError
-        The archive does not want to.
+    Return those that came, in the order asked for; None if none did. DataLink says nothing about
+    sources that it leaves out. No answer or a damaged one is a TransientError.
     """
     if connections.settings.spectra_table:
         answer = ask_mirror(connections, source_id, until)

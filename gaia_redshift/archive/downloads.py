@@ -42,21 +42,9 @@ def merge_spectra(parts: list[XPSpectra], positions: list[NDArray[np.intp]], n: 
 
 
 class Downloads:
-    """Fetches chunks in threads and hands them out in order.
+    """Fetches chunks of ids in threads, stores them in the cache and hands them out in order.
 
-    Parameters
-    ----------
-    chunks : list of ndarray, int64
-        Source ids.
-    connections : Connections
-    release : Release
-    account : FetchAccount
-        Counts the requests.
-    cache : SpectraCache or None
-    stop : threading.Event
-        Set by `close`: ends what is under way.
-    progress : bool
-        Show a progress bar.
+    The account counts the requests; `close` sets ``stop``, which ends what is under way.
     """
 
     def __init__(
@@ -161,10 +149,7 @@ class Downloads:
     def take(self) -> tuple[int, Chunk | None]:
         """Return the next chunk in order; None in place of one that was not asked for.
 
-        Raises
-        ------
-        ArchiveError
-            If nothing was answered at all.
+        ArchiveError tells that nothing was answered at all.
         """
         number = self.n_done
         chunk = self.futures[0].result()

@@ -41,15 +41,9 @@ _FINAL = (
 
 
 class TransientError(ArchiveError):
-    """It may go better another time.
+    """It may go better another time, after ``wait`` seconds if the server asked for these.
 
-    Parameters
-    ----------
-    message : str
-    wait : float, s, optional
-        What the server asked for.
-    answered : bool
-        Whether the server dealt with the request: a smaller one may then do better.
+    ``answered``: the server dealt with the request, so that a smaller one may do better.
     """
 
     def __init__(self, message: str, wait: float | None = None, *, answered: bool = True) -> None:
@@ -83,13 +77,7 @@ class Answer:
 
 
 def check_answer(answer: Answer, *, what: str, expected: tuple[int, ...] = (200,)) -> Answer:
-    """Return the answer if it is what was asked for.
-
-    Raises
-    ------
-    TransientError, RefusedError
-        One line: who, what, why.
-    """
+    """Return the answer if it is what was asked for; else raise one line: who, what, why."""
     status, host = answer.status, answer.host
     reason = read_reason(answer)
     if status in expected:
@@ -164,17 +152,9 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 class Patience:
-    """Tries, growing waits and the deadline of one task.
+    """Tries, growing waits and the deadline, in seconds from now, of one task.
 
-    Parameters
-    ----------
-    settings : ArchiveSettings
-    seconds : float
-        Until the deadline.
-    stop : threading.Event, optional
-        Ends every wait at once when set.
-    on_failure : callable, optional
-        Told of each failure that is tried again.
+    ``stop`` ends every wait at once when set; ``on_failure`` is told of what is tried again.
     """
 
     def __init__(
@@ -208,24 +188,12 @@ class Patience:
         return self.failures + 1 >= self.settings.tries
 
     def sleep(self, seconds: float) -> None:
-        """Wait.
-
-        Raises
-        ------
-        StoppedError
-            If the whole call is being given up.
-        """
+        """Wait; StoppedError tells that the whole call is being given up."""
         if self.stop.wait(max(0.0, min(seconds, self.left))):
             raise StoppedError("given up")
 
     def fail(self, failure: TransientError) -> None:
-        """Count a failure and wait before the next try.
-
-        Raises
-        ------
-        ArchiveError
-            If there is to be none: tries or time are used up.
-        """
+        """Count a failure and wait before the next try; raise it if there is to be none."""
         self.failures += 1
         if self.failures >= self.settings.tries:
             times = "once" if self.failures == 1 else f"{self.failures} times"
@@ -246,13 +214,7 @@ class Patience:
         return TransientError(f"{failure}; {why}", failure.wait, answered=failure.answered)
 
     def run(self, task: Callable[[], T]) -> T:
-        """Do something until it works.
-
-        Raises
-        ------
-        ArchiveError
-            The last failure, when tries or time are used up; a refusal at once.
-        """
+        """Do something until it works; raise the last failure if it does not, a refusal at once."""
         while True:
             if self.stop.is_set():
                 raise StoppedError("given up")

@@ -139,21 +139,7 @@ def ask_now(
 ) -> Table:
     """Ask a small question, whose answer comes at once and must be whole.
 
-    Parameters
-    ----------
-    session : TimedSession
-        Of a TAP service.
-    adql : str
-    patience : Patience
-    maxrec : int
-        More rows than there can be.
-    columns : tuple of str
-        What the answer must have. All names of its columns are given in lower case.
-
-    Raises
-    ------
-    ArchiveError
-        If it is refused, there are more rows, or no answer comes within the deadline.
+    It must have fewer rows than ``maxrec``, and ``columns``; names are given in lower case.
     """
 
     def ask() -> Table:

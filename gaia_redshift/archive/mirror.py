@@ -30,14 +30,7 @@ IDS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Mirror:
-    """A TAP service with a table of coefficients.
-
-    Parameters
-    ----------
-    url : str
-    table : str
-        With the columns of DataLink's files.
-    """
+    """The address of a TAP service, and its table that has the columns of DataLink's files."""
 
     url: str
     table: str = "gaiadr3.xp_continuous_mean_spectrum"
@@ -91,12 +84,7 @@ def use_mirror(name: str, settings: ArchiveSettings | None = None) -> ArchiveSet
 def ask_mirror(
     connections: Connections, source_id: NDArray[np.int64], until: float | None
 ) -> Answer:
-    """Ask the table for a chunk of spectra; the answer is a VOTable.
-
-    Raises
-    ------
-    TransientError, RefusedError
-    """
+    """Ask the table for a chunk of spectra; the answer is a VOTable."""
     table = connections.settings.spectra_table
     ids = ",".join(map(str, source_id.tolist()))
     adql = f"SELECT * FROM {table} WHERE source_id IN ({ids})"

@@ -19,29 +19,11 @@ _MOST_NEIGHBOURS = 20
 
 
 def bring_over(wanted: Wanted, release: Release, connections: Connections) -> Wanted:
-    """Replace DR3's ids by those that the same sources have in a release.
+    """Replace DR3's ids by those that the same sources have in a later release.
 
-    Parameters
-    ----------
-    wanted : Wanted
-        With ids of DR3.
-    release : Release
-        The later one.
-    connections : Connections
-
-    Returns
-    -------
-    Wanted
-        Of several neighbours the one that the table calls probable is taken, else the nearest;
-        those without any have no Gaia source. The columns have ``dr3_source_id`` and
-        ``separation_dr3`` in addition.
-
-    Raises
-    ------
-    InputError
-        If the release is DR3 itself.
-    ArchiveError
-        If there is no such table, or no answer.
+    Of several neighbours the one that the table calls probable is taken, else the nearest; those
+    without any have no Gaia source. The columns have ``dr3_source_id`` and ``separation_dr3``
+    (arcsec) in addition.
     """
     from astropy.table import Table
 

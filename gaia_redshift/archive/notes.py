@@ -26,12 +26,7 @@ logger = logging.getLogger(__name__)
 class Notes:
     """Values by key, each with the time when it was learnt.
 
-    Parameters
-    ----------
-    folder : Path or None
-        The root of the cache; None keeps them in memory alone.
-    url : str
-        Of the server.
+    ``folder`` is the root of the cache; None keeps them in memory alone.
     """
 
     def __init__(self, folder: Path | None, url: str) -> None:

@@ -35,26 +35,9 @@ def find_nearest(
     release: Release,
     radius: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the nearest source of each position, and its distance.
+    """Return the nearest source (0: none) of positions (n,) in degrees, and its distance in arcsec.
 
-    Parameters
-    ----------
-    connections : Connections
-    ra, dec : ndarray, shape (n,), deg
-    release : Release
-    radius : float, arcsec
-
-    Returns
-    -------
-    source_id : ndarray, shape (n,), int64
-        0 where there is none within the radius.
-    separation : ndarray, shape (n,), arcsec
-        NaN where there is none.
-
-    Raises
-    ------
-    ArchiveError
-        If a query fails.
+    ``radius`` is in arcsec; the distance is NaN where there is no source within it.
     """
     from astropy.table import Table, vstack
 

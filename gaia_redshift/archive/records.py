@@ -18,18 +18,7 @@ _ARRAYS = ("coefficients", "errors", "correlations")
 
 
 def write_records(spectra: XPSpectra, path: Path) -> int:
-    """Write spectra as one structured array in NumPy's npy format, safely on disk.
-
-    Parameters
-    ----------
-    spectra : XPSpectra
-    path : Path
-
-    Returns
-    -------
-    int
-        Size of the file in bytes.
-    """
+    """Write spectra as one structured array in npy format, safely on disk; return its bytes."""
     fields: list[Any] = [("source_id", "<i8"), ("flags", "<i4")]
     for name in ("bp", "rp"):
         band: BandSpectra = getattr(spectra, name)
@@ -66,23 +55,9 @@ def _sum_up(records: NDArray[Any]) -> NDArray[np.uint32]:
 
 
 def read_records(path: Path, rows: NDArray[np.int64], source_id: NDArray[np.int64]) -> XPSpectra:
-    """Read some rows.
+    """Read rows (n,), which must hold these source ids (n,).
 
-    Parameters
-    ----------
-    path : Path
-    rows : ndarray, shape (n,), int
-    source_id : ndarray, shape (n,), int64
-        What the rows must hold.
-
-    Returns
-    -------
-    XPSpectra, n rows
-
-    Raises
-    ------
-    OSError, ValueError
-        If the file has gone, is damaged or holds something else.
+    OSError or ValueError tell that the file has gone, is damaged or holds something else.
     """
     records = np.load(path, mmap_mode="r", allow_pickle=False)
     names = records.dtype.names or ()

@@ -26,21 +26,15 @@ class Release:
 
     Parameters
     ----------
-    name : str
-        "DR3", "DR4".
-    label : str
-        What DataLink's ``RELEASE`` takes.
-    retrieval_type : str
-        DataLink's name for the mean BP/RP spectra as coefficients.
+    label, retrieval_type : str
+        DataLink's names for the release and for mean BP/RP spectra as coefficients.
     data_structures : tuple of str
         DataLink's names for "one file, one row a source", the newest first.
     schema : str
         Prefix of its tables.
     flags : tuple of str
         Where it may stand that a source has a mean spectrum: ``table.column``, or ``table`` where a
-        row is enough. Tables of all sources come first.
-    positions, magnitudes : tuple of str
-        Tables that may have those of all sources.
+        row is enough. Tables of all sources come first, as in ``positions`` and ``magnitudes``.
     columns : mapping of str to str
         Tables whose columns are published, with those that are used; ``name:boolean`` for truth.
     bases : str
@@ -117,13 +111,7 @@ RELEASES = {
 
 
 def find_release(name: str | Release) -> Release:
-    """Return the release of this name ("DR3", "dr3", "Gaia DR3").
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the release of this name ("DR3", "dr3", "Gaia DR3")."""
     if isinstance(name, Release):
         return name
     short = str(name).upper().replace("GAIA", "").replace(" ", "").replace("_", "")

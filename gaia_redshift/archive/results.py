@@ -34,26 +34,10 @@ def unpack(body: bytes, most: int, host: str) -> bytes:
 
 
 def parse_result(answer: Answer, most: int) -> tuple[Table, bool]:
-    """Turn a VOTable, perhaps packed with gzip, into a table.
+    """Turn a VOTable, perhaps packed with gzip, into a table; and tell whether there was more.
 
-    Parameters
-    ----------
-    answer : Answer
-    most : int, bytes
-        What it may unpack to.
-
-    Returns
-    -------
-    table : Table
-    overflow : bool
-        Whether the server says that there was more.
-
-    Raises
-    ------
-    TransientError
-        If it is damaged.
-    RefusedError
-        If it is the server's error message.
+    ``most`` is what it may unpack to, in bytes. A damaged one is a TransientError, the server's
+    error message a RefusedError.
     """
     from gaia_redshift.readers.votable import parse_votable
 

@@ -33,10 +33,7 @@ _FILE_A_SOURCE = ("DATAMODELSTANDARD", "INDIVIDUAL")
 def read_refusal(answer: Answer) -> list[str] | None:
     """Return the words that a server takes instead of the one it refused.
 
-    Returns
-    -------
-    list of str, or None
-        Empty where it does not name them; None if the answer is no refusal of the word.
+    None are named in some refusals; None tells that the answer is no refusal of the word.
     """
     if answer.status < 400:
         return None
@@ -62,14 +59,7 @@ def _squeeze(word: str) -> str:
 
 
 class StructureWord:
-    """The word for one server and release; while it is not known, one request at a time is made.
-
-    Parameters
-    ----------
-    release : Release
-    notes : Notes
-        Of the data server.
-    """
+    """The word for one server and release; while it is not known, one request at a time is made."""
 
     def __init__(self, release: Release, notes: Notes) -> None:
         self.release = release
@@ -87,17 +77,8 @@ class StructureWord:
     def ask(self, post: Callable[[str], Answer], until: float | None = None) -> Answer:
         """Make a request with the word, or with those that the server names if it is refused.
 
-        Parameters
-        ----------
-        post : callable
-            Makes the request with a word.
-        until : float, optional
-            ``time.monotonic()`` until which to wait for a thread that is finding the word.
-
-        Raises
-        ------
-        RefusedError
-            If none is taken.
+        ``post`` makes the request with a word; ``until`` a ``time.monotonic()`` a thread waits for
+        another one that is finding the word.
         """
         waiting = list(self.release.data_structures)
         tried: list[str] = []

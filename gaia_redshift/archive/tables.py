@@ -35,16 +35,9 @@ MOST_COLUMNS = 20_000
 
 @dataclass(frozen=True)
 class Flag:
-    """Where a release says that a source has a mean spectrum.
+    """Where a release says that a source has a mean spectrum: in no column where a row is enough.
 
-    Parameters
-    ----------
-    table : str
-        Full name.
-    column : str
-        Empty where a row is enough.
-    condition : str
-        In ADQL, after the column's name.
+    ``condition`` is ADQL, after the column's name.
     """
 
     table: str
@@ -53,15 +46,9 @@ class Flag:
 
 
 class ReleaseTables:
-    """Tables of a release with their columns.
+    """Tables of a release: by name without schema, the data types of their columns.
 
-    Parameters
-    ----------
-    release : Release
-    columns : mapping
-        For each table, without its schema, the data types of its columns.
-    host : str
-        Whose they are, for messages.
+    ``host`` is whose they are, for messages.
     """
 
     def __init__(
@@ -89,13 +76,7 @@ class ReleaseTables:
         return table in self.columns and all(name in self.columns[table] for name in names)
 
     def find_flag(self) -> Flag:
-        """Return where it stands that a source has a mean spectrum.
-
-        Raises
-        ------
-        RefusedError
-            If no candidate is there.
-        """
+        """Return where it stands that a source has a mean spectrum."""
         for candidate in self.release.flags:
             table, _, column = candidate.partition(".")
             if not column and self.has(table, "source_id"):
@@ -131,12 +112,7 @@ class ReleaseTables:
         return [name for name in self.columns.get(table, {}) if "redshift" in name]
 
     def lack(self, what: str, tried: tuple[str, ...], like: str) -> NoReturn:
-        """Say what was not found, and how to look it up.
-
-        Raises
-        ------
-        RefusedError
-        """
+        """Say what was not found, and how to look it up."""
         raise RefusedError(
             f"{self.host or 'the archive'} has no table known to this version that says {what} in"
             f" {self.release.label} (tried {', '.join(map(self.name, tried))}); look it up with"
@@ -154,20 +130,7 @@ def find_tables(
 ) -> ReleaseTables:
     """Return the tables of a release: published, noted from an earlier call, or asked for now.
 
-    Parameters
-    ----------
-    connections : Connections
-    release : Release
-    patience : Patience, optional
-    refresh : bool
-        Ask again, also about a release whose tables are published.
-
-    Raises
-    ------
-    RefusedError
-        If the server has none of them.
-    ArchiveError
-        If it does not answer.
+    ``refresh`` asks again, also about a release whose tables are published.
     """
     if release.confirmed and not refresh:
         return ReleaseTables.of_published(release)

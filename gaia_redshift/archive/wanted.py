@@ -34,15 +34,9 @@ __all__ = ["Wanted", "read_ids", "resolve_sources"]
 
 @dataclass
 class Wanted:
-    """The sources asked for, in order.
+    """The sources asked for (n,), in order, with the other columns of the input.
 
-    Parameters
-    ----------
-    source_id : ndarray, shape (n,), int64
-    columns : Table, n rows, or None
-        The other columns of the input.
-    unmatched : ndarray, shape (n,), bool, or None
-        Positions without a Gaia source; their ``source_id`` is 0.
+    ``unmatched`` are positions without a Gaia source; their ``source_id`` is 0.
     """
 
     source_id: NDArray[np.int64]
@@ -61,29 +55,10 @@ def resolve_sources(
     radius: float = 1.0,
     notice: Callable[[str], None] | None = None,
 ) -> Wanted:
-    """Turn what was asked for into source ids.
+    """Turn what was asked for into source ids: ids, ADQL, a table, SkyCoord, or the path of ids.
 
-    Parameters
-    ----------
-    sources : ids, ADQL, table with ``source_id`` or ``ra`` and ``dec``, SkyCoord, or path of ids
-    release : Release
-    connect : callable
-        Opens connections, where a query is needed.
-    radius : float, arcsec
-        How far the Gaia source may be from a position.
-    notice : callable, optional
-        Told how long a query has been waiting.
-
-    Returns
-    -------
-    Wanted
-
-    Raises
-    ------
-    InputError
-        If it cannot be read as any of these.
-    ArchiveError
-        If a query fails.
+    ``connect`` opens connections where a query is needed; ``radius`` (arcsec) is how far the Gaia
+    source may be from a position; ``notice`` is told how long a query has been waiting.
     """
     if is_query(sources):
         from gaia_redshift.archive.jobs import run_query

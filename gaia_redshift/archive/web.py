@@ -126,13 +126,7 @@ class _Body(io.BytesIO):
 class TimedSession(requests.Session):
     """A session whose answers are read whole, or fail in one line.
 
-    Parameters
-    ----------
-    url : str
-        Of the service.
-    settings : ArchiveSettings
-    timeout : float, s, optional
-        Longest time without a byte, instead of the settings' one.
+    ``timeout``, the longest time in seconds without a byte, counts instead of the settings' one.
     """
 
     def __init__(self, url: str, settings: ArchiveSettings, timeout: float | None = None) -> None:
@@ -167,12 +161,7 @@ class TimedSession(requests.Session):
             self._task.value = before
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        """Make a request and read its answer, which may lead elsewhere on the same server.
-
-        Raises
-        ------
-        TransientError, RefusedError
-        """
+        """Make a request and read its answer, which may lead elsewhere on the same server."""
         kwargs["timeout"] = (min(self.timeout, CONNECT_TIMEOUT), self.timeout)
         kwargs["stream"] = True
         follow = kwargs.pop("allow_redirects", True) and str(method).upper() in ("GET", "HEAD")
@@ -191,14 +180,9 @@ class TimedSession(requests.Session):
         return response
 
     def rebase(self, target: str) -> str:
-        """Return an address, of a redirect or a job, as one of this server.
+        """Return an address, of a redirect or a job, as one of this server; refuse one elsewhere.
 
         Servers behind a proxy may call themselves by another name: a path of the service counts.
-
-        Raises
-        ------
-        RefusedError
-            If it leads elsewhere.
         """
         here, there = urlsplit(self.url), urlsplit(urljoin(f"{self.url}/", target))
         if (there.scheme, there.netloc) == (here.scheme, here.netloc) or (

@@ -148,13 +148,7 @@ class _Hub:
         }
 
     def send(self, identity: str, message: dict[str, Any], timeout: float) -> None:
-        """Have a program act on a message and wait until it has.
-
-        Raises
-        ------
-        SampError
-            If it says that it did not, or says nothing.
-        """
+        """Have a program act on a message and wait until it has; SampError if it does not."""
         seconds = str(math.ceil(timeout))
         answer = _within(
             math.ceil(timeout) + HUB_TIMEOUT,
@@ -219,13 +213,7 @@ def _choose(programs: dict[str, str], recipient: str | None) -> dict[str, str]:
 
 
 def _within(seconds: float, function: Callable[[], T]) -> T:
-    """Call a function that talks to the hub; XML-RPC itself waits for ever.
-
-    Raises
-    ------
-    SampError
-        If it takes longer, or fails.
-    """
+    """Call a function that talks to the hub; XML-RPC itself waits for ever."""
     results: list[T] = []
     errors: list[BaseException] = []
 

@@ -23,14 +23,7 @@ ColumnFinder = Callable[[list[str], str], dict[str, str]]
 
 
 class Neighbourhood:
-    """Finds what is near the sources.
-
-    Parameters
-    ----------
-    ra, dec : ndarray, shape (n,), deg
-        Of the sources; NaN where unknown.
-    radius : float, arcsec
-    """
+    """Finds what is near the sources (n,), in degrees, NaN where unknown; ``radius`` in arcsec."""
 
     def __init__(self, ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float) -> None:
         from scipy.spatial import cKDTree
@@ -92,13 +85,7 @@ def _find_hats_data(path: Path) -> Path:
 
 
 def iter_parquet(path: Path, find_columns: ColumnFinder, near: Neighbourhood) -> Iterator[Columns]:
-    """Read a Parquet file, a folder of such or a HATS catalogue, where sources are.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or lacks a column.
-    """
+    """Read a Parquet file, a folder of such or a HATS catalogue, where sources are."""
     import pyarrow as pa
     from pyarrow import dataset
 
@@ -158,13 +145,7 @@ def _may_matter(
 
 
 def iter_fits(path: Path, find_columns: ColumnFinder) -> Iterator[Columns]:
-    """Read the first table of a FITS file in pieces.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or lacks a column.
-    """
+    """Read the first table of a FITS file in pieces."""
     from astropy.io import fits
 
     from gaia_redshift.readers.binary import find_null

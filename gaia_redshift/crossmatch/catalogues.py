@@ -72,32 +72,10 @@ def read_objects(
     columns: Mapping[str, str] | None = None,
     cuts: Mapping[str, bool] | None = None,
 ) -> SkyObjects:
-    """Read the objects of a catalogue that are near the sources.
+    """Read the objects of a catalogue within a radius (arcsec) of the sources (n,), in degrees.
 
-    Parameters
-    ----------
-    catalogue : Table, DataFrame, pyarrow Table, mapping, or path
-        A path is of a FITS, Parquet, ECSV, VOTable, csv or HDF5 file, of a folder of Parquet
-        files, or of a HATS catalogue or collection.
-    ra, dec : ndarray, shape (n,), deg
-        Of the sources; NaN where unknown.
-    radius : float, arcsec
-    survey : str
-        "sdss" and "desi" have known columns.
-    columns : mapping, optional
-        Instead of these: for ``ra``, ``dec``, ``redshift`` (needed), ``redshift_error``,
-        ``zwarning``, ``class``, ``id``, ``primary`` the column's name.
-    cuts : mapping, optional
-        Whether there will be cuts in ``zwarning`` and ``class``, which are then needed.
-
-    Returns
-    -------
-    SkyObjects
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or a column is missing.
+    ``columns`` has other names than the survey's; ``cuts`` tells for ``zwarning`` and ``class``
+    whether they will be cut in, so that they are needed.
     """
     find_columns = _column_finder(survey, columns, cuts or {})
     near = Neighbourhood(ra, dec, radius)
@@ -173,13 +151,7 @@ def join_objects(parts: list[SkyObjects]) -> SkyObjects:
 def find_names(
     names: list[str], known: Mapping[str, tuple[str, ...]], label: str
 ) -> dict[str, str]:
-    """Return the catalogue's column for each thing known.
-
-    Raises
-    ------
-    InputError
-        If one that is needed is missing.
-    """
+    """Return the catalogue's column for each thing known; what is needed must be there."""
     found = {}
     for what, candidates in known.items():
         name = find_name(names, candidates)

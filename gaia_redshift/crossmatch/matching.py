@@ -30,21 +30,10 @@ SAME_REDSHIFT = 0.005
 
 @dataclass
 class SkyObjects:
-    """Rows of a catalogue of redshifts.
+    """Rows (m,) of a catalogue of redshifts, in degrees, NaN where there is no redshift or error.
 
-    Parameters
-    ----------
-    ra, dec : ndarray, shape (m,), deg
-    redshift, redshift_error : ndarray, shape (m,)
-        NaN where there is none.
-    zwarning : ndarray, shape (m,), int64
-        Bits, 0 is good; negative where unknown.
-    kind : ndarray, shape (m,), str
-        Spectral class: "GALAXY", "QSO", "STAR", or "".
-    identifier : ndarray, shape (m,), str
-        "" where there is none.
-    primary : ndarray, shape (m,), bool
-        Whether the row is the catalogue's own choice among several of one object.
+    ``zwarning`` is negative where unknown; ``kind`` is the spectral class in capitals, or "";
+    ``primary`` is the catalogue's own choice among several of one object.
     """
 
     ra: NDArray[np.float64]
@@ -65,18 +54,9 @@ class SkyObjects:
 
 @dataclass
 class Matches:
-    """The object of each source.
+    """The object of each source (n,): its row (-1: none), distance (arcsec), `MatchFlag` bits.
 
-    Parameters
-    ----------
-    row : ndarray, shape (n,), int
-        Row of the object, -1 without a match.
-    separation : ndarray, shape (n,), arcsec
-        NaN without a match.
-    good : ndarray, shape (n,), bool
-        Whether the object's redshift is to be given.
-    flags : ndarray, shape (n,), int32
-        Bits of `MatchFlag`.
+    ``good`` tells whether the object's redshift is to be given.
     """
 
     row: NDArray[np.intp]
@@ -95,29 +75,14 @@ def match_objects(
     zwarning: int | None = 0,
     classes: Collection[str] | None = ("GALAXY",),
 ) -> Matches:
-    """Match sources with objects, one to one.
+    """Match sources (n,) in degrees, NaN where without position, with objects, one to one.
 
     A source and an object belong together if each is the other's nearest, and within the radius.
     All objects take part, whatever their class and quality: a galaxy next to the star that the
-    source really is must not take the star's place. Cuts come afterwards.
+    source really is must not take the star's place. Cuts (as in `crossmatch_sdss`) come afterwards.
 
-    Parameters
-    ----------
-    ra, dec : ndarray, shape (n,), deg
-        NaN where a row has no position.
-    objects : SkyObjects
-        All that are within `REACH` times the radius of a source.
-    radius : float, arcsec
-    source : ndarray, shape (n,), int, optional
-        Rows with the same number are the same source, which is matched once.
-    zwarning : int or None
-        Bits of zWarning that are put up with; None for all.
-    classes : collection of str or None
-        Spectral classes wanted; None for all.
-
-    Returns
-    -------
-    Matches
+    ``objects`` are all that are within `REACH` times the radius (arcsec) of a source; rows with the
+    same number in ``source`` are the same source, which is matched once.
     """
     n = len(ra)
     flags = np.zeros(n, dtype=np.int32)
@@ -183,19 +148,7 @@ def find_pairs(
     dec2: NDArray[np.float64],
     radius: float,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Return all pairs of positions within a radius, anywhere on the sky.
-
-    Parameters
-    ----------
-    ra1, dec1, ra2, dec2 : ndarray, deg
-    radius : float, arcsec
-
-    Returns
-    -------
-    i, j : ndarray of int
-        Rows of the first and second positions.
-    separation : ndarray, arcsec
-    """
+    """Return rows i, j and distance (arcsec) of all pairs within a radius, anywhere on the sky."""
     from astropy import units
     from astropy.coordinates import SkyCoord, search_around_sky
 

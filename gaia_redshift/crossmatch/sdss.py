@@ -56,30 +56,9 @@ def fetch_sdss_objects(
     settings: ArchiveSettings | None = None,
     progress: bool = False,
 ) -> SkyObjects:
-    """Return the objects of SDSS near the positions.
+    """Return the objects of SDSS within a radius (arcsec) of positions (n,) in degrees.
 
-    Parameters
-    ----------
-    ra, dec : ndarray, shape (n,), deg
-        NaN where unknown.
-    radius : float, arcsec
-    service : str
-        "xmatch", "tapvizier" or "skyserver".
-    settings : ArchiveSettings, optional
-        Addresses, time-outs, tries; ``query_deadline`` is the longest time for one chunk.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    SkyObjects
-
-    Raises
-    ------
-    InputError
-        If there is no such service.
-    ArchiveError
-        If it does not deliver.
+    ``settings.query_deadline`` is the longest time for one chunk.
     """
     if service not in SERVICES:
         raise InputError(f"there is no service '{service}'; there are: {', '.join(SERVICES)}")

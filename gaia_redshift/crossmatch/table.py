@@ -17,17 +17,7 @@ __all__ = ["add_matches", "summarise_matches"]
 
 
 def add_matches(table: Table, matches: Matches, objects: SkyObjects, survey: str) -> None:
-    """Add the columns of a cross-match to a table; one of the same name gets ``_in``.
-
-    Parameters
-    ----------
-    table : Table, n rows
-    matches : Matches, n rows
-    objects : SkyObjects
-        What ``matches.row`` counts in.
-    survey : str
-        The ending of the new columns.
-    """
+    """Add the columns of a cross-match to a table of n rows; one of the same name gets ``_in``."""
     from astropy import units
     from astropy.table import MaskedColumn
 
@@ -89,15 +79,7 @@ _DESCRIPTIONS = {
 
 
 def summarise_matches(table: Table, survey: str) -> str:
-    """Say in a line what a cross-match found.
-
-    Parameters
-    ----------
-    table : Table
-        As `crossmatch_sdss` or `crossmatch_catalogue` returned it.
-    survey : str
-        The ending of its columns.
-    """
+    """Say in a line what a cross-match found; the columns end in ``survey``."""
     flags = np.asarray(table[f"match_flag_{survey}"])
     found = ~np.ma.getmaskarray(np.ma.asarray(table[f"redshift_{survey}"]))
     parts = [f"{len(table):,} rows: {int(found.sum()):,} redshifts"]

@@ -65,12 +65,7 @@ def skyserver_type() -> type[Any]:
 
 
 def read_quietly(read: Callable[[], Any], url: str) -> Any:
-    """Let a client ask and read; what it cannot read is a damaged answer.
-
-    Raises
-    ------
-    TransientError, ArchiveError
-    """
+    """Let a client ask and read; what it cannot read is a damaged answer."""
     host = urlsplit(url).netloc
     try:
         with ignore_warnings():  # oddities of VOTables that do not stop astropy

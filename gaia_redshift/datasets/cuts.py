@@ -145,27 +145,10 @@ class CutCounts:
 def apply_cuts(
     table: Table, cuts: TrainingCuts, *, survey: str | None = None
 ) -> tuple[NDArray[np.bool_], CutCounts]:
-    """Find the rows that pass the cuts about sources and redshifts.
+    """Find the rows (n,) that pass the cuts about sources and redshifts, and count each cut.
 
-    Parameters
-    ----------
-    table : Table, n rows
-        With ``redshift`` and, where known, ``redshift_error`` and photometry; of a cross-match
-        also the ``match_flag`` and ``separation`` of the counterpart.
-    cuts : TrainingCuts
-    survey : str, optional
-        Ending of the columns of a cross-match; None if there was none.
-
-    Returns
-    -------
-    passed : ndarray of bool, shape (n,)
-    counts : CutCounts
-        A cut that is not made, or for which there are no columns, has no entry.
-
-    Raises
-    ------
-    MissingColumnError
-        If a column that a cut asks for by name is not there.
+    ``survey`` is the ending of the columns of a cross-match, None if there was none. A cut that is
+    not made, or for which there are no columns, has no entry.
     """
     counts = CutCounts(n_given=len(table))
     passed = np.ones(len(table), dtype=bool)
@@ -207,13 +190,7 @@ def apply_cuts(
 
 
 def to_floats(column: Any) -> NDArray[np.float64]:
-    """Return a column as float64, NaN where masked.
-
-    Raises
-    ------
-    InputError
-        If it does not hold numbers.
-    """
+    """Return a column as float64, NaN where masked."""
     try:
         return np.asarray(np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan))
     except (TypeError, ValueError):

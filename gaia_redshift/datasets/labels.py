@@ -28,17 +28,10 @@ _FLOATS = ("ra", "dec", "redshift", "redshift_error")
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """Where redshifts come from.
+    """Where redshifts come from: the column ``truth`` of the sources or spectra, or a cross-match.
 
-    Parameters
-    ----------
-    truth : str, optional
-        A column of the sources (or of the spectra, where there are no sources) with redshifts;
-        None asks for a cross-match.
-    catalogue : Table or path, optional
-        Of redshifts, for the cross-match; None asks a service for SDSS's.
-    survey, service, columns, radius
-        As for `gaia_redshift.crossmatch_catalogue` and `gaia_redshift.crossmatch_sdss`.
+    ``catalogue`` None asks a service for SDSS's; the others are as for
+    `gaia_redshift.crossmatch_catalogue` and `gaia_redshift.crossmatch_sdss`.
     """
 
     truth: str | None = None
@@ -64,17 +57,10 @@ class LabelOptions:
 
 @dataclass
 class Labels:
-    """Sources that passed the cuts, with their redshifts; sorted by nothing, found by id.
+    """Sources (n,) that passed the cuts, with their redshifts; sorted by nothing, found by id.
 
-    Parameters
-    ----------
-    source_id : ndarray, shape (n,), int64
-    columns : dict of ndarray, shape (n,)
-        ``ra``, ``dec``, ``redshift``, ``redshift_error`` (NaN where unknown), photometry, and what
-        the catalogue of redshifts says about its object.
-    counts : CutCounts
-    about : dict
-        Where they came from.
+    ``columns`` are ``ra``, ``dec``, ``redshift``, ``redshift_error`` (NaN where unknown),
+    photometry, and what the catalogue of redshifts says about its object.
     """
 
     source_id: NDArray[np.int64]
@@ -108,19 +94,7 @@ class Labels:
 def open_sources(
     sources: Any, *, settings: ArchiveSettings | None = None, login: Any = None
 ) -> tuple[Table, dict[str, Any]]:
-    """Return the table of sources, ``source_id`` as int64, and what it is in JSON.
-
-    Parameters
-    ----------
-    sources : ADQL, path, Table, DataFrame or mapping
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or has no ids.
-    ArchiveError
-        If the query fails.
-    """
+    """Return the table of sources, ``source_id`` as int64, and what it is in JSON."""
     from gaia_redshift.readers.columns import find_name, to_source_ids
     from gaia_redshift.readers.ids import read_ids
     from gaia_redshift.readers.sources import is_query
@@ -172,24 +146,7 @@ def find_labels(
     settings: ArchiveSettings | None = None,
     progress: bool = False,
 ) -> Labels:
-    """Give sources their redshifts and make the cuts about them.
-
-    Parameters
-    ----------
-    table : Table
-        From `open_sources`.
-    options : LabelOptions
-    cuts : TrainingCuts
-    settings, progress
-        As for `gaia_redshift.crossmatch_sdss`.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or a catalogue cannot be read.
-    ArchiveError
-        If a service does not deliver.
-    """
+    """Give sources, as from `open_sources`, their redshifts and make the cuts about them."""
     ids = np.asarray(table["source_id"])
     first = np.zeros(len(ids), dtype=bool)
     first[np.unique(ids, return_index=True)[1]] = True
@@ -215,19 +172,7 @@ def label_table(
 ) -> Labels:
     """Cut a table that has redshifts, and take what a training set keeps of it.
 
-    Parameters
-    ----------
-    table : Table
-        With ``source_id`` and redshifts.
-    options, cuts
-        As for `find_labels`.
-    survey : str, optional
-        Ending of the columns of a cross-match.
-
-    Raises
-    ------
-    MissingColumnError
-        If the column of redshifts, or one that a cut asks for, is not there.
+    ``survey`` is the ending of the columns of a cross-match.
     """
     truth = f"redshift_{survey}" if survey else str(options.truth)
     if truth not in table.colnames:

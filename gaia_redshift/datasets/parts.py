@@ -51,18 +51,7 @@ class Piece:
 
 @dataclass
 class PieceWriter:
-    """Makes pieces.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are kept.
-    label : callable
-        Gives a block's labels.
-    grid : SamplingGrid
-    coefficients : bool
-        Keep the coefficients as well.
-    """
+    """Makes pieces, kept in ``folder``; ``label`` gives a block's labels."""
 
     folder: Path
     label: Labeller
@@ -193,13 +182,7 @@ def iter_archive(labels: Labels, size: int, options: dict[str, Any]) -> Iterator
 def iter_files(
     spectra: Any, keep: str | Sequence[str] | None, labels: Labels | None
 ) -> Iterator[Piece]:
-    """Take files and tables one by one; bulk files of other parts of the sky are left out.
-
-    Raises
-    ------
-    InputError
-        If nothing can be read there.
-    """
+    """Take files and tables one by one; bulk files of other parts of the sky are left out."""
     from gaia_redshift.readers import iter_spectra
     from gaia_redshift.readers.sources import iter_sources
 
@@ -267,13 +250,7 @@ def _ragged(band: BandSpectra) -> Any:
 
 
 def check_releases(abouts: Sequence[dict[str, Any] | None], wanted: str) -> str:
-    """Return the release of all spectra.
-
-    Raises
-    ------
-    InputError
-        If they are of several, or of another one than was asked for.
-    """
+    """Return the release of all spectra; refuse several, or another one than was asked for."""
     found = sorted({name for about in abouts if about for name in about["releases"]})
     if len(found) > 1:
         raise InputError(

@@ -38,19 +38,7 @@ BLOCK_ROWS = 8192
 
 @dataclass(frozen=True)
 class NewColumn:
-    """A column to be added.
-
-    Parameters
-    ----------
-    name : str
-    dtype : numpy dtype
-        float32, float64, int32 or int64.
-    unit : str
-        Empty if it has none.
-    description, ucd : str
-    null : int, optional
-        The value of integers that stands for nothing.
-    """
+    """A column to be added; ``null`` is the value of integers that stands for nothing."""
 
     name: str
     dtype: np.dtype[Any]
@@ -115,15 +103,9 @@ def plain_file(path: Path) -> Iterator[Path]:
 def add_to_yaml(
     lines: list[str], new: Sequence[NewColumn], meta: dict[str, Any], prefix: str = ""
 ) -> list[str]:
-    """Add columns and metadata to the lines of an ECSV header, leaving the others as they are.
+    """Add columns and flat metadata to the lines of an ECSV header, leaving the others as they are.
 
-    Parameters
-    ----------
-    lines : list of str
-        With ``prefix`` in front of each ("# " in files).
-    new : sequence of NewColumn
-    meta : dict
-        Flat.
+    The lines have ``prefix`` in front of each ("# " in files).
     """
     body = [line.removeprefix(prefix) for line in lines]
     added = []

@@ -36,18 +36,8 @@ _FORMATS = {"f4": "E", "f8": "D", "i4": "J", "i8": "K"}
 class FitsCatalogue:
     """The first table of a FITS file that has the columns looked for.
 
-    Parameters
-    ----------
-    path : Path
-    stack : ExitStack
-        Removes the unpacked copy of a gzipped file in the end.
-    likely : sequence of str
-        Columns, in lower case, that tell the table from others.
-
-    Raises
-    ------
-    InputError
-        If it is no FITS file, or holds no binary table.
+    ``stack`` removes the unpacked copy of a gzipped file in the end; ``likely`` are columns, in
+    lower case, that tell the table from others.
     """
 
     def __init__(self, path: Path, stack: ExitStack, likely: Sequence[str]) -> None:

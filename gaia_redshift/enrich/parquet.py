@@ -27,17 +27,7 @@ _PROVENANCE_KEY = b"gaia_redshift_provenance"
 
 
 class ParquetCatalogue:
-    """A Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
+    """A Parquet file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -26,14 +26,7 @@ _DUPLICATE = np.int32(~int(QualityFlag.DUPLICATE_SOURCE_ID))
 def find_columns(
     model: Any, options: Mapping[str, Any] | None = None
 ) -> tuple[list[NewColumn], dict[str, Any]]:
-    """Return the columns that a model's predictions have, and its provenance.
-
-    Parameters
-    ----------
-    model : loaded model
-    options : mapping, optional
-        ``prior`` and ``std`` of `gaia_redshift.predict_table`.
-    """
+    """Return the columns that a model's predictions have by some options, and its provenance."""
     table = predict_redshift(np.ones((1, N_FLUX)), model=model, **(options or {}))
     columns = []
     for name in table.colnames:
@@ -49,13 +42,7 @@ def find_columns(
 
 
 def to_ids(cells: Any, label: str) -> NDArray[np.int64]:
-    """Return source ids, 0 where there is none.
-
-    Raises
-    ------
-    InputError
-        If a cell is neither empty nor an id.
-    """
+    """Return source ids, 0 where there is none."""
     from gaia_redshift.readers.columns import to_source_ids
 
     if isinstance(cells, list):
@@ -75,18 +62,7 @@ def to_ids(cells: Any, label: str) -> NDArray[np.int64]:
 class ArchivePredictions:
     """Predicts the sources of a block from spectra that the Gaia archive has.
 
-    Parameters
-    ----------
-    model : loaded model
-    new : sequence of NewColumn
-        Those of `find_columns`.
-    names : sequence of str
-        The catalogue's column of ids, or those of right ascension and declination.
-    options : mapping
-        Of `gaia_redshift.predict_table`.
-    label : str
-    units : sequence of str
-        Of the columns of positions.
+    ``names`` are the catalogue's column of ids, or those of positions, which have ``units``.
     """
 
     def __init__(
@@ -135,16 +111,6 @@ class ArchivePredictions:
 class LocalPredictions:
     """Predicts local spectra once and keeps the results on disk, to be looked up by id.
 
-    Parameters
-    ----------
-    model : loaded model
-    new : sequence of NewColumn
-    name : str
-        The catalogue's column of ids.
-    label : str
-
-    Notes
-    -----
     In memory are 8 bytes for each row of the catalogue while spectra are read, then 16 bytes for
     each spectrum that it asks for; results lie in a temporary file.
     """
@@ -164,17 +130,7 @@ class LocalPredictions:
     def read(
         self, spectra: Any, wanted: Iterable[Cells], options: Mapping[str, Any], *, progress: bool
     ) -> None:
-        """Predict those of the spectra that the catalogue asks for.
-
-        Parameters
-        ----------
-        spectra : anything that `gaia_redshift.read_spectra` takes
-        wanted : iterable of Cells
-            The catalogue's ids.
-        options : mapping
-            Of `gaia_redshift.predict_table`.
-        progress : bool
-        """
+        """Predict those of the spectra that the catalogue asks for."""
         from gaia_redshift.readers import iter_spectra
 
         blocks = [np.unique(to_ids(cells[self.name], self.label)) for cells in wanted]

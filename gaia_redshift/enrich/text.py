@@ -27,18 +27,7 @@ _DELIMITERS = (",", "\t", ";", "|", " ")
 
 
 class TextCatalogue:
-    """A csv or ECSV file.
-
-    Parameters
-    ----------
-    path : Path
-    ecsv : bool
-
-    Raises
-    ------
-    InputError
-        If it has no line of column names.
-    """
+    """A csv or ECSV file."""
 
     def __init__(self, path: Path, *, ecsv: bool) -> None:
         self.path, self.ecsv = path, ecsv

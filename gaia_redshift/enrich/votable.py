@@ -35,19 +35,7 @@ class _FoundError(Exception):
 
 
 class VOTableCatalogue:
-    """The first table of a VOTable that has the columns looked for.
-
-    Parameters
-    ----------
-    path : Path
-    likely : sequence of str
-        Columns, in lower case, that tell the table from others.
-
-    Raises
-    ------
-    InputError
-        If it is no VOTable or its data cannot be copied with additions.
-    """
+    """The first table of a VOTable that has the columns looked for, in lower case."""
 
     def __init__(self, path: Path, likely: Sequence[str]) -> None:
         self.path = path

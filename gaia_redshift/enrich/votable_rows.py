@@ -29,16 +29,9 @@ _LINE = 57
 
 
 class BinaryRows:
-    """A stream of rows, fed in pieces of base64.
+    """A stream of rows, fed in pieces of base64; `take` gives the columns wanted.
 
-    Parameters
-    ----------
-    fields : sequence of Field
-    wanted : sequence of str
-        Columns that `take` gives.
-    new : sequence of NewColumn
-    flagged : bool
-        BINARY2: each row begins with bits that tell its null cells.
+    ``flagged`` (BINARY2): each row begins with bits that tell its null cells.
     """
 
     def __init__(
