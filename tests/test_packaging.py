@@ -10,7 +10,11 @@ import yaml
 import gaia_redshift
 
 ROOT = Path(__file__).parents[1]
-CONDA_NAMES = {"dust-extinction": "dust_extinction", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {
+    "dust-extinction": "dust_extinction",
+    "isal": "python-isal",
+    "matplotlib": "matplotlib-base",
+}
 """Names on conda-forge where they differ from PyPI's."""
 
 
@@ -29,7 +33,7 @@ def recipe():
 
 
 def split(requirement):
-    name, limit = re.fullmatch(r"([\w.-]+)(?:\[.*\])? *(.*)", requirement).groups()
+    name, limit = re.fullmatch(r"([\w.-]+)(?:\[.*\])? *([^;]*)(?:;.*)?", requirement).groups()
     return name, limit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ __all__ = [
     "Ragged",
     "parse_number_cells",
     "parse_text_arrays",
-    "to_arrow_strings",
     "to_ragged",
 ]
 
@@ -21,9 +20,6 @@ _NULLS = ["", "null", "NULL", "nan", "NaN", "NAN", "None", "none", "--", "masked
 _NULL_CELLS = frozenset(text.lower().encode() for text in _NULLS)
 _OPENING = (b"(", b"[")
 _CLOSING = (b")", b"]")
-_MANY = 100
-# Every number on a line of its own: the opening bracket becomes a blank, which the parser trims.
-_ONE_PER_LINE = bytes.maketrans(b",)](\x5b", b"\n\n\n  ")
 
 
 @dataclass
@@ -123,36 +119,6 @@ def parse_numbers(text: bytes, expected: int) -> NDArray[np.float64] | None:
     return _take_floats(table["v"]) if table.num_rows == expected else None
 
 
-def to_arrow_strings(texts: Sequence[bytes | memoryview]) -> Any:
-    """Return texts as an arrow column; `pyarrow.array` would import pandas, if it is there."""
-    import pyarrow as pa
-
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
-    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
-
-
-def _split_numbers(
-    texts: Sequence[bytes],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
-    """Parse arrays in brackets, of numbers alone, written alike: (all numbers, each one's length).
-
-    None if that is not what the texts hold. Twice as fast as `parse_numbers`: nothing is rewritten.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    strings = to_arrow_strings([memoryview(text)[1:-1] for text in texts])
-    lists = pc.split_pattern(strings, ", " if b", " in texts[0] else ",")
-    try:
-        numbers = lists.values.cast(pa.float64())
-    except pa.ArrowInvalid:  # blanks, null, or no number
-        return None
-    ends = np.frombuffer(lists.buffers()[1], np.int32)[: len(texts) + 1]
-    return _take_floats(pa.chunked_array([numbers])), np.diff(ends).astype(np.int64)
-
-
 def _take_floats(column: Any) -> NDArray[np.float64]:
     """Return an arrow column of float64, NaN where null; arrow's own way imports pandas first."""
     parts = []
@@ -183,59 +149,44 @@ def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:
     Ragged
         With a row that cannot be understood marked as damaged; it keeps the numbers up to there.
     """
-    rows: list[int] = []
-    texts: list[bytes] = []
-    odd: dict[int, bytes] = {}
+    parse = _open_parser()
+    parts: list[NDArray[np.float64]] = []
+    damaged = np.zeros(len(cells), dtype=bool)
     for row, raw in enumerate(cells):
-        cell = raw.encode() if isinstance(raw, str) else raw
-        if cell and cell[:1] in _OPENING and cell[-1:] in _CLOSING and b"," in cell:
-            rows.append(row)
-            texts.append(cell)
-            continue
-        if cell is None:
-            continue
-        cell = cell.strip()
-        if cell.lower() in _NULL_CELLS or (
-            cell[:1] in _OPENING and cell[-1:] in _CLOSING and not cell[1:-1].strip()
-        ):
-            continue
-        odd[row] = cell
-    n = len(cells)
-    # What the quicker way imports takes longer than a few rows.
-    found = (_split_numbers(texts) if len(texts) >= _MANY else None) or _parse_lines(texts)
-    if found is None:
-        odd.update(zip(rows, texts, strict=True))
-        rows, found = [], (np.empty(0), np.empty(0, dtype=np.int64))
-    values, lengths = found
-    if not odd:
-        counts = np.zeros(n, dtype=np.int64)
-        counts[rows] = lengths
-        return Ragged(values, counts, np.zeros(n, dtype=bool), text=True)
-    parsed: list[tuple[NDArray[np.float64], bool]] = [(np.empty(0), False)] * n
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    for i, row in enumerate(rows):
-        parsed[row] = (values[starts[i] : starts[i + 1]], False)
-    for row, cell in odd.items():
-        parsed[row] = _parse_cell(cell)
-    return Ragged(
-        np.concatenate([p[0] for p in parsed]) if n else np.empty(0),
-        np.array([len(p[0]) for p in parsed], dtype=np.int64),
-        np.array([p[1] for p in parsed], dtype=bool),
-        text=True,
-    )
+        cell = (raw.encode() if isinstance(raw, str) else raw or b"").strip()
+        part = parse(cell)
+        if part is None:
+            part, damaged[row] = _parse_cell(cell)
+        parts.append(part)
+    lengths = np.array(list(map(len, parts)), dtype=np.int64)
+    return Ragged(np.concatenate([np.empty(0), *parts]), lengths, damaged, text=True)
 
 
-def _parse_lines(
-    texts: Sequence[bytes],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
-    """Parse arrays in brackets in which numbers may be absent, or have blanks around them."""
-    lengths = np.array([text.count(b",") + 1 for text in texts], dtype=np.int64)
-    values = parse_numbers(b"".join(texts).translate(_ONE_PER_LINE), int(lengths.sum()))
-    return None if values is None else (values, lengths)
+def _open_parser() -> Callable[[bytes], NDArray[np.float64] | None]:
+    """Return what parses an array of nothing but numbers, exactly as `float`, or gives None."""
+    try:
+        from simdjson import Parser
+    except ImportError:  # a machine for which it is not built
+        return lambda cell: None
+    parse: Callable[[bytes], Any] = Parser().parse
+
+    def parse_cell(cell: bytes) -> NDArray[np.float64] | None:
+        # The parser would take nested arrays for a flat one.
+        if cell[:1] not in _OPENING or cell[-1:] not in _CLOSING or cell.find(b"[", 1) > 0:
+            return None
+        try:
+            found = parse(b"".join((b"[", memoryview(cell)[1:-1], b"]")))
+            return np.frombuffer(found.as_buffer(of_type="d"))
+        except (ValueError, TypeError, RuntimeError):  # blanks, null, no number
+            return None
+
+    return parse_cell
 
 
 def _parse_cell(cell: bytes) -> tuple[NDArray[np.float64], bool]:
-    """Parse one unusual cell: (numbers up to the first that is none, whether there was one)."""
+    """Parse any cell: (numbers up to the first that is none, whether there was one)."""
+    if cell.lower() in _NULL_CELLS:
+        return np.empty(0), False
     body = cell[1:] if cell[:1] in _OPENING else cell
     closed = cell[:1] in _OPENING and body[-1:] in _CLOSING
     body = body[:-1] if closed else body

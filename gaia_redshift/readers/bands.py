@@ -6,7 +6,6 @@ import logging
 import re
 import warnings
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,6 @@ LONGEST = 128
 """A row with more coefficients than this is cut and flagged (real sets of bases have 44 to 55)."""
 CORRELATION_LIMIT = 1.0001
 """The archive stores correlations with 32 bits: they may exceed 1 by rounding only."""
-_MANY = 100
-"""Sources from which a second thread pays."""
 GAIA_IDS_END = 12 << 59
 """Source ids begin with the number of a HEALPix cell of level 12 (12 * 4**12 cells), in 35 bits."""
 SIMULATED_IDS = (7 * 10**18, 8 * 10**18)
@@ -85,23 +82,10 @@ def build_spectra(block: Block, options: ReadOptions) -> XPSpectra:
     source_id = to_source_ids(block.columns[layout.source_id], block.label, block.first_row)
     _tell_strange_ids(source_id, block.label)
     n = len(source_id)
-    flags, others = np.zeros((2, n), dtype=np.int32)
+    flags = np.zeros(n, dtype=np.int32)
 
-    def build_bp() -> BandSpectra:
-        return _build_band(block, layout.bp, options, flags, missing=QualityFlag.MISSING_BP)
-
-    def build_rp() -> BandSpectra:
-        return _build_band(block, layout.rp, options, others, missing=QualityFlag.MISSING_RP)
-
-    if options.correlations and n >= _MANY:
-        # Thousands of numbers a source: where they are text, two threads parse them side by side.
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(build_bp)
-            rp = build_rp()
-            bp = waiting.result()
-    else:
-        bp, rp = build_bp(), build_rp()
-    flags |= others
+    bp = _build_band(block, layout.bp, options, flags, missing=QualityFlag.MISSING_BP)
+    rp = _build_band(block, layout.rp, options, flags, missing=QualityFlag.MISSING_RP)
     return XPSpectra(
         source_id=source_id,
         bp=bp,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import queue
 import threading
 import zlib
@@ -13,6 +12,13 @@ from typing import IO, Any, TypeVar
 
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.readers.pipes import take_file
+
+try:  # three times as fast as Python's own
+    from isal import igzip as gzip
+    from isal import isal_zlib
+except ImportError:  # a machine for which it is not built
+    import gzip  # type: ignore[no-redef]
+    import zlib as isal_zlib  # type: ignore[no-redef]
 
 __all__ = [
     "Content",
@@ -25,9 +31,11 @@ __all__ = [
 ]
 
 HEAD = 4096
-CHUNK = 4 << 20
+CHUNK = 1 << 20
 LARGEST_RATIO, SLACK = 100, 256 << 20
 """What is packed and must be held whole may unpack to so many times its size, and these bytes."""
+UNPACK_ERRORS: Any = (OSError, EOFError, zlib.error, isal_zlib.error)
+"""What packed bytes that are damaged raise."""
 T = TypeVar("T")
 
 
@@ -106,22 +114,11 @@ class Content:
         )
 
 
-class _GzipStream(gzip.GzipFile):
-    """A gzip stream that closes what it reads from."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        super().__init__(fileobj=raw, mode="rb")
-        self._raw_stream = raw
-
-    def close(self) -> None:
-        try:
-            super().close()
-        finally:
-            self._raw_stream.close()
-
-
 def _open_gzip(opener: Callable[[], IO[bytes]]) -> IO[bytes]:
-    return _GzipStream(opener())  # type: ignore[return-value]
+    raw = opener()
+    stream: Any = gzip.GzipFile(fileobj=raw, mode="rb")
+    stream.myfileobj = raw  # closed with it
+    return stream  # type: ignore[no-any-return]
 
 
 def open_path(path: Path, meter: ReadMeter | None = None) -> Content:
@@ -168,7 +165,7 @@ def read_head(content: Content) -> bytes:
     try:
         with content.open() as stream:
             head = stream.read(HEAD)
-    except (OSError, EOFError, zlib.error) as error:
+    except UNPACK_ERRORS as error:
         kind = "opened" if isinstance(error, OSError) and error.errno else "unpacked (damaged?)"
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{content.label}: cannot be {kind}: {reason}") from error
@@ -263,7 +260,7 @@ def read_chunks(content: Content) -> Iterator[bytes]:
     InputError
         If the file is cut short or damaged.
     """
-    chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)
+    chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=8)
     stop = threading.Event()
 
     def put(item: bytes | BaseException | None) -> None:

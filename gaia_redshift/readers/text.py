@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Generator, Iterator
-from itertools import islice
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from gaia_redshift.errors import InputError
@@ -17,17 +17,14 @@ from gaia_redshift.readers.columns import (
     find_layout,
 )
 from gaia_redshift.readers.content import Content, read_chunks
-from gaia_redshift.readers.csv_stream import OddRowError, iter_cells
 
 __all__ = ["iter_text_blocks", "read_ecsv_header"]
-
-logger = logging.getLogger(__name__)
 
 _DELIMITERS = (b",", b"\t", b";", b"|", b" ")
 BLOCK_ROWS = 2048
 BLOCK_BYTES = 8 << 20
-ROWS_AT_ONCE = 128
-LONGEST_LINE = 64 << 20
+LONGEST_LINE = 8 << 20
+_BLANK_OR_COMMENT = frozenset(b"# \t\r\n\v\f")
 
 
 def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
@@ -38,178 +35,177 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     InputError
         If columns are missing, a row is cut short, or there is no row.
     """
-    lines = _iter_lines(content)
-    comments: list[str] = []
-    header = b""
-    n_lines = 0
-    for line in lines:
-        n_lines += 1
-        header = line.removeprefix(b"\xef\xbb\xbf")
-        if header.startswith(b"#"):
-            comments.append(header.decode("utf-8", errors="replace")[1:].removeprefix(" "))
-        elif header.strip():
-            break
-    lines.close()
-    delimiter, infos = read_ecsv_header(comments)
-    delimiter = delimiter or _find_delimiter(header)
-    names = [
-        cell.decode("utf-8", errors="replace").strip()
-        for cell in _split_line(header, delimiter) or []
-    ]
-    layout = find_layout(names, options, content.label)
-    wanted = [names.index(name) for name in layout.names]
-    id_column = layout.names.index(layout.source_id)
-    id_name = layout.source_id.lower().encode()
-
-    def build_block(cells: list[list[bytes]], first_row: int) -> Block:
-        columns: dict[str, Any] = dict(zip(layout.names, cells, strict=True))
-        return Block(columns, layout, content.label, content.source, first_row, infos)
-
-    waiting: list[list[bytes]] = [[] for _ in wanted]
-    size = 0
-    first_row = 1
-    n_read = 0
-    for part in _iter_cells(content, n_lines, delimiter, len(names), wanted):
-        n_read += len(part[id_column])
-        cells = part
-        again = [id.strip().lower() == id_name for id in part[id_column]]
-        if any(again):  # files glued together: the header once more
-            cells = [
-                [c for c, header in zip(column, again, strict=True) if not header]
-                for column in part
-            ]
-        for column, more in zip(waiting, cells, strict=True):
-            column.extend(more)
-            size += sum(map(len, more))
-        if len(waiting[0]) >= BLOCK_ROWS or size > BLOCK_BYTES:
-            yield build_block(waiting, first_row)
-            first_row = n_read + 1
-            waiting, size = [[] for _ in wanted], 0
-    if waiting[0] or (first_row == 1 and not options.spectra):
-        yield build_block(waiting, first_row)
-    elif first_row == 1:
+    with closing(_iter_whole_lines(content)) as pieces:
+        piece, comments, header = _read_header(pieces)
+        delimiter, infos = read_ecsv_header(comments)
+        delimiter = delimiter or _find_delimiter(header)
+        names = [
+            cell.decode("utf-8", errors="replace").strip()
+            for cell in _cut_row(header, 0, len(header), delimiter, range(len(header)))[0]
+        ]
+        layout = find_layout(names, options, content.label)
+        cutter = _Cutter(content.label, delimiter, names, layout.names)
+        id_column = layout.names.index(layout.source_id)
+        id_name = layout.source_id.lower().encode()
+        empty = True
+        for rows, first_row in _iter_rows(cutter, chain([piece], pieces)):
+            # Files glued together: the header once more.
+            columns = zip(
+                *(r for r in rows if r[id_column].strip().lower() != id_name), strict=True
+            )
+            cells: dict[str, Any] = dict(zip(layout.names, map(list, columns), strict=False))
+            if cells or (empty and not options.spectra):
+                empty = False
+                cells = cells or {name: [] for name in layout.names}
+                yield Block(cells, layout, content.label, content.source, first_row, infos)
+    if empty:
         raise InputError(f"{content.label}: holds no sources (a header and no rows)")
 
 
-def _iter_cells(
-    content: Content, n_lines: int, delimiter: bytes, n_columns: int, wanted: list[int]
-) -> Iterator[list[list[bytes]]]:
-    """Yield some rows at a time, after so many lines, as a list of cells for each wanted column.
-
-    The careful reader goes on where the fast one gives up; its messages name the row.
-    """
-    done = 0
-    try:
-        for cells in iter_cells(
-            content, delimiter=delimiter, n_columns=n_columns, wanted=wanted, skip_lines=n_lines
-        ):
-            done += len(cells[0])
-            yield cells
-    except OddRowError:
-        logger.debug("%s: the careful reader goes on at row %d", content.label, done + 1)
-    else:
-        return
-    rows: list[list[bytes]] = []
-    lines = islice(_iter_lines(content), n_lines, None)
-    for row in islice(_iter_rows(lines, delimiter, n_columns, content.label), done, None):
-        rows.append(row)
-        if len(rows) >= ROWS_AT_ONCE:
-            yield [[row[i] for row in rows] for i in wanted]
-            rows = []
-    if rows:
-        yield [[row[i] for row in rows] for i in wanted]
-
-
-def _iter_lines(content: Content) -> Generator[bytes, None, None]:
-    """Yield lines without their ends; a quoted value may go on over several."""
+def _iter_whole_lines(content: Content) -> Generator[bytes, None, None]:
+    """Yield pieces of text, each ending with a line's end."""
     rest: list[bytes] = []
     for chunk in read_chunks(content):
-        end = chunk.rfind(b"\n")
-        if end < 0:
-            rest.append(chunk)
-            if sum(map(len, rest)) > LONGEST_LINE:
-                raise InputError(f"{content.label}: no line ends; this is no csv file")
-            continue
-        rest.append(chunk[:end])
-        yield from b"".join(rest).split(b"\n")
-        rest = [chunk[end + 1 :]]
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*rest, chunk[:end]])
+            rest = []
+        rest.append(chunk[end:])
+        if sum(map(len, rest)) > LONGEST_LINE:
+            raise InputError(f"{content.label}: no line ends; this is no csv file")
     last = b"".join(rest)
     if last:
-        yield last
+        yield last + b"\n"
+
+
+def _read_header(pieces: Iterator[bytes]) -> tuple[bytes, list[str], bytes]:
+    """Return what follows the first line that is no comment, the comments, and that line."""
+    comments: list[str] = []
+    for piece in pieces:
+        at = 0
+        while at < len(piece):
+            end = piece.index(b"\n", at)
+            line = piece[at:end].removeprefix(b"\xef\xbb\xbf").rstrip(b"\r")
+            at = end + 1
+            if line.startswith(b"#"):
+                comments.append(line.decode("utf-8", errors="replace")[1:].removeprefix(" "))
+            elif line.strip():
+                return piece[at:], comments, line
+    return b"", comments, b""
 
 
 def _iter_rows(
-    lines: Iterator[bytes], delimiter: bytes, n_columns: int, label: str
-) -> Iterator[list[bytes]]:
-    row = 0
-    for line in lines:
-        if not line or line.isspace() or line.startswith(b"#"):
-            continue
-        row += 1
-        cells = _split_line(line, delimiter)
-        if cells is None:
-            parts = [line]  # an open quote: the value goes on in the next lines, or is cut short
-            size = len(line)
-            for more in lines:
-                parts.append(more)
-                size += len(more)
-                if more.count(b'"') % 2:
-                    break
-                if size > LONGEST_LINE:
-                    break
-            cells = _split_line(b"\n".join(parts), delimiter)
-        if cells is None:
-            raise InputError(f"{label}, row {row}: ends inside a quoted value (file cut short?)")
-        if len(cells) != n_columns:
-            raise InputError(
-                f"{label}, row {row}: {len(cells)} fields, the header has {n_columns}"
-                " (file cut short or damaged?)"
-            )
-        yield cells
+    cutter: _Cutter, pieces: Iterable[bytes]
+) -> Iterator[tuple[list[tuple[bytes, ...]], int]]:
+    """Yield some megabytes of rows at a time, and the number of their first one."""
+    rows: list[tuple[bytes, ...]] = []
+    size, first_row, rest = 0, 1, b""
+    for piece in pieces:
+        data = rest + piece
+        n = len(rows)
+        at = cutter.cut(data, rows)
+        rest = data[at:]
+        if len(rest) > LONGEST_LINE:
+            break
+        size += sum(sum(map(len, row)) for row in rows[n:])
+        if len(rows) >= BLOCK_ROWS or size > BLOCK_BYTES:
+            yield rows, first_row
+            rows, size, first_row = [], 0, cutter.n_rows + 1
+    if rest:
+        raise cutter.complain("ends inside a quoted value (file cut short?)")
+    yield rows, first_row
 
 
-def _split_line(line: bytes, delimiter: bytes) -> list[bytes] | None:
-    """Cut a line into fields; None if a quote is left open.
+class _Cutter:
+    """Cuts text into rows; what lies between quotes is passed over, not looked at.
 
-    Cutting at the quotes first costs next to nothing for long quoted arrays.
+    Nearly all of a file of spectra are arrays in quotes: finding where they end costs next to
+    nothing, and only those that are wanted are copied.
     """
-    line = line.rstrip(b"\r") if line.endswith(b"\r") else line
-    if b'"' not in line:
-        return line.split(delimiter)
-    if b'""' in line:
-        return _split_escaped(line, delimiter)
-    parts = line.split(b'"')
-    if len(parts) % 2 == 0:
-        return None
+
+    def __init__(
+        self, label: str, delimiter: bytes, names: list[str], wanted: Sequence[str]
+    ) -> None:
+        self.label, self.delimiter, self.n_columns = label, delimiter, len(names)
+        places = [names.index(name) for name in wanted]
+        self.places = frozenset(places)
+        self.take = itemgetter(*places) if len(places) > 1 else lambda cells: (cells[places[0]],)
+        self.n_rows = 0
+
+    def complain(self, problem: str) -> InputError:
+        """Return an error about the row that comes next."""
+        return InputError(f"{self.label}, row {self.n_rows + 1}: {problem}")
+
+    def cut(self, data: bytes, rows: list[tuple[bytes, ...]]) -> int:
+        """Append the wanted cells of each row; return where one begins that goes on after the end.
+
+        Raises
+        ------
+        InputError
+            If a row has another number of fields than the header.
+        """
+        at, size, find, take = 0, len(data), data.find, self.take
+        while at < size:
+            end = find(b"\n", at)
+            if data[at] in _BLANK_OR_COMMENT:
+                line = data[at:end]
+                if line.startswith(b"#") or not line or line.isspace():
+                    at = end + 1
+                    continue
+            cells, end = _cut_row(data, at, end, self.delimiter, self.places)
+            if end < 0:
+                return at
+            if len(cells) != self.n_columns:
+                raise self.complain(
+                    f"{len(cells)} fields, the header has {self.n_columns}"
+                    " (file cut short or damaged?)"
+                )
+            rows.append(take(cells))
+            self.n_rows += 1
+            at = end + 1
+        return at
+
+
+def _cut_row(
+    data: bytes, at: int, end: int, delimiter: bytes, places: Container[int]
+) -> tuple[list[bytes], int]:
+    """Return the fields of a row and its end; quoted ones are empty but at these places.
+
+    The end is -1 where it, or a closing quote, is not there.
+    """
+    find = data.find
     cells: list[bytes] = []
-    last = len(parts) - 1
-    for i, part in enumerate(parts):
-        if i % 2:
-            cells.append(part)
+    start, goes_on = at, False  # whether what begins here goes on with the cell before
+    while (quote := find(b'"', start, end)) >= 0:
+        outside = data[start:quote].split(delimiter)
+        letter = bool(outside[-1].strip()) or (goes_on and len(outside) == 1)
+        if letter:  # within a value: there a quote is like others
+            stop = find(delimiter, quote, end)
+            if stop < 0:
+                break
+            outside = [*data[start:stop].split(delimiter), b""]
+        if goes_on:
+            cells[-1] += outside.pop(0)
+        cells += outside[:-1]
+        if letter:
+            start, goes_on = stop + 1, False
             continue
-        outside = part.split(delimiter)
-        # What touches a quote is the quoted field itself, hence neither first nor last here.
-        cells += outside[1 if i else 0 : -1 if i < last else None]
-    return cells
-
-
-def _split_escaped(line: bytes, delimiter: bytes) -> list[bytes] | None:
-    """Cut a line that has doubled quotes or empty quoted fields."""
-    if line.count(b'"') % 2:
-        return None
-    mark = re.escape(delimiter)
-    pattern = re.compile(rb'(?:"([^"]*(?:""[^"]*)*)"|([^"' + mark + rb"]*))(" + mark + rb"|$)")
-    cells: list[bytes] = []
-    position = 0
-    while True:
-        match = pattern.match(line, position)
-        if match is None:
-            return cells  # misplaced quotes: the number of fields will be wrong
-        quoted, bare, end = match.groups()
-        cells.append(bare if quoted is None else quoted.replace(b'""', b'"'))
-        position = match.end()
-        if not end:
-            return cells
+        close, doubled = find(b'"', quote + 1), False
+        while close >= 0 and data.startswith(b'""', close):
+            close, doubled = find(b'"', close + 2), True
+        if close < 0:
+            return cells, -1
+        value = data[quote + 1 : close] if len(cells) in places else b""
+        cells.append(value.replace(b'""', b'"') if doubled else value)
+        start, goes_on = close + 1, True
+        if close > end:  # over several lines
+            end = find(b"\n", close)
+            if end < 0:
+                return cells, -1
+    last = data[start:end].rstrip(b"\r").split(delimiter)
+    if goes_on:
+        cells[-1] += last.pop(0)
+    return cells + last, end
 
 
 def _find_delimiter(header: bytes) -> bytes:
