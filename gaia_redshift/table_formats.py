@@ -24,6 +24,7 @@ from gaia_redshift._files import escape_controls
 from gaia_redshift.errors import InputError
 from gaia_redshift.parquet_encoding import choose_encoding
 from gaia_redshift.readers.columns import fold_masks, set_masks_apart
+from gaia_redshift.readers.tables import split_places
 from gaia_redshift.table_types import (
     Note,
     cast_column,
@@ -83,12 +84,9 @@ def take_plain_columns(table: Table) -> Table:
     from astropy.table import Table
 
     plain = Table(meta=table.meta)
+    table = split_places(table)
     for name in table.colnames:
         column = table[name]
-        if hasattr(column, "icrs"):  # a SkyCoord: two columns, as other programs have them
-            for what, angle in (("ra", column.icrs.ra), ("dec", column.icrs.dec)):
-                add_column(plain, f"{name}_{what}", np.asarray(angle.deg), column, unit="deg")
-            continue
         values = simplify_column(column, name)
         if isinstance(values, np.ma.MaskedArray) and not values.mask.any():
             values = values.data
@@ -325,13 +323,17 @@ def make_fits_hdu(table: Table, notes: Mapping[str, Note] | None = None) -> Any:
 
 
 def _read_fits(path: Path) -> Table:
-    from astropy.io import fits
     from astropy.table import Table
 
-    with fits.open(path) as hdus:
-        table = Table.read(hdus[1])
+    from gaia_redshift.readers.binary import choose_layouts, open_fits
+    from gaia_redshift.readers.columns import ReadOptions
+    from gaia_redshift.readers.content import open_path
+
+    with open_fits(open_path(path)) as (tables, _):
+        hdu, _ = choose_layouts(tables, ReadOptions(spectra=False), str(path))[0]
+        table = Table.read(hdu)
         _make_native(table)
-        return _restore(table, hdus[1].header.get("GRZMETA"))
+        return _restore(table, hdu.header.get("GRZMETA"))
 
 
 def _make_native(table: Table) -> None:
@@ -358,9 +360,13 @@ def _write_votable(table: Table, path: Path) -> None:
 
 def _read_votable(path: Path) -> Table:
     from gaia_redshift.readers.content import open_path
-    from gaia_redshift.readers.votable import parse_votable
+    from gaia_redshift.readers.votable import FITSInsideError, parse_votable
+    from gaia_redshift.readers.whole import read_columns
 
-    document = parse_votable(open_path(path).read(), str(path))
+    try:
+        document = parse_votable(open_path(path).read(), str(path))
+    except FITSInsideError:
+        return read_columns(path)
     found = document.get_first_table()
     table = found.to_table(use_names_over_ids=True)
     for field in found.fields:

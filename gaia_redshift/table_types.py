@@ -79,7 +79,7 @@ def simplify_column(column: Any, name: str) -> NDArray[Any] | np.ma.MaskedArray[
     elif kind == "O" and data.ndim == 1:
         array = _simplify_objects(array, name)
     elif kind == "S":
-        text = np.char.decode(data, "utf-8", "replace")
+        text = np.char.decode(data, "utf-8", "backslashreplace")
         array = np.ma.MaskedArray(text, mask=array.mask) if np.ma.isMaskedArray(array) else text
     if kind == "f" and data.dtype.itemsize > 8:
         narrow = data.astype(np.float64)
@@ -102,7 +102,9 @@ def _simplify_objects(array: Any, name: str) -> Any:
     present = [c for c, hidden in zip(cells, mask, strict=True) if not hidden]
     types = {bool if isinstance(c, bool | np.bool_) else type(c) for c in present}
     if types <= {bytes, np.bytes_}:
-        found: NDArray[Any] = np.array([c.decode("utf-8", "replace") for c in present], dtype="U")
+        found: NDArray[Any] = np.array(
+            [c.decode("utf-8", "backslashreplace") for c in present], dtype="U"
+        )
     elif types == {bool}:
         found = np.array(present, dtype=bool)
     elif all(isinstance(c, int | np.integer) for c in present) and bool not in types:

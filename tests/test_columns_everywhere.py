@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from datetime import date, time
+from decimal import Decimal
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -13,6 +17,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from astropy.time import Time
+from pyarrow import parquet
 from test_scale import FakeModel, make_spectra, write_columns
 
 from gaia_redshift import (
@@ -328,6 +333,8 @@ ID_FILES = {
     "designations.txt": b"Gaia DR3 %d\n",
     "designations.csv": b"designation,ra,dec\nGaia DR3 %d,1,2\n",
     "comments.txt": b"%d # the first\n# no more\n",
+    "apostrophes.txt": b"'%d'\n",
+    "words.csv": b"name;source_id\nNGC 7;%d\n",
 }
 
 
@@ -344,6 +351,10 @@ def test_ids_are_found_whatever_a_list_looks_like(tmp_path, name):
     [
         ("4295806720,17\n4295806721,18\n", "line 1: has 2 numbers, which are not all ids"),
         ("4295806720\nNGC 7\n", "line 2: 'NGC 7' is no id"),
+        # No header, though they are no ids: the first row would be lost.
+        ("4295806720.0\n4295806721.0\n", "line 1: '4295806720.0' is no id"),
+        ("NGC 7,4295806720\nNGC 8,4295806721\n", "line 1: 'NGC 7,4295806720' is no id"),
+        ("GaiaDR3_4295806720\n4295806721\n", "line 1: 'GaiaDR3_4295806720' is no id"),
         ("Gaia DR2 4295806720\n", "earlier data release"),
     ],
 )
@@ -457,3 +468,141 @@ def test_text_with_control_characters_can_be_read_back(tmp_path, ending):
     assert back["y"].tolist() == [1, 2]
     if ending in ("ecsv", "vot", "csv"):
         assert back["x"].tolist() == ["a\\x1b[31m\\x00b", "c\\ud800"]
+
+
+# --- what lies beside the columns that are wanted, and where they lie ----------------------------
+
+BESIDE = {
+    # Columns of Parquet, and what is kept of them; None where they hold arrays.
+    "dictionary": (pa.array(["a", "b", None]).dictionary_encode(), ["a", "b", None]),
+    "numbers in a dictionary": (pa.array([7, 8, None]).dictionary_encode(), [7, 8, None]),
+    "date": (pa.array([date(2020, 2, 3), None, None]), ["2020-02-03", None, None]),
+    "time": (pa.array([time(1, 2, 3), None, None]), ["01:02:03", None, None]),
+    "binary": (pa.array([b"a", b"\xe9", None]), ["a", "\\xe9", None]),
+    "binary view": (pa.array([b"a", b"b", None], pa.binary_view()), ["a", "b", None]),
+    "null": (pa.nulls(3), [None] * 3),
+    "string view": (pa.array(["a", "b", None], pa.string_view()), ["a", "b", None]),
+    "large string": (pa.array(["a", "b", None], pa.large_string()), ["a", "b", None]),
+    "decimal": (pa.array([Decimal("1.10"), None, None]), ["1.10", None, None]),
+    "half": (pa.array(np.array([1, 2, 0.5], "f2")), [1.0, 2.0, 0.5]),
+    "struct": (pa.array([{"a": 1, "b": [1]}] * 3), None),
+    "ragged": (pa.array([[1], [1, 2], None]), None),
+    "large list": (pa.array([[1.0], [1.0, 2], None], pa.large_list(pa.float64())), None),
+    "fixed list": (pa.array([[1.0, 2]] * 3, pa.list_(pa.float64(), 2)), None),
+    "map": (pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64())), None),
+}
+IDS = 4 * 10**18 + np.arange(3)
+PLACES = {"ra": [10.0, 20.0, 30.0], "dec": [1.0, 2.0, 3.0], "z": [0.1, 0.2, 0.3]}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_parquet_is_read_whatever_lies_beside(tmp_path, case):
+    column, expected = BESIDE[case]
+    made = make_spectra(3, errors=False)
+    bands = {f"{b}_coefficients": list(getattr(made, b).coefficients) for b in ("bp", "rp")}
+    table = pa.table({"source_id": IDS, **bands, **PLACES, "x": column})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    for source in (table, tmp_path / "a.parquet"):
+        assert predict_table(source, model=FakeModel(), keep="z")["z"].tolist() == PLACES["z"]
+        found = predict_table(source, model=FakeModel(), keep="all")
+        assert (to_cells(found["x"]) if "x" in found.colnames else None) == expected
+        assert match({"ra": [20.0], "dec": [2.0]}, source) == [0.2]
+    assert read_ids(tmp_path / "a.parquet")["source_id"].tolist() == IDS.tolist()
+    assert read_table(tmp_path / "a.parquet")["z"].tolist() == PLACES["z"]
+
+
+def fill_group(group, *more):
+    for name, values in (*{"source_id": IDS, **PLACES}.items(), *more):
+        group[name] = values
+
+
+def write_hdf5(path, fill):
+    with h5py.File(path, "w") as file:
+        fill(file)
+
+
+def write_records(file):
+    names = ["source_id", *PLACES]
+    file["t"] = np.rec.fromarrays([IDS, *map(np.array, PLACES.values())], names=names)
+
+
+def write_frame(path):
+    frame = pa.table({"source_id": IDS, **PLACES}).to_pandas()
+    pytest.importorskip("tables")
+    frame.to_hdf(path, key="k")
+
+
+def write_fits(path, *before):
+    table = fits.BinTableHDU(Table({"source_id": IDS, **PLACES}))
+    fits.HDUList([fits.PrimaryHDU(np.zeros((3, 3))), *before, table]).writeto(path, overwrite=True)
+
+
+def write_votable(path, fields="", cells="", scalar=""):
+    types = {"source_id": "long", "ra": "double", "dec": "double", "z": "double"}
+    columns = "".join(f'<FIELD name="{n}" datatype="{t}" {scalar}/>' for n, t in types.items())
+    rows = "".join(
+        f"<TR>{''.join(f'<TD>{value}</TD>' for value in row)}{cells}</TR>"
+        for row in zip(IDS, *PLACES.values(), strict=True)
+    )
+    path.write_text(
+        f'<?xml version="1.0"?><VOTABLE version="1.4"><RESOURCE><TABLE>{columns}{fields}'
+        f"<DATA><TABLEDATA>{rows}</TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"
+    )
+
+
+def write_fits_inside(path):
+    write_fits(path)
+    stream = base64.encodebytes(path.read_bytes()).decode()
+    path.write_text(
+        '<?xml version="1.0"?><VOTABLE version="1.4"><RESOURCE><TABLE><DATA><FITS>'
+        f'<STREAM encoding="base64">{stream}</STREAM></FITS></DATA></TABLE></RESOURCE></VOTABLE>'
+    )
+
+
+def fill_with_oddities(file):
+    fill_group(file.create_group("g"), ("n", np.array([b"\xe9", b"b", b"c"])))
+    file["g"]["other"] = np.zeros(7)
+    file["g"].create_dataset("ragged", (3,), h5py.vlen_dtype("f8"))
+    file["g"]["nothing"] = h5py.Empty("f8")
+    file["image"], file["words"] = np.zeros((5, 5)), "hello"
+
+
+CATALOGUES = {
+    "group.h5": lambda path: write_hdf5(path, lambda f: fill_group(f.create_group("a/b"))),
+    "odd.h5": lambda path: write_hdf5(path, fill_with_oddities),
+    "records.h5": lambda path: write_hdf5(path, write_records),
+    "frame.h5": write_frame,
+    "second.fits": lambda path: write_fits(path, fits.BinTableHDU(Table({"a": [1, 2]}))),
+    "31x9.vot": lambda path: write_votable(
+        path, '<FIELD name="c" datatype="char" arraysize="31x9"/>', f"<TD>{'c' * 279}</TD>"
+    ),
+    "ones.vot": lambda path: write_votable(path, scalar='arraysize="1"'),
+    "twice.vot": lambda path: write_votable(
+        path, '<FIELD name="source_id" datatype="long"/>', "<TD>7</TD>"
+    ),
+    "inside.vot": write_fits_inside,
+}
+
+
+@pytest.mark.parametrize("name", CATALOGUES)
+def test_ids_and_places_are_found_wherever_they_lie(tmp_path, name):
+    CATALOGUES[name](tmp_path / name)
+    assert read_ids(tmp_path / name)["source_id"].tolist() == IDS.tolist()
+    assert read_table(tmp_path / name)["source_id"].tolist() == IDS.tolist()
+    assert match({"ra": [20.0], "dec": [2.0]}, tmp_path / name) == [0.2]
+    assert match(tmp_path / name, PLACES) == PLACES["z"]
+
+
+def test_times_and_places_are_kept_as_they_are_written():
+    made = make_spectra(2, errors=False)
+    table = Table({"source_id": made.source_id})
+    table["bp_coefficients"], table["rp_coefficients"] = made.bp.coefficients, made.rp.coefficients
+    table["when"] = Time([2020.0, 2021.5], format="jyear")
+    table["where"] = SkyCoord([10.0, 20.0], [1.0, 2.0], unit="deg")
+    found = predict_table(table, model=FakeModel(), keep="all")
+    assert found["when"].tolist() == table["when"].isot.tolist()
+    assert found["where_ra"].tolist() == pytest.approx([10.0, 20.0])
+    assert found["where_dec"].tolist() == pytest.approx([1.0, 2.0])
+    assert match(
+        {"ra": [20.0], "dec": [2.0]}, Table({**PLACES, "t": Time([2020.0] * 3, format="jyear")})
+    )

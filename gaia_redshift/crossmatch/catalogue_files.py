@@ -132,7 +132,12 @@ def _place(
 def _may_matter(
     group: Any, names: dict[str, str], units: dict[str, str | None], near: Neighbourhood
 ) -> bool:
-    statistics = (group.row_groups[0].statistics if group.row_groups else None) or {}
+    import pyarrow as pa
+
+    try:
+        statistics = (group.row_groups[0].statistics if group.row_groups else None) or {}
+    except pa.ArrowException:  # of columns of 16-bit floats
+        return True
     ranges = [statistics.get(names[what]) or {} for what in ("ra", "dec")]
     if any(one.get("min") is None for one in ranges):
         return True
@@ -145,24 +150,19 @@ def _may_matter(
 
 
 def iter_fits(path: Path, find_columns: ColumnFinder) -> Iterator[Columns]:
-    """Read the first table of a FITS file in pieces."""
-    from astropy.io import fits
-
-    from gaia_redshift.readers.binary import find_null
+    """Read the first table of a FITS file that has the columns, in pieces."""
+    from gaia_redshift.readers.binary import find_null, open_fits
+    from gaia_redshift.readers.content import open_path
 
     try:
-        with fits.open(path, memmap=True) as hdus:
-            tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
-            if not tables:
-                raise InputError(f"{path}: holds no table")
-            names = find_columns(list(tables[0].columns.names), str(path))
-            units = {what: tables[0].columns[name].unit for what, name in names.items()}
-            nulls = {name: find_null(tables[0].columns[name]) for name in names.values()}
-            data = tables[0].data
-            for start in range(0, len(data), PIECE):
+        with open_fits(open_path(path)) as (tables, _):
+            hdu, names = _choose_table(tables, find_columns, str(path))
+            units = {what: hdu.columns[name].unit for what, name in names.items()}
+            nulls = {name: find_null(hdu.columns[name]) for name in names.values()}
+            for start in range(0, len(hdu.data), PIECE):
                 piece = {}
                 for what, name in names.items():
-                    values = np.array(data[name][start : start + PIECE])
+                    values = np.array(hdu.data[name][start : start + PIECE])
                     null = nulls[name]
                     hidden = False if null is None else values == null
                     piece[what] = np.ma.MaskedArray(values, mask=hidden)
@@ -172,3 +172,16 @@ def iter_fits(path: Path, find_columns: ColumnFinder) -> Iterator[Columns]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read as FITS: {reason}") from error
+
+
+def _choose_table(
+    tables: list[tuple[Any, list[str]]], find_columns: ColumnFinder, label: str
+) -> tuple[Any, dict[str, str]]:
+    """Return the first table that has the columns, and their names in it."""
+    errors = []
+    for table, names in tables:
+        try:
+            return table, find_columns(names, label)
+        except InputError as error:
+            errors.append(error)
+    raise errors[0] if errors else InputError(f"{label}: holds no table")

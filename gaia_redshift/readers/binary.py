@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ __all__ = [
     "find_null",
     "iter_fits_blocks",
     "iter_parquet_blocks",
+    "open_fits",
     "read_parquet_infos",
     "unscale",
 ]
@@ -74,8 +75,15 @@ def choose_layouts(
     return chosen
 
 
-def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
-    """Read the binary tables of a FITS file; arrays of fixed or variable length."""
+@contextmanager
+def open_fits(content: Content) -> Iterator[tuple[list[tuple[Any, list[str]]], NDArray[np.uint8]]]:
+    """Open a FITS file: its binary tables with the names of their columns, and its bytes.
+
+    Raises
+    ------
+    InputError
+        If a table claims what the file has not, or differs from its checksum.
+    """
     from astropy.io import fits
 
     if content.path is not None:
@@ -93,6 +101,12 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     with hdus:
         with ignore_warnings():  # headers are read on the way
             tables = _list_fits_tables(hdus, buffer, content.label)
+        yield tables, buffer
+
+
+def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
+    """Read the binary tables of a FITS file; arrays of fixed or variable length."""
+    with open_fits(content) as (tables, buffer):
         empty = True
         for hdu, layout in choose_layouts(tables, options, content.label):
             infos = {c.name: _fits_info(hdu.header, i) for i, c in enumerate(hdu.columns, 1)}

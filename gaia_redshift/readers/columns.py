@@ -488,6 +488,8 @@ def from_arrow(column: Any) -> Any:
         column = column.combine_chunks()
         if hasattr(column, "num_chunks"):
             column = pa.concat_arrays(column.chunks)
+    if pa.types.is_float16(column.type):  # numpy's own fill of masked ones overflows
+        column = column.cast(pa.float32())
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         hidden = column.is_null().to_numpy(zero_copy_only=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts
-from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions
+from gaia_redshift.readers.columns import RA_NAMES, Block, ColumnInfo, ReadOptions, find_id_name
 from gaia_redshift.readers.content import Content
 
 __all__ = ["check_dataset", "iter_hdf5_blocks"]
@@ -131,6 +132,7 @@ def _find_hdf5_tables(
         datasets = {k: v for k, v in members.items() if isinstance(v, h5py.Dataset)}
         columns = {k: v for k, v in datasets.items() if v.ndim >= 1 and not v.dtype.names}
         if is_wanted(columns):
+            columns = _take_rows(columns)
             tables.append(columns)
         for dataset in datasets.values():
             if dataset.dtype.names and is_wanted(dataset.dtype.names):
@@ -175,6 +177,13 @@ def _read_yaml(dataset: Any) -> dict[str, ColumnInfo]:
     }
 
 
+def _take_rows(columns: dict[str, Any]) -> dict[str, Any]:
+    """Leave out datasets beside a table that have other numbers of rows, spectra's apart."""
+    first = find_id_name(columns) or next((n for n in columns if n.lower() in RA_NAMES), None)
+    n = len(columns[first or next(iter(columns))])
+    return {k: v for k, v in columns.items() if len(v) == n or re.match("[br]p_", k.lower())}
+
+
 def _has_id(names: Any) -> bool:
     return any(name.lower() in ("source_id", "sourceid") for name in names)
 
@@ -196,10 +205,7 @@ def _hdf5_info(dataset: Any) -> ColumnInfo:
 def _read_hdf5_column(dataset: Any, start: int, stop: int) -> Any:
     values = dataset[start:stop]
     if values.dtype.kind == "O" and len(values) and isinstance(values[0], bytes):
-        values = np.array([value.decode() for value in values], dtype=object)
+        values = np.array([v.decode("utf-8", "backslashreplace") for v in values], dtype=object)
     elif values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8")
-    null = dataset.attrs.get("null")
-    if null is not None:
-        return np.ma.MaskedArray(values, mask=values == null)
+        values = np.char.decode(values, "utf-8", "backslashreplace")
     return values

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["read_ids"]
 
 _BETWEEN = re.compile(r"[\s,;]+")
-_WORD = re.compile(r"\"?(?:gaia\s*e?dr\d\s+)?[+-]?\d+\"?", re.IGNORECASE)
+_WORD = re.compile(r"[\"']?(?:gaia\s*e?dr\d\s+)?[+-]?\d+[\"']?", re.IGNORECASE)
+_ID = re.compile(r"\d{10,}")
+"""So many digits are in no name of a column: a first line with them is no header."""
 _LEAST = 10**9
 """Several numbers in a line are ids if all are as large as Gaia's; `id,17` is a table's row."""
 
@@ -64,10 +66,13 @@ def _read_list(content: Content) -> Table | None:
                 continue
             found = _WORD.findall(line)
             if _BETWEEN.sub("", _WORD.sub("", line)):
-                if not words:
+                if not words and not _ID.search(line):
                     return None
-                raise InputError(f"{content.label}, line {number}: '{line.strip()[:40]}' is no id")
-            ids = [word.strip('"').split()[-1] for word in found]
+                raise InputError(
+                    f"{content.label}, line {number}: '{line.strip()[:40]}' is no id; ids are"
+                    " whole numbers, and lists of several columns begin with a line of their names"
+                )
+            ids = [word.strip("\"'").split()[-1] for word in found]
             if len(ids) > 1 and min(map(int, ids)) < _LEAST:
                 raise InputError(
                     f"{content.label}, line {number}: has {len(ids)} numbers, which are not all"

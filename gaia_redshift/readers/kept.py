@@ -106,7 +106,7 @@ def _take_text(cells: Sequence[bytes | None], dtype: str | None) -> tuple[Any, b
     present = [t for t, hidden in zip(texts, absent, strict=True) if not hidden]
     if dtype == "array" or (present and all(t[:1] + t[-1:] in (b"()", b"[]") for t in present)):
         return None, False
-    decoded = [t.decode("utf-8", "replace") for t in present]
+    decoded = [t.decode("utf-8", "backslashreplace") for t in present]
     filled = np.zeros(len(cells), dtype=np.array(decoded).dtype if decoded else "U1")
     filled[~absent] = decoded
     values = np.ma.MaskedArray(filled, mask=absent) if absent.any() else filled

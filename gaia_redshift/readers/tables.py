@@ -10,11 +10,19 @@ import numpy as np
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_layout, from_arrow
+from gaia_redshift.table_types import simplify_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["is_table", "iter_table_blocks", "list_columns", "open_table", "to_astropy"]
+__all__ = [
+    "is_table",
+    "iter_table_blocks",
+    "list_columns",
+    "open_table",
+    "split_places",
+    "to_astropy",
+]
 
 BLOCK_ROWS = 2048
 
@@ -109,6 +117,8 @@ def open_table(table: Any) -> tuple[dict[str, Any], dict[str, ColumnInfo]]:
     if isinstance(table, np.ndarray):
         return {name: table[name] for name in table.dtype.names or ()}, {}
     if _is_a(table, "astropy.table", "Table"):
+        if any(hasattr(table[name], "icrs") for name in table.colnames):
+            table = split_places(table)
         columns = {name: _open_astropy_column(table[name]) for name in table.colnames}
         infos = {
             name: ColumnInfo(
@@ -128,7 +138,29 @@ def open_table(table: Any) -> tuple[dict[str, Any], dict[str, ColumnInfo]]:
     return {str(name): _open_value(value) for name, value in table.items()}, {}
 
 
+def split_places(table: Any) -> Any:
+    """Return a table with two columns, as other programs have them, for each of `SkyCoord`."""
+    from astropy.table import Table
+    from astropy.units import deg
+
+    split = Table(meta=table.meta)
+    for name in table.colnames:
+        column = table[name]
+        if hasattr(column, "icrs"):
+            split[f"{name}_ra"], split[f"{name}_dec"] = (
+                column.icrs.ra.to(deg),
+                column.icrs.dec.to(deg),
+            )
+            for part in ("ra", "dec"):
+                split[f"{name}_{part}"].info.description = column.info.description
+        else:
+            split[name] = column
+    return split
+
+
 def _open_astropy_column(column: Any) -> Any:
+    if hasattr(column, "isot"):  # Time
+        return simplify_column(column, "")
     unmasked = getattr(column, "unmasked", None)
     if unmasked is not None:  # astropy's Masked quantities
         return np.ma.MaskedArray(getattr(unmasked, "value", unmasked), mask=column.mask)

@@ -24,7 +24,12 @@ from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions
 from gaia_redshift.readers.content import Content
 from gaia_redshift.readers.votable_fields import Field, count_rows
 
-__all__ = ["iter_votable_blocks", "parse_votable"]
+__all__ = ["FITSInsideError", "iter_votable_blocks", "parse_votable"]
+
+
+class FITSInsideError(InputError):
+    """A table has its rows as FITS; `iter_votable_blocks` reads it."""
+
 
 _LONG = np.iinfo(np.int64)
 
@@ -51,7 +56,7 @@ def parse_votable(data: bytes, label: str) -> Any:
     """
     walk = _Walk(data, label)
     if walk.fits:
-        raise InputError(f"{label}: has its rows as FITS: give the FITS file")
+        raise FITSInsideError(f"{label}: has its rows as FITS: give the FITS file")
     return _parse(walk)
 
 
@@ -249,12 +254,12 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     tables = [(table, [f.name for f in table.fields]) for table in votable.iter_tables()]
     empty = True
     for table, layout in choose_layouts(tables, options, content.label):
-        fields = {field.name: field for field in table.fields}
+        fields = {field.name: field for field in reversed(table.fields)}  # the first of a name
         infos = {
             field.name: ColumnInfo(
                 str(field.unit) if field.unit else None, field.description, field.ucd
             )
-            for field in table.fields
+            for field in fields.values()
         }
         array = table.array
         for start in range(0, len(array), BLOCK_ROWS):
