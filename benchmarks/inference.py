@@ -46,9 +46,10 @@ Run = Callable[[Any, int], Any]
 
 def open_onnx(folder: Path) -> Run:
     """Open this package's own engine."""
-    from gaia_redshift.model.engine import ENGINES
+    from gaia_redshift.model.onnx_engine import OnnxEngine
 
-    return ENGINES["onnx"]((MODEL / "network.onnx").read_bytes(), "graph", {"flux": (186,)}).run
+    graph = (MODEL / "network.onnx").read_bytes()
+    return OnnxEngine(graph, "graph", {"flux": (186,)}, bounded=False).run
 
 
 def open_package(folder: Path) -> Run:
@@ -101,9 +102,9 @@ def open_keras(folder: Path) -> Run:
 
 def open_function(folder: Path) -> Run:
     """Keras compiled into one TensorFlow function, this package's engine without a graph."""
-    from gaia_redshift.model.engine import ENGINES
+    from gaia_redshift.model.keras_engine import KerasEngine
 
-    return ENGINES["keras"]((MODEL / "weights.keras").read_bytes(), "keras", {"flux": (186,)}).run
+    return KerasEngine((MODEL / "weights.keras").read_bytes(), "keras", {"flux": (186,)}).run
 
 
 def open_jax(folder: Path) -> Run:

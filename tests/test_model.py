@@ -22,6 +22,7 @@ from gaia_redshift import available_models, load_model
 from gaia_redshift.errors import InputError, ModelError, ModelIntegrityError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.model import DEFAULT_MODEL, registry
+from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.model.postprocess import flag_redshifts
 from gaia_redshift.model.scaler import MinMaxScaler, parse_scaler
 from gaia_redshift.spectra import FluxVectors
@@ -65,18 +66,14 @@ def folder(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "copy"))
 
 
+SHAPES = {"flux": (186,)}
+
+
 def edit_manifest(folder: Path, **changes) -> None:
     path = folder / "manifest.json"
     content = json.loads(path.read_text())
     content.update(changes)
     path.write_text(json.dumps(content))
-
-
-def use_keras(folder: Path) -> None:
-    """Make the folder one from before there were graphs."""
-    files = json.loads((folder / "manifest.json").read_text())["files"]
-    (folder / files.pop("graph")["name"]).unlink()
-    edit_manifest(folder, files=files, engine="keras")
 
 
 def replace_file(folder: Path, role: str, data: bytes) -> None:
@@ -122,44 +119,6 @@ def run_python(code: str, **options) -> subprocess.CompletedProcess:
         timeout=120,
         **options,
     )
-
-
-@needs_keras
-def test_a_folder_without_a_graph_is_run_by_keras_quietly(folder):
-    vectors, _ = make_galaxies(50, seed=1)
-    expected = load_model(folder).predict(vectors.flux).redshift
-    use_keras(folder)
-    model = load_model(folder)
-    assert model.sha256 == hashlib.sha256((folder / "weights.keras").read_bytes()).hexdigest()
-    found = model.predict(vectors.flux).redshift
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-
-    done = run_python(
-        "import sys, gaia_redshift\n"
-        f"model = gaia_redshift.load_model({str(folder)!r})\n"
-        "assert model.card\n"
-        "heavy = {'tensorflow', 'keras', 'h5py', 'gaiaxpy', 'pandas'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "model.predict([[1.0] * 186])\n"
-        "assert 'tensorflow' in sys.modules\n"
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout + done.stderr == ""
-
-
-def test_a_folder_without_a_graph_says_what_to_install(folder):
-    use_keras(folder)
-    done = run_python(
-        "import sys, gaia_redshift\n"
-        "sys.modules['tensorflow'] = sys.modules['jax'] = None  # as if not installed\n"
-        f"model = gaia_redshift.load_model({str(folder)!r})\n"
-        "try:\n"
-        "    model.predict([[1.0] * 186])\n"
-        "except gaia_redshift.errors.ModelError as error:\n"
-        "    print(error)\n"
-    )
-    assert done.stdout.count("\n") == 1, done.stderr
-    assert "pip install 'gaia-redshift[train]'" in done.stdout
 
 
 def test_predictions_are_those_of_a_forward_pass_in_numpy(trained):
@@ -352,7 +311,8 @@ def test_names_that_leave_the_folder_are_refused(folder, name):
         ({"grid": {"bp": [325, 680]}}, "unusable grid"),
         ({"grid": {"bp": [1, 2, 3], "rp": [616, 1050]}}, "unusable grid"),
         ({"grid": {"bp": 3, "rp": [616, 1050]}}, "unusable grid"),
-        ({"files": {}}, "no file is listed for 'weights'"),
+        ({"engine": "keras"}, "unknown engine 'keras'"),
+        ({"files": {}}, "no file is listed for 'graph'"),
         ({"name": None}, "'name' has a value of the wrong kind"),
     ],
 )
@@ -363,14 +323,6 @@ def test_unusable_manifests(folder, changes, words):
     text = one_line(error)
     assert words in text
     assert "manifest.json" in text
-
-
-def test_an_engine_needs_its_file(folder):
-    files = json.loads((folder / "manifest.json").read_text())["files"]
-    del files["graph"]
-    edit_manifest(folder, files=files)
-    with pytest.raises(ModelError, match="the engine 'onnx' needs a file listed as 'graph'"):
-        load_model(folder)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b" " * 2_000_000])
@@ -500,7 +452,6 @@ def test_other_files_as_weights_are_refused(folder):
 
 @needs_keras
 def test_weights_that_link_to_other_files_are_refused(folder):
-    use_keras(folder)
     import h5py
 
     def link(members):
@@ -511,23 +462,20 @@ def test_weights_that_link_to_other_files_are_refused(folder):
         members["model.weights.h5"] = stream.getvalue()
 
     weights = (folder / "weights.keras").read_bytes()
-    replace_file(folder, "weights", edit_archive(weights, link))
     with pytest.raises(ModelError, match="hold a link"):
-        load_model(folder).predict(np.ones((1, 186)))
+        KerasEngine(edit_archive(weights, link), "weights.keras", SHAPES)
 
 
 @needs_keras
-def test_networks_of_other_inputs_are_refused(folder, tmp_path):
+def test_networks_of_other_inputs_are_refused(tmp_path):
     import keras
 
-    use_keras(folder)
     path = tmp_path / "network.keras"
     keras.Sequential([keras.Input((100, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]).save(
         path
     )
-    replace_file(folder, "weights", path.read_bytes())
     with pytest.raises(ModelError) as error:
-        load_model(folder).predict(np.ones((1, 186)))
+        KerasEngine(path.read_bytes(), "weights.keras", SHAPES)
     assert "maps inputs flux (n, 186) to (n, m), this one takes" in one_line(error)
 
 
@@ -540,14 +488,12 @@ def test_networks_of_other_inputs_are_refused(folder, tmp_path):
     ],
 )
 def test_networks_that_cannot_serve_are_one_clear_error(folder, tmp_path, edit, words):
-    use_keras(folder)
     if edit is None:
         import keras
 
         data = save_network([keras.layers.Conv1D(1, 3)], tmp_path)
     else:
         data = edit_archive((folder / "weights.keras").read_bytes(), edit)
-    replace_file(folder, "weights", data)
     with pytest.raises(ModelError) as error:
-        load_model(folder).predict(np.ones((1, 186)))
+        KerasEngine(data, "weights.keras", SHAPES)
     assert words in one_line(error)

@@ -1,9 +1,8 @@
 """Trained models: the store (`registry`), what a folder holds (`manifest`), and how it predicts.
 
-`registry` finds and checks a folder, `scaler` prepares the fluxes, `engine` runs the network
-(`onnx_engine`, whose files `onnx_format` reads and `onnx_check` judges, or `keras_engine`),
-`postprocess` flags what comes out. Predicting imports neither TensorFlow nor Keras, but for models
-that have no graph.
+`registry` finds and checks a folder, `scaler` prepares the fluxes, `onnx_engine` runs the network
+(`keras_engine` on a GPU), `postprocess` flags what comes out. Predicting on the processor imports
+neither TensorFlow nor Keras.
 """
 
 from __future__ import annotations

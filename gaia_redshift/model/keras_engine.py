@@ -1,4 +1,4 @@
-"""Run a network with Keras: for training, as the reference, and for models without a graph."""
+"""Run a network with Keras: for training, as the reference, and on a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +147,6 @@ class KerasEngine:
     iterator is deleted.
     """
 
-    role: ClassVar[str] = "weights"
     batch_size = 64
     """Fastest on two cores for the network of 2023; larger ones only take more memory."""
 

@@ -30,13 +30,14 @@ __all__ = [
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 """Version of the folder's layout; a folder with a higher one comes from a newer package."""
-ROLES = ("weights", "scaler", "card")
+ROLES = ("graph", "weights", "scaler", "card")
 """The files that every model has, by what they are for."""
-OPTIONAL_ROLES = ("graph", "bins", "novelty")
-"""Files that a model may have: the graph that predictions run, and, where it gives distributions,
-its bins of redshift and its measure of what is unlike the training set."""
+OPTIONAL_ROLES = ("bins", "novelty")
+"""Files of models that give distributions: their bins of redshift, and what is unlike the training
+set."""
 
 _MAX_MANIFEST_BYTES = 1_000_000
+_MAX_FILE_BYTES = 64_000_000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "format_version": int,
@@ -126,6 +127,11 @@ def parse_manifest(content: Any, path: Path) -> dict[str, Any]:
         value = content[field]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ModelError(f"{path}: the field {field!r} has a value of the wrong kind")
+    if content["engine"] != "onnx":
+        raise ModelError(
+            f"{path}: unknown engine {content['engine']!r}; the model may come from a newer"
+            " gaia_redshift: update the package"
+        )
     _check_files(content["files"], path)
     _check_numbers(content, path)
     return content
@@ -155,6 +161,8 @@ def _check_files(files: dict[str, Any], path: Path) -> None:
             raise ModelError(f"{path}: the sha256 of {name} is not 64 hexadecimal digits")
         if not isinstance(entry["size"], int) or isinstance(entry["size"], bool):
             raise ModelError(f"{path}: the size of {name} is not a number of bytes")
+        if entry["size"] > _MAX_FILE_BYTES:
+            raise ModelError(f"{path}: {name} is larger than a file of a model can be; refused")
 
 
 def _check_numbers(content: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,9 @@
-"""Run a network with ONNX Runtime."""
+"""Run a network with ONNX Runtime.
+
+It refuses by itself what is damaged, points outside the file or names unknown operations, but it
+bounds no work: a model that does not come with the package runs in bounded memory and time, so that
+one from a stranger can at worst fail.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,8 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +22,15 @@ from gaia_redshift._quiet import defer_interrupt, preserve_settings
 from gaia_redshift._threads import Crew
 from gaia_redshift.errors import ModelError
 from gaia_redshift.model.batches import Inputs, check_shapes, iterate_batches
-from gaia_redshift.model.onnx_check import check_graph
-from gaia_redshift.model.onnx_format import Graph, GraphError, read_graph
 
 __all__ = ["OnnxEngine", "import_onnxruntime"]
 
 _SMALLEST_SHARE = 16
 """Fewer spectra are not worth a thread."""
+_MOST_MEMORY = 4_000_000_000
+"""Bytes that all bounded networks of a process may take; ours take some millions a thread."""
+_LONGEST = 120.0
+"""Seconds that a bounded network may take for a batch; ours take some hundredths."""
 
 _import_lock = threading.Lock()
 
@@ -58,32 +66,37 @@ def import_onnxruntime() -> Any:
 class OnnxEngine:
     """An ONNX graph, run by ONNX Runtime on the processor.
 
-    Only graphs that `check` passes are opened: see `gaia_redshift.model.onnx_format` and
-    `gaia_redshift.model.onnx_check`. The same inputs in the same batches give the same outputs to
-    the last bit.
+    The same inputs in the same batches give the same outputs to the last bit. ``name`` is for
+    messages; ``shapes`` are those of the inputs that it will get, without the batch. With
+    ``bounded`` memory and time are limited.
     """
 
-    role: ClassVar[str] = "graph"
     batch_size = 64
     """As fast as any on two cores; larger ones only take more memory."""
 
-    def __init__(self, data: bytes, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self._shapes = _check(data, name).inputs
-        check_shapes(self._shapes, shapes, name)
+    def __init__(
+        self,
+        data: bytes,
+        name: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        bounded: bool = True,
+    ) -> None:
         self._name = name
+        self._bounded = bounded
         self._crew = Crew()
-        self._session = self._open(data)
-
-    @classmethod
-    def check(cls, data: bytes, name: str) -> None:
-        """Refuse a file that is not a plain graph of the operations that our networks use.
-
-        Raises
-        ------
-        ModelError
-            With what was found.
-        """
-        _check(data, name)
+        import_onnxruntime()
+        try:
+            self._session = self._open(data)
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            kinds = {value.type for value in (*inputs, *outputs)}
+            ranks = [len(value.shape) for value in outputs]
+            self._shapes = {value.name: tuple(value.shape[1:]) for value in inputs}
+        except Exception as error:
+            raise ModelError(f"{name}: ONNX Runtime cannot open it: {_shorten(error)}") from None
+        if kinds != {"tensor(float)"} or ranks != [2]:
+            raise ModelError(f"{name}: a network here maps float32 values to one output (n, m)")
+        check_shapes(self._shapes, shapes, name)
 
     def run(self, inputs: Inputs, batch_size: int | None = None) -> NDArray[np.float32]:
         """Map inputs, shape (n, ...) each, to outputs, shape (n, m)."""
@@ -95,7 +108,7 @@ class OnnxEngine:
         outputs: list[Any] = [None] * len(batches)
 
         def work(number: int) -> None:
-            outputs[number] = self._session.run(None, batches[number])[0]
+            outputs[number] = self._run_batch(batches[number])
 
         # One thread a batch: two threads in one operation mostly wait for each other.
         try:
@@ -103,6 +116,22 @@ class OnnxEngine:
         except Exception as error:
             raise ModelError(f"{self._name}: {_shorten(error)}") from None
         return np.concatenate(outputs)
+
+    def _run_batch(self, batch: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        if not self._bounded:
+            return self._session.run(None, batch)[0]
+        options = import_onnxruntime().RunOptions()
+        timer = threading.Timer(_LONGEST, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._session.run(None, batch, options)[0]
+        except Exception:
+            if options.terminate:
+                raise TimeoutError(f"a batch takes longer than {_LONGEST:g} s; stopped") from None
+            raise
+        finally:
+            timer.cancel()
 
     def _open(self, data: bytes) -> Any:
         runtime = import_onnxruntime()
@@ -112,22 +141,23 @@ class OnnxEngine:
         # Memory goes back to the system between calls.
         options.enable_cpu_mem_arena = False
         options.use_deterministic_compute = True
-        options.log_severity_level = 3
-        try:
-            return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelError(
-                f"{self._name}: ONNX Runtime cannot open it: {_shorten(error)}"
-            ) from None
+        options.log_severity_level = 4
+        if self._bounded:
+            _bound_memory()
+            options.enable_cpu_mem_arena = True
+            options.add_session_config_entry("session.use_env_allocators", "1")
+        where: dict[str, Any] = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
+        return runtime.InferenceSession(data, options, **where)
 
 
-def _check(data: bytes, name: str) -> Graph:
-    try:
-        graph = read_graph(data)
-        check_graph(graph)
-    except GraphError as error:
-        raise ModelError(f"{name}: {error}; refused") from None
-    return graph
+@cache
+def _bound_memory() -> None:
+    """Bound what sessions may take that ask for the process's own allocator; once a process."""
+    runtime = import_onnxruntime()
+    kind = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = runtime.OrtMemoryInfo("Cpu", kind, 0, runtime.OrtMemType.DEFAULT)
+    grows_by_need = {"max_mem": _MOST_MEMORY, "arena_extend_strategy": 1}
+    runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(grows_by_need))
 
 
 def _shorten(error: Exception) -> str:

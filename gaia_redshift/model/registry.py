@@ -21,9 +21,10 @@ from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.model.device import SMALLEST_LARGE_JOB, Device, GpuEngine, choose_device
 from gaia_redshift.model.distribution import Prior, compute_quantiles, parse_bins
-from gaia_redshift.model.engine import ENGINES, Engine
+from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.model.manifest import MANIFEST_NAME, read_files, read_manifest
 from gaia_redshift.model.novelty import parse_novelty
+from gaia_redshift.model.onnx_engine import OnnxEngine
 from gaia_redshift.model.postprocess import (
     Prediction,
     flag_distributions,
@@ -74,8 +75,7 @@ class RedshiftModel:
     bins : RedshiftBins or None
         Bins and priors of the redshift distributions, of models that give such.
     sha256 : str
-        Of the file that predictions run: the graph, or Keras's weights where there is none, and on
-        a GPU.
+        Of the file that predictions run: the graph, or Keras's weights on a GPU.
     device : str
         ``"cpu"``, ``"gpu"``, or ``"auto"`` (a GPU, for large jobs).
     """
@@ -87,22 +87,10 @@ class RedshiftModel:
         contents: dict[str, bytes],
         device: str = "cpu",
     ) -> None:
-        if manifest["engine"] not in ENGINES:
-            raise ModelError(
-                f"{folder / MANIFEST_NAME}: unknown engine {manifest['engine']!r}; the model may"
-                " come from a newer gaia_redshift: update the package"
-            )
-        engine_type = ENGINES[manifest["engine"]]
         files = manifest["files"]
-        if engine_type.role not in files:
-            raise ModelError(
-                f"{folder / MANIFEST_NAME}: the engine {manifest['engine']!r} needs a file listed"
-                f" as {engine_type.role!r}"
-            )
-        # Those that it does not run as well: nothing unsafe stays in a folder that was loaded.
-        for each in ENGINES.values():
-            if each.role in files:
-                each.check(contents[each.role], str(folder / files[each.role]["name"]))
+        paths = {role: str(folder / entry["name"]) for role, entry in files.items()}
+        # Though only a GPU runs them: nothing unsafe stays in a folder that was loaded.
+        KerasEngine.check(contents["weights"], paths["weights"])
         self.folder = folder
         self.manifest = manifest
         self.name: str = manifest["name"]
@@ -112,33 +100,20 @@ class RedshiftModel:
         low, high = manifest["redshift_range"]
         self.redshift_range = (float(low), float(high))
         self.uses_errors: bool = manifest["uses_errors"]
-        if device != "cpu" and GpuEngine.role not in files:
-            if device == "gpu":
-                raise ModelError(
-                    f"{folder}: has no Keras weights, which a GPU needs; use device='cpu'"
-                )
-            device = "cpu"
         self.device = device
-        self.sha256: str = files[(GpuEngine if device == "gpu" else engine_type).role]["sha256"]
-        self._scaler = parse_scaler(
-            contents["scaler"], N_FLUX, str(folder / files["scaler"]["name"])
-        )
-        self.bins = (
-            parse_bins(contents["bins"], str(folder / files["bins"]["name"]))
-            if "bins" in files
-            else None
-        )
+        self.sha256: str = files["weights" if device == "gpu" else "graph"]["sha256"]
+        self._scaler = parse_scaler(contents["scaler"], N_FLUX, paths["scaler"])
+        self.bins = parse_bins(contents["bins"], paths["bins"]) if "bins" in files else None
         self._novelty = (
-            parse_novelty(contents["novelty"], N_FLUX, str(folder / files["novelty"]["name"]))
+            parse_novelty(contents["novelty"], N_FLUX, paths["novelty"])
             if "novelty" in files
             else None
         )
-        self._engine_type = engine_type
-        self._network_path = str(folder / files[engine_type.role]["name"])
-        self._network: bytes | None = contents[engine_type.role]
-        self._engine: Engine | None = None
-        self._weights: bytes | None = None if device == "cpu" else contents[GpuEngine.role]
-        self._gpu_engine: Engine | None = None
+        self._paths = paths
+        self._graph: bytes | None = contents["graph"]
+        self._engine: OnnxEngine | None = None
+        self._weights: bytes | None = None if device == "cpu" else contents["weights"]
+        self._gpu_engine: GpuEngine | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -237,24 +212,23 @@ class RedshiftModel:
                 advance(len(flux_here))
         return answer.finish()
 
-    def _build_engine(self, n_rows: int = 0) -> Engine:
+    def _build_engine(self, n_rows: int = 0) -> OnnxEngine | GpuEngine:
         """Return what runs so many spectra, built when it is first needed."""
+        shapes, paths = self._scaler.shapes, self._paths
         with self._lock:
             if self.device == "gpu" or (self.device == "auto" and n_rows >= SMALLEST_LARGE_JOB):
                 if self._gpu_engine is None:
                     assert self._weights is not None
-                    path = str(self.folder / self.manifest["files"][GpuEngine.role]["name"])
                     logger.debug("building the network of %s on the GPU", self.name)
-                    self._gpu_engine = GpuEngine(self._weights, path, self._scaler.shapes)
+                    self._gpu_engine = GpuEngine(self._weights, paths["weights"], shapes)
                     self._weights = None
                 return self._gpu_engine
             if self._engine is None:
-                assert self._network is not None
+                assert self._graph is not None
                 logger.debug("building the network of %s", self.name)
-                self._engine = self._engine_type(
-                    self._network, self._network_path, self._scaler.shapes
-                )
-                self._network = None
+                bounded = self.folder.parent != _BUNDLED.resolve()
+                self._engine = OnnxEngine(self._graph, paths["graph"], shapes, bounded=bounded)
+                self._graph = None
             return self._engine
 
 
@@ -395,9 +369,9 @@ def load_model(
 ) -> RedshiftModel:
     """Load a model, bundled or from a folder that `train_model` made.
 
-    Every file is checked against the sha256 in the manifest. Loading executes nothing from the
-    files: no pickle, no operations but those that networks of this package use. A model loaded
-    before is returned again unless one of its files has changed since.
+    Every file is checked against the sha256 in the manifest. Nothing in them is code: no pickle,
+    no operations but ONNX's own. A model that does not come with the package runs in bounded memory
+    and time. A model loaded before is returned again unless one of its files has changed since.
 
     Parameters
     ----------

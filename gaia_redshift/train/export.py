@@ -1,21 +1,12 @@
-"""Write a trained network as a model folder, with what is known about it.
-
-    python -m gaia_redshift.train.export MODEL_FOLDER
-
-adds the graph that predictions run to a folder that has none, or writes it anew.
-"""
+"""Write a trained network as a model folder, with what is known about it."""
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import importlib.metadata
 import json
-import logging
 import os
 import platform
-import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,17 +16,16 @@ from numpy.typing import NDArray
 
 from gaia_redshift._version import __version__
 from gaia_redshift.datasets.splits import PARTS
-from gaia_redshift.errors import GaiaRedshiftError, ModelError
+from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import N_FLUX, SamplingGrid
-from gaia_redshift.model.engine import ENGINES, import_keras
 from gaia_redshift.model.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     hash_bytes,
     parse_manifest,
     read_files,
-    read_manifest,
 )
+from gaia_redshift.model.onnx_engine import OnnxEngine
 from gaia_redshift.model.registry import RedshiftModel
 from gaia_redshift.model.scaler import Inputs
 from gaia_redshift.train.card import write_card
@@ -45,9 +35,7 @@ from gaia_redshift.train.finish import TrainingResult
 from gaia_redshift.train.graph import build_graph
 from gaia_redshift.train.networks import get_network
 
-__all__ = ["add_graph", "write_frozen_vectors", "write_graph", "write_model"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["write_frozen_vectors", "write_graph", "write_model"]
 
 _FILES = {
     "graph": "network.onnx",
@@ -151,7 +139,7 @@ def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float
     """
     data = build_graph(network)
     shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
-    engine = ENGINES["onnx"](data, str(path), shapes)
+    engine = OnnxEngine(data, str(path), shapes)
     rng = np.random.default_rng(0)
     samples = [
         {
@@ -174,44 +162,6 @@ def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float
             f" {_TOLERANCE:g}; not written"
         )
     path.write_bytes(data)
-    return difference
-
-
-def add_graph(folder: Path) -> float:
-    """Give a model folder the graph that predictions run, from its Keras weights.
-
-    The folder's other files stay as they are, but for the manifest, which lists the graph and
-    names its engine.
-
-    Returns
-    -------
-    float
-        The largest difference between the outputs of the graph and of Keras.
-
-    Raises
-    ------
-    ModelError
-        If the folder is not a usable model, or as `write_graph`.
-    """
-    manifest, _ = read_manifest(folder)
-    contents = read_files(folder, manifest)
-    weights = manifest["files"]["weights"]["name"]
-    ENGINES["keras"].check(contents["weights"], str(folder / weights))
-    keras = import_keras()
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        copy = Path(temporary)
-        (copy / weights).write_bytes(contents["weights"])
-        network = keras.saving.load_model(copy / weights, compile=False, safe_mode=True)
-        difference = write_graph(copy / _FILES["graph"], network)
-        manifest["files"] = {"graph": _list_file(copy / _FILES["graph"])} | {
-            role: entry for role, entry in manifest["files"].items() if role != "graph"
-        }
-        manifest["engine"] = "onnx"
-        (copy / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1) + "\n")
-        # The manifest last: until it is there the folder is what it was.
-        for name in (_FILES["graph"], MANIFEST_NAME):
-            shutil.copymode(folder / weights, copy / name)
-            os.replace(copy / name, folder / name)
     return difference
 
 
@@ -304,27 +254,3 @@ def _check_folder(
     ).redshift
     if not np.allclose(again, predicted[:_N_FROZEN], rtol=0, atol=_TOLERANCE):
         raise ModelError("the written model does not predict what the trained network did")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Add a graph to the model folders that are named; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m gaia_redshift.train.export",
-        description="Write the graph that predictions run into model folders, from their Keras"
-        " weights. Their other files stay as they are.",
-    )
-    parser.add_argument("folder", nargs="+", type=Path, help="a model's folder")
-    logging.basicConfig(format="%(message)s")
-    logger.setLevel(logging.INFO)
-    for folder in parser.parse_args(arguments).folder:
-        try:
-            difference = add_graph(folder.resolve())
-        except GaiaRedshiftError as error:
-            logger.error("error: %s", error)
-            return 1
-        logger.info("%s: graph written; it differs from Keras by up to %.1e", folder, difference)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

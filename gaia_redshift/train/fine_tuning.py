@@ -16,7 +16,7 @@ from typing import Any
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.model.distribution import RedshiftBins, parse_bins
-from gaia_redshift.model.engine import import_keras
+from gaia_redshift.model.keras_engine import import_keras
 from gaia_redshift.model.novelty import Novelty, parse_novelty
 from gaia_redshift.model.registry import load_model
 from gaia_redshift.model.scaler import Scaler, parse_scaler

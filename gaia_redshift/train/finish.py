@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.evaluate.metrics import compute_metrics
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
-from gaia_redshift.model.engine import compile_network
+from gaia_redshift.model.keras_engine import compile_network
 from gaia_redshift.model.novelty import Novelty
 from gaia_redshift.model.scaler import Inputs, measure_level
 from gaia_redshift.train.calibrate import HeldOut, calibrate_bins

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.model.engine import compile_network, import_keras_for_training
+from gaia_redshift.model.keras_engine import compile_network, import_keras_for_training
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import (

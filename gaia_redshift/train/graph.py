@@ -220,12 +220,6 @@ class _GraphWriter:
         """Apply an activation by Keras's name."""
         if kind == "linear":
             return x
-        if kind == "softmax":
-            x = self.with_channels_last(x)
-            return _Tensor(self.add_node("Softmax", [x.name], axis=-1), x.shape)
-        if kind == "silu":
-            gate = self.add_node("Sigmoid", [x.name])
-            return _Tensor(self.add_node("Mul", [x.name, gate]), x.shape, x.channels_first)
         if kind not in _ACTIVATIONS:
             raise ModelError(f"the activation {kind!r} cannot be written as a graph")
         return _Tensor(self.add_node(_ACTIVATIONS[kind], [x.name]), x.shape, x.channels_first)
@@ -278,9 +272,8 @@ def _write_pooling(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: 
     _require(config, layer, data_format="channels_last")
     size, stride = config["pool_size"][0], config["strides"][0]
     pads, length = _pad(config, layer, x.shape[0], size, stride)
-    kind = type(layer).__name__.removesuffix("ing1D")  # MaxPool, AveragePool
     result = writer.add_node(
-        kind,
+        "MaxPool",
         [writer.with_channels_first(x).name],
         kernel_shape=[1, size],
         strides=[1, stride],
@@ -289,82 +282,20 @@ def _write_pooling(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: 
     return _Tensor(result, (length, x.shape[1]), True)
 
 
-def _write_global_average(
-    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
-) -> _Tensor:
-    _require(config, layer, data_format="channels_last", keepdims=False)
-    mean = writer.add_node("GlobalAveragePool", [writer.with_channels_first(x).name])
-    return _reshape(writer, mean, (x.shape[1],))
-
-
 def _write_flatten(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
     _require(config, layer, data_format="channels_last")
-    return _reshape(writer, writer.with_channels_last(x).name, (math.prod(x.shape),))
-
-
-def _write_reshape(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    shape = tuple(layer.compute_output_shape((None, *x.shape))[1:])
-    return _reshape(writer, writer.with_channels_last(x).name, shape)
-
-
-def _reshape(writer: _GraphWriter, name: str, shape: tuple[int, ...]) -> _Tensor:
-    return _Tensor(writer.add_reshape(name, shape), shape)
+    shape = (math.prod(x.shape),)
+    return _Tensor(writer.add_reshape(writer.with_channels_last(x).name, shape), shape)
 
 
 def _write_dense(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    x = writer.with_channels_last(x)
+    if len(x.shape) != 1:
+        raise ModelError(f"the layer {layer.name!r} works on more than one dimension")
     weights = layer.get_weights()
     kernel = writer.add_constant("kernel", weights[0])
     bias = [writer.add_constant("bias", weights[1])] if config["use_bias"] else []
-    if len(x.shape) == 1:
-        result = writer.add_node("Gemm", [x.name, kernel, *bias])
-    else:
-        result = writer.add_node("MatMul", [x.name, kernel])
-        if bias:
-            result = writer.add_node("Add", [result, *bias])
-    return writer.add_activation(
-        config["activation"], _Tensor(result, (*x.shape[:-1], config["units"]))
-    )
-
-
-def _write_layer_normalization(
-    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
-) -> _Tensor:
-    if config["axis"] not in (-1, len(x.shape)) and config["axis"] not in ([-1], [len(x.shape)]):
-        raise ModelError(f"the layer {layer.name!r} normalises other axes than the last")
-    if config.get("rms_scaling"):
-        raise ModelError(f"the layer {layer.name!r} uses rms_scaling")
-    x = writer.with_channels_last(x)
-    names = [x.name, *(writer.add_constant(part, v) for part, v in _read_scale(layer, config, x))]
-    result = writer.add_node("LayerNormalization", names, axis=-1, epsilon=config["epsilon"])
-    return _Tensor(result, x.shape)
-
-
-def _write_batch_normalization(
-    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
-) -> _Tensor:
-    if config["axis"] not in (-1, len(x.shape)):
-        raise ModelError(f"the layer {layer.name!r} normalises another axis than the last")
-    x = writer.with_channels_first(x)
-    values = [
-        *_read_scale(layer, config, x),
-        ("mean", np.asarray(layer.moving_mean)),
-        ("variance", np.asarray(layer.moving_variance)),
-    ]
-    names = [x.name, *(writer.add_constant(part, v) for part, v in values)]
-    result = writer.add_node("BatchNormalization", names, epsilon=config["epsilon"])
-    return _Tensor(result, x.shape, x.channels_first)
-
-
-def _read_scale(
-    layer: Any, config: dict[str, Any], x: _Tensor
-) -> list[tuple[str, NDArray[np.float32]]]:
-    """Factor and offset of a normalisation, 1 and 0 where it has none."""
-    size = x.shape[-1]
-    return [
-        ("scale", np.asarray(layer.gamma) if config["scale"] else np.ones(size, np.float32)),
-        ("offset", np.asarray(layer.beta) if config["center"] else np.zeros(size, np.float32)),
-    ]
+    result = writer.add_node("Gemm", [x.name, kernel, *bias])
+    return writer.add_activation(config["activation"], _Tensor(result, (config["units"],)))
 
 
 def _write_sum(
@@ -373,10 +304,9 @@ def _write_sum(
     if len({x.shape for x in inputs}) != 1:
         raise ModelError(f"the layer {layer.name!r} joins different shapes")
     inputs = _align(writer, inputs)
-    kind = {"Add": "Add", "Multiply": "Mul"}[type(layer).__name__]
     name = inputs[0].name
     for x in inputs[1:]:
-        name = writer.add_node(kind, [name, x.name])
+        name = writer.add_node("Add", [name, x.name])
     return _Tensor(name, inputs[0].shape, inputs[0].channels_first)
 
 
@@ -408,16 +338,6 @@ def _require(config: dict[str, Any], layer: Any, **values: Any) -> None:
             )
 
 
-def _write_softmax(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    _require(config, layer, axis=-1)
-    return writer.add_activation("softmax", x)
-
-
-def _write_relu(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    _require(config, layer, max_value=None, negative_slope=0.0, threshold=0.0)
-    return writer.add_activation("relu", x)
-
-
 def _write_activation(
     writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
 ) -> _Tensor:
@@ -431,18 +351,10 @@ def _write_nothing(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: 
 _WRITERS: dict[str, Callable[..., _Tensor]] = {
     "Activation": _write_activation,
     "Add": _write_sum,
-    "AveragePooling1D": _write_pooling,
-    "BatchNormalization": _write_batch_normalization,
     "Concatenate": _write_concatenation,
     "Conv1D": _write_convolution,
     "Dense": _write_dense,
     "Dropout": _write_nothing,
     "Flatten": _write_flatten,
-    "GlobalAveragePooling1D": _write_global_average,
-    "LayerNormalization": _write_layer_normalization,
     "MaxPooling1D": _write_pooling,
-    "Multiply": _write_sum,
-    "ReLU": _write_relu,
-    "Reshape": _write_reshape,
-    "Softmax": _write_softmax,
 }

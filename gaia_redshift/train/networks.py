@@ -9,7 +9,7 @@ from typing import Any
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import N_FLUX
-from gaia_redshift.model.engine import import_keras
+from gaia_redshift.model.keras_engine import import_keras
 from gaia_redshift.model.scaler import MinMaxScaler, NoiseScaler
 
 __all__ = ["NETWORKS", "Network", "build_kiraleos2023", "build_residual", "get_network"]

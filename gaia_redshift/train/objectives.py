@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.model.distribution import compute_quantiles
-from gaia_redshift.model.engine import import_keras
+from gaia_redshift.model.keras_engine import import_keras
 from gaia_redshift.train.config import TrainingConfig
 
 __all__ = ["DistributionObjective", "Objective", "RedshiftObjective", "make_objective"]

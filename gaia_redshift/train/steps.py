@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.model.engine import import_keras
+from gaia_redshift.model.keras_engine import import_keras
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
 from gaia_redshift.train.objectives import Objective
