@@ -411,8 +411,6 @@ OUTSIDE = make_message(  # a constant whose values lie in another file
         make_model(GEMM)[:-9],
         make_model(make_node("Unheard", "x kernel", "z")),
         make_model(make_node("Gemm", "x kernel", "z", (7, "theirs"))),
-        make_model(GEMM, constants=[OUTSIDE]),
-        make_model(GEMM, constants=[make_constant("kernel", np.ones((185, 1), np.float32))]),
         make_model(GEMM, constants=[]),
         make_model(GEMM, GEMM),
         make_model(make_node("Loop", "x", "z")),
@@ -422,6 +420,11 @@ def test_graphs_that_are_none_are_refused_when_they_are_opened(data):
     with pytest.raises(ModelError, match=r"^network\.onnx: ONNX Runtime cannot open it: ") as error:
         OnnxEngine(data, "network.onnx", SHAPES)
     assert "\n" not in str(error.value)
+
+
+def test_values_in_other_files_are_refused():
+    with pytest.raises(ModelError, match=r"^network\.onnx: it points to other files; refused"):
+        OnnxEngine(make_model(GEMM, constants=[OUTSIDE]), "network.onnx", SHAPES)
 
 
 @pytest.mark.parametrize(
