@@ -1,8 +1,8 @@
 """Run a network with ONNX Runtime.
 
-It refuses by itself what is damaged or names unknown operations, but it bounds no work: a model that
-does not come with the package runs in bounded memory and time, so that one from a stranger can at
-worst fail.
+It refuses by itself what is damaged or names unknown operations, but it bounds no work: a model
+that does not come with the package runs in bounded memory and time, so that one from a stranger can
+at worst fail.
 """
 
 from __future__ import annotations
