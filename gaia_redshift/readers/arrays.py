@@ -219,16 +219,17 @@ def parse_number_cells(
     damaged : ndarray of bool, shape (n,)
         Cells that hold something which is no number.
     """
-    texts = [c.encode() if isinstance(c, str) else (c or b"") for c in cells]
-    damaged = np.zeros(len(texts), dtype=bool)
-    values = parse_numbers(b"\n".join(texts) + b"\n", len(texts))
-    if values is None:
-        values = np.full(len(texts), np.nan)
-        for row, text in enumerate(texts):
-            try:
-                values[row] = float(text)
-            except ValueError:
-                damaged[row] = text.strip().lower() not in _NULL_CELLS
+    damaged = np.zeros(len(cells), dtype=bool)
+    try:
+        return np.fromiter(map(float, cells), np.float64, len(cells)), damaged  # type: ignore[arg-type]
+    except (ValueError, TypeError):  # blanks, words, None
+        values = np.full(len(cells), np.nan)
+    for row, cell in enumerate(cells):
+        text = cell.encode() if isinstance(cell, str) else cell or b""
+        try:
+            values[row] = float(text)
+        except ValueError:
+            damaged[row] = text.strip().lower() not in _NULL_CELLS
     return values, damaged
 
 

@@ -267,7 +267,7 @@ def _fit(
         right &= ~(nan & inside).any(axis=1)
         bad = ragged.damaged | (given & ~right)
     values = padded[:, :width]
-    if values.flags.writeable and values.base is not None:
+    if values.flags.writeable and values.base is not None and not ragged.text:
         values = values.copy()  # the input's own memory, which its owner may change
     return values, given, bad
 

@@ -529,6 +529,8 @@ def to_source_ids(column: Any, label: str, first_row: int = 1) -> NDArray[np.int
             return _from_floats(data, label, first_row)
         cells = data.tolist()
     ids = np.empty(len(cells), dtype=np.int64)
+    if all(type(cell) is bytes and 0 < len(cell) < 19 and cell.isdigit() for cell in cells):
+        return np.fromiter(map(int, cells), np.int64, len(cells))
     for i, cell in enumerate(cells):
         try:
             ids[i] = _to_id(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
@@ -35,78 +36,69 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     InputError
         If columns are missing, a row is cut short, or there is no row.
     """
-    with closing(_iter_whole_lines(content)) as pieces:
-        piece, comments, header = _read_header(pieces)
+    chunks = _iter_chunks(content)
+    with closing(chunks):
+        rest, comments, header = _read_header(chunks, content.label)
         delimiter, infos = read_ecsv_header(comments)
         delimiter = delimiter or _find_delimiter(header)
-        names = [
-            cell.decode("utf-8", errors="replace").strip()
-            for cell in _cut_row(header, 0, len(header), delimiter, range(len(header)))[0]
-        ]
+        fields = _Cutter(content.label, delimiter).cut_row(header + b"\n", 0, header.find(b'"'))[0]
+        names = [cell.decode("utf-8", errors="replace").strip() for cell in fields]
         layout = find_layout(names, options, content.label)
-        cutter = _Cutter(content.label, delimiter, names, layout.names)
+        places = [names.index(name) for name in layout.names]
         id_column = layout.names.index(layout.source_id)
         id_name = layout.source_id.lower().encode()
         empty = True
-        for rows, first_row in _iter_rows(cutter, chain([piece], pieces)):
+        cutter = _Cutter(content.label, delimiter, len(names), places)
+        for rows, first_row in _iter_rows(cutter, chain([rest], chunks)):
             # Files glued together: the header once more.
-            columns = zip(
-                *(r for r in rows if r[id_column].strip().lower() != id_name), strict=True
-            )
-            cells: dict[str, Any] = dict(zip(layout.names, map(list, columns), strict=False))
-            if cells or (empty and not options.spectra):
+            kept = [row for row in rows if row[id_column].strip().lower() != id_name]
+            if kept or (empty and not options.spectra):
                 empty = False
-                cells = cells or {name: [] for name in layout.names}
+                columns = map(list, zip(*kept, strict=True)) if kept else [[] for _ in places]
+                cells: dict[str, Any] = dict(zip(layout.names, columns, strict=True))
                 yield Block(cells, layout, content.label, content.source, first_row, infos)
     if empty:
         raise InputError(f"{content.label}: holds no sources (a header and no rows)")
 
 
-def _iter_whole_lines(content: Content) -> Generator[bytes, None, None]:
-    """Yield pieces of text, each ending with a line's end."""
-    rest: list[bytes] = []
-    for chunk in read_chunks(content):
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield b"".join([*rest, chunk[:end]])
-            rest = []
-        rest.append(chunk[end:])
-        if sum(map(len, rest)) > LONGEST_LINE:
-            raise InputError(f"{content.label}: no line ends; this is no csv file")
-    last = b"".join(rest)
-    if last:
-        yield last + b"\n"
+def _iter_chunks(content: Content) -> Generator[bytes, None, None]:
+    """Yield the text; its last line has an end."""
+    yield from read_chunks(content)
+    yield b"\n"
 
 
-def _read_header(pieces: Iterator[bytes]) -> tuple[bytes, list[str], bytes]:
+def _read_header(chunks: Iterator[bytes], label: str) -> tuple[bytes, list[str], bytes]:
     """Return what follows the first line that is no comment, the comments, and that line."""
     comments: list[str] = []
-    for piece in pieces:
+    data = b""
+    for chunk in chunks:
+        data += chunk
         at = 0
-        while at < len(piece):
-            end = piece.index(b"\n", at)
-            line = piece[at:end].removeprefix(b"\xef\xbb\xbf").rstrip(b"\r")
+        while (end := data.find(b"\n", at)) >= 0:
+            line = data[at:end].removeprefix(b"\xef\xbb\xbf").rstrip(b"\r")
             at = end + 1
             if line.startswith(b"#"):
                 comments.append(line.decode("utf-8", errors="replace")[1:].removeprefix(" "))
             elif line.strip():
-                return piece[at:], comments, line
+                return data[at:], comments, line
+        data = data[at:]
+        if len(data) > LONGEST_LINE:
+            raise InputError(f"{label}: no line ends; this is no csv file")
     return b"", comments, b""
 
 
 def _iter_rows(
-    cutter: _Cutter, pieces: Iterable[bytes]
+    cutter: _Cutter, chunks: Iterable[bytes]
 ) -> Iterator[tuple[list[tuple[bytes, ...]], int]]:
     """Yield some megabytes of rows at a time, and the number of their first one."""
     rows: list[tuple[bytes, ...]] = []
     size, first_row, rest = 0, 1, b""
-    for piece in pieces:
-        data = rest + piece
+    for chunk in chunks:
+        data = rest + chunk
         n = len(rows)
-        at = cutter.cut(data, rows)
-        rest = data[at:]
+        rest = data[cutter.cut(data, rows) :]
         if len(rest) > LONGEST_LINE:
-            break
+            raise cutter.complain("does not end (a quote too many?)")
         size += sum(sum(map(len, row)) for row in rows[n:])
         if len(rows) >= BLOCK_ROWS or size > BLOCK_BYTES:
             yield rows, first_row
@@ -124,12 +116,13 @@ class _Cutter:
     """
 
     def __init__(
-        self, label: str, delimiter: bytes, names: list[str], wanted: Sequence[str]
+        self, label: str, delimiter: bytes, n_columns: int = 0, wanted: Sequence[int] | None = None
     ) -> None:
-        self.label, self.delimiter, self.n_columns = label, delimiter, len(names)
-        places = [names.index(name) for name in wanted]
-        self.places = frozenset(places)
-        self.take = itemgetter(*places) if len(places) > 1 else lambda cells: (cells[places[0]],)
+        self.label, self.delimiter, self.n_columns = label, delimiter, n_columns
+        self.places: Container[int] = range(LONGEST_LINE) if wanted is None else frozenset(wanted)
+        first, *others = wanted or [0]
+        self.take: Any = itemgetter(first, *others) if others else lambda row: (row[first],)
+        self.find_stop = re.compile(b"[\n" + re.escape(delimiter) + b"]").search
         self.n_rows = 0
 
     def complain(self, problem: str) -> InputError:
@@ -137,22 +130,25 @@ class _Cutter:
         return InputError(f"{self.label}, row {self.n_rows + 1}: {problem}")
 
     def cut(self, data: bytes, rows: list[tuple[bytes, ...]]) -> int:
-        """Append the wanted cells of each row; return where one begins that goes on after the end.
+        """Append the wanted cells of each row; return where one begins that has no end yet.
 
         Raises
         ------
         InputError
             If a row has another number of fields than the header.
         """
-        at, size, find, take = 0, len(data), data.find, self.take
+        at, size, take = 0, len(data), self.take
+        quote = data.find(b'"')
         while at < size:
-            end = find(b"\n", at)
             if data[at] in _BLANK_OR_COMMENT:
+                end = data.find(b"\n", at)
                 line = data[at:end]
-                if line.startswith(b"#") or not line or line.isspace():
+                if end >= 0 and (line.startswith(b"#") or not line or line.isspace()):
                     at = end + 1
                     continue
-            cells, end = _cut_row(data, at, end, self.delimiter, self.places)
+            if 0 <= quote < at:
+                quote = data.find(b'"', at)
+            cells, end, quote = self.cut_row(data, at, quote)
             if end < 0:
                 return at
             if len(cells) != self.n_columns:
@@ -165,47 +161,66 @@ class _Cutter:
             at = end + 1
         return at
 
+    def cut_row(self, data: bytes, at: int, quote: int) -> tuple[list[bytes], int, int]:
+        """Cut the row that begins here.
 
-def _cut_row(
-    data: bytes, at: int, end: int, delimiter: bytes, places: Container[int]
-) -> tuple[list[bytes], int]:
-    """Return the fields of a row and its end; quoted ones are empty but at these places.
+        Parameters
+        ----------
+        data : bytes
+        at : int
+        quote : int
+            Where the next quote is; -1 if there is none.
 
-    The end is -1 where it, or a closing quote, is not there.
-    """
-    find = data.find
-    cells: list[bytes] = []
-    start, goes_on = at, False  # whether what begins here goes on with the cell before
-    while (quote := find(b'"', start, end)) >= 0:
-        outside = data[start:quote].split(delimiter)
-        letter = bool(outside[-1].strip()) or (goes_on and len(outside) == 1)
-        if letter:  # within a value: there a quote is like others
-            stop = find(delimiter, quote, end)
-            if stop < 0:
+        Returns
+        -------
+        cells : list of bytes
+            Quoted ones are empty where they are not wanted.
+        end : int
+            Where the row ends, -1 if it does not.
+        quote : int
+            Where the next quote is.
+        """
+        find, delimiter, places = data.find, self.delimiter, self.places
+        cells: list[bytes] = []
+        start, goes_on = at, False  # whether what begins here goes on with the cell before
+        while True:
+            end = find(b"\n", start, quote) if quote >= 0 else find(b"\n", start)
+            if end >= 0 or quote < 0:
                 break
-            outside = [*data[start:stop].split(delimiter), b""]
+            outside = data[start:quote].split(delimiter)
+            if outside[-1].strip() or (goes_on and len(outside) == 1):
+                # Within a value a quote is like other letters: on to where the value ends.
+                stop = self.find_stop(data, quote)
+                if stop is None:
+                    break
+                quote = find(b'"', stop.start())
+                if stop[0] == b"\n":
+                    end = stop.start()
+                    break
+                outside = data[start : stop.start()].split(delimiter)
+                if goes_on:
+                    cells[-1] += outside.pop(0)
+                cells += outside
+                start, goes_on = stop.end(), False
+                continue
+            close, doubled = find(b'"', quote + 1), False
+            while close >= 0 and data.startswith(b'""', close):
+                close, doubled = find(b'"', close + 2), True
+            if close < 0:
+                break
+            if goes_on:
+                cells[-1] += outside.pop(0)
+            cells += outside[:-1]
+            value = data[quote + 1 : close] if len(cells) in places else b""
+            cells.append(value.replace(b'""', b'"') if doubled else value)
+            start, goes_on = close + 1, True
+            quote = find(b'"', start)
+        if end < 0:
+            return cells, -1, quote
+        last = data[start:end].rstrip(b"\r").split(delimiter)
         if goes_on:
-            cells[-1] += outside.pop(0)
-        cells += outside[:-1]
-        if letter:
-            start, goes_on = stop + 1, False
-            continue
-        close, doubled = find(b'"', quote + 1), False
-        while close >= 0 and data.startswith(b'""', close):
-            close, doubled = find(b'"', close + 2), True
-        if close < 0:
-            return cells, -1
-        value = data[quote + 1 : close] if len(cells) in places else b""
-        cells.append(value.replace(b'""', b'"') if doubled else value)
-        start, goes_on = close + 1, True
-        if close > end:  # over several lines
-            end = find(b"\n", close)
-            if end < 0:
-                return cells, -1
-    last = data[start:end].rstrip(b"\r").split(delimiter)
-    if goes_on:
-        cells[-1] += last.pop(0)
-    return cells + last, end
+            cells[-1] += last.pop(0)
+        return cells + last, end, quote
 
 
 def _find_delimiter(header: bytes) -> bytes:
