@@ -17,7 +17,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gaia_redshift.cli_archive import make_archive_options
+from gaia_redshift.cli.archive import make_archive_options
 from gaia_redshift.enrich import enrich_catalogue
 from gaia_redshift.errors import GaiaRedshiftError
 

@@ -19,7 +19,7 @@ from astropy.table import Table, join
 
 from gaia_redshift import predict_table, write_table
 from gaia_redshift.archive import query_catalogue, read_ids
-from gaia_redshift.cli_archive import count_failed
+from gaia_redshift.cli.archive import count_failed
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.evaluate.comparison import in_weak_range
 from gaia_redshift.flags import QualityFlag

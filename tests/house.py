@@ -16,8 +16,8 @@ PACKAGE = Path(gaia_redshift.__file__).parent
 
 def list_features():
     """Return everything that a user can name, in sorted lists."""
-    from gaia_redshift.cli import _COMMANDS
-    from gaia_redshift.cli_parser import build_parser
+    from gaia_redshift.cli.command import _COMMANDS
+    from gaia_redshift.cli.parser import build_parser
     from gaia_redshift.crossmatch import MatchFlag
     from gaia_redshift.flags import QualityFlag
     from gaia_redshift.readers.formats import EXTENSIONS

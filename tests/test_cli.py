@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 import gaia_redshift.model.registry as registry
-from gaia_redshift.cli import _COMMANDS, main
-from gaia_redshift.cli_output import PlainStream
-from gaia_redshift.cli_parser import build_parser
+from gaia_redshift.cli import main
+from gaia_redshift.cli.command import _COMMANDS
+from gaia_redshift.cli.output import PlainStream
+from gaia_redshift.cli.parser import build_parser
 from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.table import read_table

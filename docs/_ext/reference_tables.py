@@ -194,8 +194,8 @@ class CommandReference(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a section for each subcommand."""
-        from gaia_redshift.cli import _COMMANDS
-        from gaia_redshift.cli_parser import PROGRAM, build_parser
+        from gaia_redshift.cli.command import _COMMANDS
+        from gaia_redshift.cli.parser import PROGRAM, build_parser
 
         parser = build_parser(_COMMANDS)
         action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from gaia_redshift.cli_output import add_format, open_output
+from gaia_redshift.cli.output import add_format, open_output
 from gaia_redshift.errors import InputError
 
 __all__ = ["CROSSMATCH_EPILOG", "add_crossmatch", "run_crossmatch"]

@@ -13,17 +13,17 @@ from difflib import get_close_matches
 from typing import Any
 
 from gaia_redshift._files import escape_controls
-from gaia_redshift.cli_archive import run_cache, run_fetch
-from gaia_redshift.cli_crossmatch import run_crossmatch
-from gaia_redshift.cli_dataset import run_dataset
-from gaia_redshift.cli_doctor import run_doctor
-from gaia_redshift.cli_evaluate import run_evaluate
-from gaia_redshift.cli_inspect import run_inspect, run_show
-from gaia_redshift.cli_output import PlainStream
-from gaia_redshift.cli_parser import PROGRAM, build_parser
-from gaia_redshift.cli_predict import parse_keep_option, run_predict
-from gaia_redshift.cli_research import import_research
-from gaia_redshift.cli_send import run_send
+from gaia_redshift.cli.archive import run_cache, run_fetch
+from gaia_redshift.cli.crossmatch import run_crossmatch
+from gaia_redshift.cli.dataset import run_dataset
+from gaia_redshift.cli.doctor import run_doctor
+from gaia_redshift.cli.evaluate import run_evaluate
+from gaia_redshift.cli.inspect import run_inspect, run_show
+from gaia_redshift.cli.output import PlainStream
+from gaia_redshift.cli.parser import PROGRAM, build_parser
+from gaia_redshift.cli.predict import parse_keep_option, run_predict
+from gaia_redshift.cli.research import import_research
+from gaia_redshift.cli.send import run_send
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import N_FLUX
 
@@ -286,6 +286,3 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": run_doctor,
     "completion": _run_completion,
 }
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._quiet import defer_interrupt
 from gaia_redshift.clean import find_clean
-from gaia_redshift.cli_archive import (
+from gaia_redshift.cli.archive import (
     add_archive_options,
     count_failed,
     list_archive_sources,
     make_archive_options,
 )
-from gaia_redshift.cli_inspect import add_clean_option
-from gaia_redshift.cli_output import add_format, open_output
-from gaia_redshift.cli_summary import TRUTH, Summary, say
+from gaia_redshift.cli.inspect import add_clean_option
+from gaia_redshift.cli.output import add_format, open_output
+from gaia_redshift.cli.summary import TRUTH, Summary, say
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
 
@@ -300,9 +300,9 @@ def _show(
     complain: Complain,
 ) -> tuple[int, int]:
     """Print the first rows; return how many inputs and fetched sources failed."""
+    from gaia_redshift.cli.terminal import count_columns, format_columns
     from gaia_redshift.scale.progress import Progress
     from gaia_redshift.scale.stream import iter_steps
-    from gaia_redshift.terminal import count_columns, format_columns
 
     found: dict[int, list[PredictedRows]] = {}
     failed = 0

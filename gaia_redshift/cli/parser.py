@@ -8,20 +8,20 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from gaia_redshift._version import __version__
-from gaia_redshift.cli_archive import (
+from gaia_redshift.cli.archive import (
     CACHE_EPILOG,
     FETCH_EPILOG,
     add_cache,
     add_fetch,
 )
-from gaia_redshift.cli_crossmatch import CROSSMATCH_EPILOG, add_crossmatch
-from gaia_redshift.cli_dataset import DATASET_EPILOG, add_dataset
-from gaia_redshift.cli_doctor import DOCTOR_EPILOG, add_doctor
-from gaia_redshift.cli_evaluate import EVALUATE_EPILOG, add_evaluate
-from gaia_redshift.cli_inspect import INSPECT_EPILOG, SHOW_EPILOG, add_inspect, add_show
-from gaia_redshift.cli_predict import PREDICT_EPILOG, add_predict
-from gaia_redshift.cli_send import COMPLETION_EPILOG, SEND_EPILOG, add_completion, add_send
-from gaia_redshift.cli_train import TRAIN_EPILOG, add_train
+from gaia_redshift.cli.crossmatch import CROSSMATCH_EPILOG, add_crossmatch
+from gaia_redshift.cli.dataset import DATASET_EPILOG, add_dataset
+from gaia_redshift.cli.doctor import DOCTOR_EPILOG, add_doctor
+from gaia_redshift.cli.evaluate import EVALUATE_EPILOG, add_evaluate
+from gaia_redshift.cli.inspect import INSPECT_EPILOG, SHOW_EPILOG, add_inspect, add_show
+from gaia_redshift.cli.predict import PREDICT_EPILOG, add_predict
+from gaia_redshift.cli.send import COMPLETION_EPILOG, SEND_EPILOG, add_completion, add_send
+from gaia_redshift.cli.train import TRAIN_EPILOG, add_train
 
 __all__ = ["PROGRAM", "build_parser"]
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from gaia_redshift.clean import LEVELS
-from gaia_redshift.cli_archive import (
+from gaia_redshift.cli.archive import (
     add_archive_options,
     list_archive_sources,
     make_archive_options,
@@ -157,7 +157,7 @@ def run_show(arguments: argparse.Namespace, *, progress: bool) -> int:
 
 def _choose(arguments: argparse.Namespace) -> dict[str, Any]:
     """Turn the arguments into those of `gaia_redshift.inspect.gather_objects`."""
-    from gaia_redshift.cli_predict import parse_keep_option
+    from gaia_redshift.cli.predict import parse_keep_option
 
     to_fetch, found = list_archive_sources(arguments)
     ids: Any = None

@@ -24,7 +24,7 @@ command goes on. Beside the file appears its manifest, FILE.json."""
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    from gaia_redshift.cli_archive import add_archive_options
+    from gaia_redshift.cli.archive import add_archive_options
 
     parser.add_argument(
         "spectra",
@@ -217,7 +217,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _find_inputs(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """Return where spectra come from, the sources, and options of the archive."""
-    from gaia_redshift.cli_archive import list_archive_sources, make_archive_options
+    from gaia_redshift.cli.archive import list_archive_sources, make_archive_options
 
     options = make_archive_options(arguments)
     for name in ("release", "radius"):  # given to build_training_set itself

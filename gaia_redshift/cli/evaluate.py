@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift.cli_research import import_research
+from gaia_redshift.cli.research import import_research
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 
 if TYPE_CHECKING:
