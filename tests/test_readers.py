@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import gzip
 import importlib.util
+import struct
 import subprocess
 import sys
 import warnings
@@ -1093,3 +1095,79 @@ def test_a_file_without_a_header_is_not_printed_whole(tmp_path):
     with pytest.raises(InputError, match="no source_id column") as caught:
         read_spectra(tmp_path / "a.csv")
     assert len(str(caught.value)) < 500
+
+
+# ---------------------------------------------------------------- VOTable without astropy
+
+VOTABLE = """<VOTABLE version="1.4"><RESOURCE type="results"><TABLE>
+<FIELD name="source_id" datatype="long"/>
+<FIELD name="bp_n_parameters" datatype="short"><VALUES null="-1"/></FIELD>
+<FIELD name="bp_coefficients" datatype="double" arraysize="3"/>
+<FIELD name="rp_coefficients" datatype="float" arraysize="*"/>
+<FIELD name="rp_coefficient_errors" datatype="float" arraysize="*"/>
+<FIELD name="rp_basis_function_id" datatype="int" arraysize="1"/>
+<DATA>{}</DATA></TABLE></RESOURCE></VOTABLE>"""
+TABLEDATA = """<TABLEDATA>
+<TR><TD>11</TD><TD>3</TD><TD>1.5  -2 3e5</TD><TD> 0.1 0.2</TD><TD>1\t2</TD><TD>7</TD></TR>
+<TR><TD>12</TD><TD>-1</TD><TD>NaN NaN NaN</TD><TD>1 2</TD><TD></TD><TD>7</TD></TR>
+<TR><TD>13</TD><TD></TD><TD>1 NaN 3</TD><TD></TD><TD></TD><TD></TD></TR></TABLEDATA>"""
+
+
+def pack_votable_rows(*, flagged):
+    rows = [
+        ((11, 3, [1.5, -2, 3e5], [0.1, 0.2], [1, 2], 7), 0),
+        ((12, -1, [np.nan] * 3, [1, 2], [], 7), 0b00001000),
+        ((13, -1, [1, np.nan, 3], [], [], 0), 0b01000100),
+    ]
+    data = b""
+    for (id, n, bp, rp, errors, basis), flags in rows:
+        data += bytes([flags]) if flagged else b""
+        data += struct.pack(">qh3d", id, n, *bp)
+        for numbers in (rp, errors):
+            data += struct.pack(f">i{len(numbers)}f", len(numbers), *numbers)
+        data += struct.pack(">i", basis)
+    name = "BINARY2" if flagged else "BINARY"
+    text = base64.b64encode(data).decode()
+    return f'<{name}><STREAM encoding="base64">{text}</STREAM></{name}>'
+
+
+@pytest.mark.parametrize("form", ["TABLEDATA", "BINARY", "BINARY2"])
+def test_a_votable_of_numbers_holds_what_astropy_finds_in_it(tmp_path, monkeypatch, form):
+    from gaia_redshift.readers import votable
+    from gaia_redshift.readers.votable_rows import UnusualError
+
+    rows = TABLEDATA if form == "TABLEDATA" else pack_votable_rows(flagged=form == "BINARY2")
+    (tmp_path / "a.xml").write_text(VOTABLE.format(rows))
+    taken = []
+    take = votable._Table.take_blocks
+    monkeypatch.setattr(
+        votable._Table, "take_blocks", lambda *given: taken.append(take(*given)) or taken[-1]
+    )
+    found = read_spectra(tmp_path / "a.xml")
+    assert len(taken) == 1
+    assert found.source_id.tolist() == [11, 12, 13]
+    np.testing.assert_array_equal(found.rp.coefficients[0], np.float32([0.1, 0.2]))
+    assert found.bp.coefficients[0].tolist() == [1.5, -2, 3e5]
+
+    def refuse(*_):
+        raise UnusualError
+
+    monkeypatch.setattr(votable._Table, "take_blocks", refuse)
+    expected = read_spectra(tmp_path / "a.xml")
+    assert found.flags.tolist() == expected.flags.tolist()
+    for band in ("bp", "rp"):
+        for name in ("coefficients", "errors", "n_coefficients", "basis_id"):
+            got, wanted = (getattr(getattr(s, band), name) for s in (found, expected))
+            np.testing.assert_array_equal(got, wanted, err_msg=f"{band} {name}")
+
+
+@pytest.mark.parametrize("cell", ["1 2 x", "1,2,3", "1 2", "1 2 3 4", ""])
+def test_a_votable_cell_that_is_no_array_of_numbers_is_told_or_flagged(tmp_path, cell):
+    text = VOTABLE.format(TABLEDATA.replace("1.5  -2 3e5", cell))
+    (tmp_path / "a.xml").write_text(text)
+    try:
+        found = read_spectra(tmp_path / "a.xml")
+    except InputError as error:
+        assert "a.xml" in str(error)
+    else:
+        assert found.flags[0]

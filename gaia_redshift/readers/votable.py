@@ -20,9 +20,14 @@ import numpy as np
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts, iter_fits_blocks
-from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions
+from gaia_redshift.readers.columns import Block, ColumnInfo, Layout, ReadOptions
 from gaia_redshift.readers.content import Content
 from gaia_redshift.readers.votable_fields import Field, count_rows
+from gaia_redshift.readers.votable_rows import (
+    UnusualError,
+    iter_binary_columns,
+    iter_text_columns,
+)
 
 __all__ = ["FITSInsideError", "iter_votable_blocks", "parse_votable"]
 
@@ -123,13 +128,31 @@ class _Table:
     stated: str
     fields: list[Field] = field(default_factory=list)
     n_rows: int = 0
+    rows: list[list[str]] = field(default_factory=list)
+    streams: list[tuple[bytes, bool]] = field(default_factory=list)
+
+    def take_blocks(self, layout: Layout) -> list[dict[str, Any]]:
+        """Return the columns, some rows at a time.
+
+        Raises
+        ------
+        UnusualError
+            If that is left to astropy.
+        """
+        if layout.keep or len(self.streams) + bool(self.rows) > 1:
+            raise UnusualError
+        if not self.streams:
+            return list(iter_text_columns(self.fields, self.rows, layout.names))
+        data, flagged = self.streams[0]
+        return list(iter_binary_columns(self.fields, data, layout.names, flagged=flagged))
 
 
 class _Walk:
     """One pass through a document: what it holds, and what it must not hold."""
 
-    def __init__(self, data: bytes, label: str) -> None:
-        self.data, self.label = data, label
+    def __init__(self, data: bytes, label: str, *, keep_rows: bool = False) -> None:
+        self.data, self.label, self.keep_rows = data, label, keep_rows
+        self.problem = ""
         self.tables: list[_Table] = []
         self.fits: list[bytes] = []
         self.binary = False
@@ -137,7 +160,7 @@ class _Walk:
         self._path: list[str] = []
         self._letters: list[str] = []
         parser = expat.ParserCreate()
-        parser.buffer_text = True
+        parser.buffer_text, parser.buffer_size = True, 1 << 18
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
@@ -192,17 +215,33 @@ class _Walk:
             self.tables[-1].fields.append(found)
             if found.datatype in ("char", "unicodeChar") and "x" in found.arraysize:
                 self.patches.append((self._parser.CurrentByteIndex, found.arraysize))
+        elif name == "VALUES" and parent == "FIELD" and self.tables and self.tables[-1].fields:
+            self.tables[-1].fields[-1].null = attributes.get("null")
+        elif name == "INFO" and parent == "RESOURCE":
+            self._letters = []
+            if (attributes.get("name"), attributes.get("value")) == ("QUERY_STATUS", "ERROR"):
+                self.problem = "no reason given"
         elif name == "TR":
             self.tables[-1].n_rows += 1
+            if self.keep_rows:
+                self.tables[-1].rows.append([])
+        elif name == "TD":
+            self._letters = []
 
     def _characters(self, text: str) -> None:
-        if self._path and self._path[-1] == "STREAM":
+        if self._path and self._path[-1] in ("STREAM", "INFO", "TD"):
             self._letters.append(text)
 
     def _end(self, tag: str) -> None:
         name = self._path.pop()
-        if name == "STREAM":
+        if name == "TD":
+            if self.keep_rows:
+                self.tables[-1].rows[-1].append("".join(self._letters))
+        elif name == "STREAM":
             self._end_stream()
+        elif name == "INFO":
+            if self.problem == "no reason given":
+                self.problem = " ".join("".join(self._letters).split()) or self.problem
         elif name == "TABLE":
             table = self.tables[-1]
             if table.stated.isdigit() and int(table.stated) != table.n_rows and not self.fits:
@@ -227,6 +266,8 @@ class _Walk:
             table = self.tables[-1]
             flagged = holder == "BINARY2"
             table.n_rows += count_rows(table.fields, data, self.label, flagged=flagged)
+            if self.keep_rows:
+                table.streams.append((data, flagged))
 
 
 def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
@@ -237,20 +278,42 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     InputError
         If it is the archive's error message, is damaged or hostile, or holds no spectra.
     """
-    walk = _Walk(content.read(), content.label)
+    walk = _Walk(content.read(), content.label, keep_rows=options.spectra)
     if walk.fits:
         for data in walk.fits:
             opener = partial(io.BytesIO, data)
             yield from iter_fits_blocks(Content(content.label, content.source, opener), options)
         return
+    if walk.problem:
+        raise InputError(f"{content.label}: is an error message of a server: {walk.problem[:200]}")
+    try:
+        found = _take_blocks(walk, options)
+    except UnusualError:
+        yield from _iter_astropy_blocks(walk, content, options)
+        return
+    if not found:
+        raise InputError(f"{content.label}: holds no sources (a table without rows)")
+    for columns, layout, first_row in found:
+        yield Block(columns, layout, content.label, content.source, first_row)
+
+
+def _take_blocks(walk: _Walk, options: ReadOptions) -> list[tuple[dict[str, Any], Layout, int]]:
+    """Return columns, layout and number of the first row of some rows at a time of spectra."""
+    if not options.spectra:
+        raise UnusualError
+    named = [(table, [field.name for field in table.fields]) for table in walk.tables]
+    found = []
+    for table, layout in choose_layouts(named, options, walk.label):
+        first_row = 1
+        for columns in table.take_blocks(layout):
+            found.append((columns, layout, first_row))
+            first_row += len(columns[layout.source_id])
+    return found
+
+
+def _iter_astropy_blocks(walk: _Walk, content: Content, options: ReadOptions) -> Iterator[Block]:
+    """Read any columns by astropy."""
     votable = _parse(walk)
-    for resource in votable.resources:
-        for info in resource.infos:
-            if info.name == "QUERY_STATUS" and info.value == "ERROR":
-                raise InputError(
-                    f"{content.label}: is an error message of a server:"
-                    f" {' '.join(str(info.content or 'no reason given').split())[:200]}"
-                )
     tables = [(table, [f.name for f in table.fields]) for table in votable.iter_tables()]
     empty = True
     for table, layout in choose_layouts(tables, options, content.label):
