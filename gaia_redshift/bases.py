@@ -199,20 +199,11 @@ def sample_pseudo_wavelengths(grid: SamplingGrid = DEFAULT_GRID) -> dict[str, ND
 
 
 def sample_widths(grid: SamplingGrid = DEFAULT_GRID) -> dict[str, NDArray[np.float64]]:
-    """Return how wide the kept samples of each band are, in pseudo-wavelength.
+    """Return how wide the kept samples of each band are, in pseudo-wavelength: bp (80,), rp (106,).
 
-    A flux per sample is the spectrum's value there, which is per unit pseudo-wavelength, times
-    this width.
-
-    Parameters
-    ----------
-    grid : SamplingGrid
-
-    Returns
-    -------
-    dict
-        ``{"bp": array (80,), "rp": array (106,)}``, positive: the local spacing of all 120
-        samples, the same for all of them where the grid is given by its end points.
+    A flux per sample is the spectrum's value there, which is per unit pseudo-wavelength, times this
+    width: the local spacing of all 120 samples, positive, the same for all of them where the grid
+    is given by its end points.
     """
     return {
         band: _trim(band, np.abs(np.gradient(values)))
@@ -295,10 +286,7 @@ def compute_design_matrices(
 def get_basis_set(name: BasisSet | str) -> BasisSet:
     """Return a set by its name (a set is returned as it is).
 
-    Raises
-    ------
-    InputError
-        If no set has this name.
+    Raises `InputError` if no set has this name.
     """
     if isinstance(name, BasisSet):
         return name

@@ -127,13 +127,7 @@ def select_clean(table: Table, level: str = "clean", *, completeness: float | No
 
 
 def find_level(level: str | CleanLevel) -> CleanLevel:
-    """Return the level of this name.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the level of this name; `InputError` if there is none."""
     if isinstance(level, CleanLevel):
         return level
     if level not in LEVELS:
@@ -250,11 +244,7 @@ def explain_table(table: Any) -> str:
 def explain_unusable(n: int, n_usable: int, flags: dict[str, int]) -> str:
     """Return how many of n rows are usable, and what most of the others are, in words.
 
-    Parameters
-    ----------
-    n, n_usable : int
-    flags : dict
-        Number of rows with each flag, by its name.
+    ``flags``: number of rows with each flag, by its name.
     """
     words = {
         "unlike_training": "unlike the training galaxies",

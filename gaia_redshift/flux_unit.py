@@ -41,33 +41,16 @@ more."""
 
 
 def measure_roughness(flux: NDArray[np.floating]) -> Float:
-    """Return ln of the rms residual of a Savitzky-Golay filter, both bands together.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (n, 186), e-/s per sample
-
-    Returns
-    -------
-    ndarray, shape (n,)
-    """
+    """Return ln of the rms residual (n,) of a Savitzky-Golay filter on both bands, (n, 186)."""
     total = sum(filter_variance(flux[:, b], _WINDOW) for b in (slice(N_BP), slice(N_BP, None)))
     with np.errstate(divide="ignore"):
         return np.asarray(0.5 * np.log(total))
 
 
 def filter_variance(flux: NDArray[np.floating], window: int) -> Float:
-    """Variance of what a Savitzky-Golay filter of third order leaves of one band's samples.
+    """Variance (n,) of what a Savitzky-Golay filter of third order leaves of a band's flux (n, m).
 
-    Parameters
-    ----------
-    flux : ndarray, shape (n, m), e-/s per sample
-    window : int
-        Samples of the filter, an odd number.
-
-    Returns
-    -------
-    ndarray, shape (n,), (e-/s per sample)^2
+    ``window``: samples of the filter, an odd number.
     """
     half = window // 2
     # Savitzky & Golay (1964): the value at the middle of a polynomial fitted to the window.
@@ -79,21 +62,11 @@ def filter_variance(flux: NDArray[np.floating], window: int) -> Float:
 
 
 def flag_unit(vectors: FluxVectors, columns: Any = None) -> tuple[NDArray[np.int32], float | None]:
-    """Flag vectors that cannot be in e-/s per sample.
+    """Flag vectors of one input that cannot be in e-/s per sample.
 
-    Parameters
-    ----------
-    vectors : FluxVectors
-        A block from one input.
-    columns : Table, optional
-        The input's columns, where there may be ``phot_bp_mean_flux`` and ``phot_rp_mean_flux``.
-
-    Returns
-    -------
-    flags : ndarray, shape (n,), int32
-        DOUBTFUL_UNIT, or 0.
-    factor : float or None
-        By how much the whole block seems too large, if it is doubtful as a whole.
+    ``columns`` may hold ``phot_bp_mean_flux`` and ``phot_rp_mean_flux``. Returns DOUBTFUL_UNIT or
+    0, shape (n,), and by how much the whole block seems too large, if it is doubtful as a whole, or
+    None.
     """
     n = len(vectors)
     doubtful = np.zeros(n, dtype=bool)

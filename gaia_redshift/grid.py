@@ -93,16 +93,7 @@ class SamplingGrid:
 
 
 def draw_grid(rng: np.random.Generator) -> SamplingGrid:
-    """Draw end points evenly from `PLAUSIBLE_END_POINTS_NM`, to train networks on moved grids.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    SamplingGrid
-    """
+    """Draw end points evenly from `PLAUSIBLE_END_POINTS_NM`, to train networks on moved grids."""
     ends = {
         band: tuple(float(rng.uniform(*limits)) for limits in PLAUSIBLE_END_POINTS_NM[band])
         for band in ("bp", "rp")

@@ -111,10 +111,7 @@ def _place_tops(density: Float, edges: Float, tops: NDArray[np.intp]) -> Float:
 def take_distributions(pdf: Any, edges: ArrayLike | None = None) -> tuple[Float, Float]:
     """Return densities, shape (k, m), NaN where masked, and the edges of their bins, (m + 1,).
 
-    Raises
-    ------
-    InputError
-        If there are none, or shapes do not fit.
+    Raises `InputError` if there are none, or shapes do not fit.
     """
     if hasattr(pdf, "colnames"):
         if PDF not in pdf.colnames:

@@ -113,16 +113,7 @@ def sample_block(
 ) -> tuple[FluxVectors, list[str]]:
     """Do the work of `sample_spectra`, but return the unknown sets of bases instead of warning.
 
-    Parameters
-    ----------
-    spectra, grid, errors, progress
-        As for `sample_spectra`.
-
-    Returns
-    -------
-    vectors : FluxVectors
-    unknown : list of str
-        A description of each set of bases that nobody knows, for `warn_of_unknown_sets`.
+    They are descriptions for `warn_of_unknown_sets`.
     """
     n = len(spectra)
     quality = spectra.flags.astype(np.int32)  # a copy

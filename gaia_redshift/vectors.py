@@ -18,24 +18,9 @@ __all__ = ["check_vectors", "make_vectors"]
 def make_vectors(
     flux: ArrayLike, flux_error: ArrayLike | None, source_id: ArrayLike | None, grid: SamplingGrid
 ) -> FluxVectors:
-    """Make `FluxVectors` of plain arrays.
+    """Make `FluxVectors` of arrays (n, 186) or (186,), e-/s per sample; masked entries are NaN.
 
-    Parameters
-    ----------
-    flux, flux_error : array-like, shape (n, 186) or (186,), e-/s per sample
-        Masked entries count as NaN.
-    source_id : array-like of int, shape (n,), or None
-        By default 0 to n - 1.
-    grid : SamplingGrid
-
-    Returns
-    -------
-    FluxVectors
-
-    Raises
-    ------
-    InputError
-        If a shape or type is wrong.
+    ``source_id`` (n,) is by default 0 to n - 1. Raises `InputError` if a shape or type is wrong.
     """
     fluxes = _to_matrix(flux, "fluxes")
     errors = None if flux_error is None else _to_matrix(flux_error, "flux errors")

@@ -118,10 +118,7 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 def list_archive_sources(arguments: argparse.Namespace) -> tuple[list[Any], list[str]]:
     """Return what to fetch (ids, tables of ids, queries), and the inputs that are files.
 
-    Raises
-    ------
-    InputError
-        If a file of ids or of a query cannot be read.
+    Raises `InputError` if a file of ids or of a query cannot be read.
     """
     from gaia_redshift.readers.ids import read_ids
     from gaia_redshift.readers.sources import is_for_archive, is_id
@@ -184,13 +181,7 @@ def count_failed(flags: Any) -> int:
 def run_fetch(
     arguments: argparse.Namespace, keep: list[str] | str | None, *, progress: bool
 ) -> int:
-    """Fetch spectra and write them; return the number of rows that failed.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If nothing can be fetched or written.
-    """
+    """Fetch spectra and write them; return the number of rows that failed."""
     from gaia_redshift.archive.account import FetchAccount, FetchStatus
     from gaia_redshift.archive.fetch import open_stream
     from gaia_redshift.spectra import XPSpectra

@@ -31,18 +31,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; by default those of the process.
-
-    Returns
-    -------
-    int
-        Exit code: 0, 1 after an error or a partial failure, 2 for wrong usage, 130 if interrupted.
-    """
+    """Run the command; return 0, 1 after a failure, 2 for wrong usage, 130 if interrupted."""
     parser = build_parser(_COMMANDS)
     try:
         arguments = parser.parse_args(argv)

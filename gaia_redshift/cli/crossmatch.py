@@ -67,13 +67,7 @@ def add_crossmatch(parser: argparse.ArgumentParser) -> None:
 
 
 def run_crossmatch(arguments: argparse.Namespace, *, progress: bool = False) -> int:
-    """Cross-match and write the table; return the exit code.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If something cannot be read, asked or written.
-    """
+    """Cross-match and write the table; return the exit code."""
     with open_output(arguments):
         return _run(arguments, progress)
 

@@ -110,13 +110,7 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
 
 
 def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int:
-    """Build or check; return the exit code.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If something cannot be read, fetched or written, or a set should not be trained on.
-    """
+    """Build or check; return the exit code."""
     if arguments.check:
         if arguments.output or arguments.spectra:
             raise InputError("--check takes one training set and makes none")

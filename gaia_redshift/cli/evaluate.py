@@ -95,13 +95,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace, *, progress: bool = False) -> int:
-    """Evaluate and write the report; return the exit code.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If something cannot be read, predicted or written.
-    """
+    """Evaluate and write the report; return the exit code."""
     from gaia_redshift.evaluate.report import check_folder
 
     of_baselines = ("train", "test", "seed", "survey", "templates", "limit_galaxies")

@@ -111,13 +111,7 @@ _IDS = "only these sources: ids, one a line, or a table with a column source_id"
 
 
 def run_inspect(arguments: argparse.Namespace, *, progress: bool) -> int:
-    """Write the page; return the exit code.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If something cannot be read, fetched or written.
-    """
+    """Write the page; return the exit code."""
     from gaia_redshift.inspect.page import check_page, inspect_spectra
 
     check_page(arguments.output, overwrite=arguments.overwrite)
@@ -134,13 +128,7 @@ def run_inspect(arguments: argparse.Namespace, *, progress: bool) -> int:
 
 
 def run_show(arguments: argparse.Namespace, *, progress: bool) -> int:
-    """Write or show the figure; return the exit code.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If something cannot be read, fetched, drawn or written.
-    """
+    """Write or show the figure; return the exit code."""
     from gaia_redshift.plot.source import show_sources
 
     n = show_sources(

@@ -24,13 +24,8 @@ FORMATS = {"ecsv": "ecsv", "csv": "csv", "votable": "vot"}
 class PlainStream:
     """A stream of text on which control characters are shown, not obeyed.
 
-    What its encoding does not have is shown as an escape, too.
-
-    Parameters
-    ----------
-    stream : text stream
-    escape : bool
-        False where progress bars are drawn, which move the cursor.
+    What its encoding does not have is shown as an escape, too. Without ``escape`` control
+    characters pass, for progress bars, which move the cursor.
     """
 
     def __init__(self, stream: Any, *, escape: bool = True) -> None:
@@ -61,12 +56,8 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 def open_output(arguments: argparse.Namespace) -> Iterator[None]:
     """Write what the command writes to standard output, where that is asked for (``-o -``).
 
-    ``arguments.piped`` then says that words must go elsewhere.
-
-    Raises
-    ------
-    InputError
-        If ``--format`` is given with a file, whose ending says its format.
+    ``arguments.piped`` then says that words must go elsewhere. `InputError` if ``--format`` is
+    given with a file, whose ending says its format.
     """
     arguments.piped = arguments.output == STANDARD
     if not arguments.piped:

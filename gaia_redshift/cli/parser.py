@@ -53,13 +53,7 @@ redshift in redshift_true; the same number, seed and survey give the same galaxi
 def build_parser(
     commands_run: dict[str, Callable[[argparse.Namespace], int]],
 ) -> argparse.ArgumentParser:
-    """Return the parser of the command line.
-
-    Parameters
-    ----------
-    commands_run : dict
-        For each subcommand the function that runs it; it becomes ``arguments.run``.
-    """
+    """Return the parser; ``commands_run`` gives for each subcommand the function that runs it."""
     common = argparse.ArgumentParser(add_help=False)
     _add_loudness(common, argparse.SUPPRESS)  # what stands before the command holds
     parser = _Parser(

@@ -148,18 +148,7 @@ def parse_keep_option(values: list[str] | None) -> list[str] | str | None:
 def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Complain) -> int:
     """Predict, then print or write the table; return the exit code.
 
-    Parameters
-    ----------
-    arguments : Namespace
-    progress : bool
-        Show progress bars.
-    complain : callable
-        Prints a message on stderr, in one line.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If nothing can be predicted or written.
+    ``complain`` prints a message on stderr, in one line.
     """
     with open_output(arguments):
         return _run(arguments, progress=progress, complain=complain)

@@ -13,10 +13,7 @@ __all__ = ["import_research"]
 def import_research(module: str, option: str) -> Any:
     """Import a module of ``research/``, which no installed package holds.
 
-    Raises
-    ------
-    InputError
-        If this does not run in a checkout, with what to run instead.
+    Raises `InputError` if this does not run in a checkout, with what to run instead.
     """
     try:
         return importlib.import_module(f"research.{module}")

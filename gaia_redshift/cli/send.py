@@ -35,13 +35,7 @@ def add_completion(parser: argparse.ArgumentParser) -> None:
 
 
 def run_send(arguments: argparse.Namespace) -> int:
-    """Send the table; return the exit code.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If it cannot be read, or nobody takes it.
-    """
+    """Send the table; return the exit code."""
     import os
 
     from gaia_redshift.bridges.messages import send_table

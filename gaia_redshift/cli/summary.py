@@ -65,16 +65,9 @@ class Summary:
     ) -> None:
         """Draw the plot that was asked for, and say how it went.
 
-        Parameters
-        ----------
-        n, n_masked, n_usable : int
-            Sources, those without a redshift, and those that are usable.
-        flags : mapping
-            Number of sources with each flag, by its name.
-        n_written : int, optional
-            Rows of the output, where it is a clean sample.
-        n_failed : int
-            Inputs that could not be read.
+        ``n`` sources, of which ``n_masked`` have no redshift and ``n_usable`` are usable;
+        ``flags``: number of sources with each, by name; ``n_written`` rows of the output, where it
+        is a clean sample; ``n_failed`` inputs that could not be read.
         """
         from gaia_redshift.clean import find_clean, format_clean
         from gaia_redshift.cli.terminal import measure, summarise_counts, summarise_metrics

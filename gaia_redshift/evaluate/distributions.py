@@ -309,25 +309,10 @@ def bin_coverage(
     values: ArrayLike,
     edges: ArrayLike,
 ) -> Table:
-    """Compute the coverage in bins of some quantity.
+    """Tabulate `compute_coverage` for each bin of ``values`` (n,) and each nominal coverage.
 
-    Parameters
-    ----------
-    z_true, values : array-like, shape (n,)
-    intervals : dict
-        Nominal coverage to lower and upper ends, shape (n,) each.
-    edges : array-like, shape (b + 1,)
-
-    Returns
-    -------
-    Table
-        A row for each bin and nominal coverage: ``low``, ``high``, and what `compute_coverage`
-        gives.
-
-    Raises
-    ------
-    InputError
-        If shapes differ or the edges do not rise.
+    ``intervals``: nominal coverage to lower and upper ends, shape (n,) each; ``edges`` (b + 1,)
+    must rise, else `InputError`.
     """
     from astropy.table import Table
 

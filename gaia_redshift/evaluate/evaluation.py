@@ -233,10 +233,7 @@ def evaluate_table(
 def take_column(table: Table, name: str) -> Float:
     """Return a column as floats, NaN where masked.
 
-    Raises
-    ------
-    InputError
-        If there is no such column, or it does not hold a number for each row.
+    Raises `InputError` if there is no such column, or it does not hold a number for each row.
     """
     if name not in table.colnames:
         raise MissingColumnError(
@@ -249,12 +246,9 @@ def take_column(table: Table, name: str) -> Float:
 
 
 def take_redshifts(table: Table, name: str) -> Float:
-    """Return a column as `take_column` does, and refuse numbers that are no redshifts.
+    """Return a column as `take_column` does; `InputError` too for numbers that are no redshifts.
 
-    Raises
-    ------
-    InputError
-        Also if one is so large that it would make all sums useless.
+    One that is too large would make all sums useless.
     """
     values = take_column(table, name)
     with np.errstate(invalid="ignore"):
@@ -270,11 +264,7 @@ def take_redshifts(table: Table, name: str) -> Float:
 def find_training_seed(source_id: NDArray[np.int64], manifest: Mapping[str, Any]) -> int | None:
     """Return the seed of simulated galaxies that a model was trained on too, if there is one.
 
-    Parameters
-    ----------
-    source_id : ndarray of int64, shape (n,)
-    manifest : mapping
-        Of the model.
+    ``source_id`` (n,) are the galaxies', ``manifest`` the model's.
     """
     from gaia_redshift.simulate.identity import find_seeds
 

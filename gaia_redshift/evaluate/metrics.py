@@ -163,25 +163,9 @@ def bin_metrics(
 
 
 def make_bins(values: ArrayLike, edges: ArrayLike, n: int) -> tuple[NDArray[np.intp], Float]:
-    """Find the bin of each value.
+    """Return the bin of each of n values, shape (n,), -1 where in none, and the edges (b + 1,).
 
-    Parameters
-    ----------
-    values : array-like, shape (n,)
-    edges : array-like, shape (b + 1,)
-    n : int
-        Number of values that there must be.
-
-    Returns
-    -------
-    where : ndarray of int, shape (n,)
-        Number of the bin, -1 in none.
-    edges : ndarray, shape (b + 1,)
-
-    Raises
-    ------
-    InputError
-        If there are not n values or the edges do not rise.
+    Raises `InputError` if there are not n values or the edges do not rise.
     """
     limits = to_floats(edges)
     if limits.ndim != 1 or len(limits) < 2 or not (np.diff(limits) > 0).all():

@@ -104,19 +104,7 @@ class Section:
 
 
 def format_page(title: str, sections: Sequence[Section], footer: str = "") -> str:
-    """Return the page. All words are escaped.
-
-    Parameters
-    ----------
-    title : str
-    sections : sequence of Section
-    footer : str
-
-    Returns
-    -------
-    str
-        HTML.
-    """
+    """Return the page as HTML; all words are escaped."""
     body = "\n".join(_format_section(section, n) for n, section in enumerate(sections, start=1))
     entries = "".join(
         f'<li><a href="#part-{n}">{escape(section.title)}</a></li>'

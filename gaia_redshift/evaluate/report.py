@@ -91,10 +91,7 @@ class ReportFolder:
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Make the folder, and find out before any work whether a report can be written there.
 
-    Raises
-    ------
-    InputError
-        If it holds a report already, or cannot be made.
+    Raises `InputError` if it holds a report already, or cannot be made.
     """
     path = Path(folder)
     if (path / METRICS_FILE).exists() and not overwrite:

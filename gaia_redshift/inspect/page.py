@@ -126,13 +126,7 @@ def inspect_spectra(
 
 
 def check_page(output: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Find out, before any work, whether a page can be written there.
-
-    Raises
-    ------
-    InputError
-        If not.
-    """
+    """Find out, before any work, whether a page can be written there; `InputError` if not."""
     target = Path(output).expanduser()
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"cannot write {target}: end the name of a page in .html")
@@ -149,15 +143,7 @@ def _name_input(found: Inspection) -> str:
 
 
 def format_inspection(found: Inspection, title: str, *, file: str = "inspection") -> str:
-    """Return the page as HTML.
-
-    Parameters
-    ----------
-    found : Inspection
-    title : str
-    file : str
-        Name of exported files, without ending.
-    """
+    """Return the page as HTML; ``file`` names exported files, without ending."""
     folder = files("gaia_redshift") / "data" / "inspect"
 
     def read(name: str) -> str:

@@ -18,15 +18,10 @@ Inputs = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
 def check_shapes(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], name: str
 ) -> None:
-    """Compare a network's inputs with those that it will get.
+    """Compare a network's inputs with those that it will get; `ModelError` if they differ.
 
     Dimensions of one value at the end do not matter: (186,) may go into (186, 1). Where there is
-    one input its name does not matter either.
-
-    Raises
-    ------
-    ModelError
-        If they differ; ``name`` is the file's.
+    one input its name does not matter either. ``name`` is the file's.
     """
     pairs = list(zip(found.values(), expected.values(), strict=False))
     same_names = len(found) == 1 or set(found) == set(expected)

@@ -42,25 +42,11 @@ def check_device(device: str) -> None:
 
 
 def choose_device(device: str) -> str:
-    """Settle where a model may run.
+    """Settle where a model may run: "cpu", "gpu", or "auto" where there is a GPU for large jobs.
 
-    Parameters
-    ----------
-    device : str
-        ``"cpu"``; ``"gpu"``; or ``"auto"``: the GPU if the process has imported Keras already and
-        its backend sees one. "auto" imports nothing itself: that takes seconds.
-
-    Returns
-    -------
-    str
-        ``"cpu"``, ``"gpu"``, or ``"auto"`` where there is a GPU for large jobs.
-
-    Raises
-    ------
-    InputError
-        If it is none of these.
-    ModelError
-        If a GPU is asked for and none is to be seen.
+    "auto" is the GPU if the process has imported Keras already and its backend sees one; it imports
+    nothing itself: that takes seconds. Raises `InputError` for another word, `ModelError` if a GPU
+    is asked for and none is to be seen.
     """
     check_device(device)
     if device == "cpu":

@@ -89,17 +89,9 @@ class RedshiftBins:
     def resolve_prior(self, prior: Prior | None = None) -> tuple[str, Float | MagnitudePrior]:
         """Return a prior's name and its probability in each bin, shape (m,), or it itself.
 
-        Parameters
-        ----------
-        prior : str, array-like of shape (m,), callable or MagnitudePrior
-            A name in ``priors``, ``"flat"`` or ``"training"``; densities for the bins; a function
-            from redshifts, shape (m,), to densities, any unit; or a prior that depends on the
-            flux, which only models that are blind to it take.
-
-        Raises
-        ------
-        InputError
-            If the name is unknown or the densities are not usable.
+        A prior is a name in ``priors``, ``"flat"`` or ``"training"``; densities for the bins; a
+        function from redshifts, shape (m,), to densities, any unit; or one that depends on the
+        flux, which only models that are blind to it take. Raises `InputError` for others.
         """
         if prior is None:
             prior = self.default_prior
@@ -139,26 +131,13 @@ class RedshiftBins:
         return "user", mass / mass.sum()
 
     def compute_temperature(self, has_errors: NDArray[np.bool_], level: Float) -> Float:
-        """Return what divides the logits, shape (n,).
-
-        Parameters
-        ----------
-        has_errors : ndarray of bool, shape (n,)
-        level : ndarray, shape (n,), e-/s per sample
-            Mean flux, positive.
-        """
+        """Return what divides the logits, (n,); ``level`` (n,) is the mean flux, positive."""
         reach = np.clip(np.log(level / self.typical_level), -_REACH, _REACH)
         slope = np.where(has_errors, *self.temperature_slope)
         return np.asarray(np.where(has_errors, *self.temperature) * np.exp(slope * reach))
 
     def spread_prior(self, prior: Float | MagnitudePrior, flux: NDArray[np.floating]) -> Float:
-        """Return a resolved prior's probability of each bin, (m,) or one row a vector (n, m).
-
-        Parameters
-        ----------
-        prior : ndarray, shape (m,), or MagnitudePrior
-        flux : ndarray, shape (n, 186), e-/s per sample
-        """
+        """Return a resolved prior's probability of each bin, (m,) or (n, m)."""
         if isinstance(prior, MagnitudePrior):
             return prior.at(measure_rp_flux(flux), self.edges)
         return prior
@@ -170,16 +149,9 @@ class RedshiftBins:
         level: Float,
         prior: Float,
     ) -> NDArray[np.floating]:
-        """Probability of each bin, shape (n, m), of the type of the logits.
+        """Probability of each bin, (n, m), from logits (n, m) and a prior's (m,) or (n, m).
 
-        Parameters
-        ----------
-        logits : ndarray, shape (n, m)
-            The network's outputs.
-        has_errors, level
-            As for `compute_temperature`.
-        prior : ndarray, shape (m,) or (n, m)
-            Probability of each bin (`spread_prior`).
+        Of the type of the logits; ``has_errors`` and ``level`` as for `compute_temperature`.
         """
         temperature = self.compute_temperature(has_errors, level)
         with np.errstate(divide="ignore"):
@@ -216,10 +188,7 @@ class RedshiftBins:
 def parse_bins(data: bytes, name: str) -> RedshiftBins:
     """Read what `RedshiftBins.to_json` wrote; ``name`` is for the messages.
 
-    Raises
-    ------
-    ModelError
-        If it is not such a file.
+    Raises `ModelError` if it is not such a file.
     """
     try:
         content: Any = json.loads(data)
@@ -291,19 +260,9 @@ def smooth_density(redshift: Float, edges: Float) -> Float:
 
 
 def compute_quantiles(probability: NDArray[np.floating], edges: Float, levels: ArrayLike) -> Float:
-    """Quantiles of distributions that are even within each bin.
+    """Quantiles (k, n) of distributions (n, m) that are even within bins of edges (m + 1,).
 
-    Parameters
-    ----------
-    probability : ndarray, shape (n, m)
-        Of each bin; rows add to 1.
-    edges : ndarray, shape (m + 1,)
-    levels : array-like, shape (k,)
-        Between 0 and 1.
-
-    Returns
-    -------
-    ndarray, shape (k, n)
+    Rows of ``probability`` add to 1; ``levels`` (k,) are between 0 and 1.
     """
     cumulative = np.cumsum(probability, axis=1)
     last = probability.shape[1] - 1

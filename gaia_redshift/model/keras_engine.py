@@ -74,10 +74,7 @@ def import_keras() -> Any:
     It runs on what ``KERAS_BACKEND`` names, by default on TensorFlow, or on JAX if that alone is
     installed.
 
-    Raises
-    ------
-    ModelError
-        If Keras, or what it runs on, is not installed.
+    Raises `ModelError` if Keras, or what it runs on, is not installed.
     """
     with _import_lock:
         if "keras" not in sys.modules:
@@ -99,10 +96,7 @@ def import_keras() -> Any:
 def import_keras_for_training() -> Any:
     """Import Keras on TensorFlow, on which alone this package trains.
 
-    Raises
-    ------
-    ModelError
-        If it is not installed, or Keras runs on something else.
+    Raises `ModelError` if it is not installed, or Keras runs on something else.
     """
     keras = import_keras()
     if keras.backend.backend() != "tensorflow":
@@ -174,10 +168,7 @@ class KerasEngine:
 
         Keras's safe mode is on as well; this check is independent of it and comes first.
 
-        Raises
-        ------
-        ModelError
-            If the bytes are not such an archive.
+        Raises `ModelError` if the bytes are not such an archive.
         """
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:

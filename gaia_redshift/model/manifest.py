@@ -64,18 +64,9 @@ def hash_bytes(data: bytes) -> str:
 
 
 def read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
-    """Read and check a folder's manifest.
+    """Read and check a folder's manifest; return it and the sha256 of its file.
 
-    Returns
-    -------
-    manifest : dict
-    sha256 : str
-        Of the manifest file itself.
-
-    Raises
-    ------
-    ModelError
-        If there is none, or if it is not one that this version understands.
+    Raises `ModelError` if there is none, or if it is not one that this version understands.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -98,10 +89,7 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
 def parse_manifest(content: Any, path: Path) -> dict[str, Any]:
     """Check a manifest's content; ``path`` is for the messages.
 
-    Raises
-    ------
-    ModelError
-        One line that names the file, the field and what is wrong with it.
+    A `ModelError` names file, field and what is wrong with it, in a line.
     """
     if not isinstance(content, dict):
         raise ModelError(f"{path}: a manifest is a JSON object, not a {type(content).__name__}")
@@ -188,14 +176,8 @@ def _check_numbers(content: dict[str, Any], path: Path) -> None:
 def read_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
     """Read every file that the manifest lists, each against its size and sha256.
 
-    The bytes that were checked are the bytes that are used: nothing is read twice.
-
-    Raises
-    ------
-    ModelError
-        If a file is missing or cannot be read.
-    ModelIntegrityError
-        If a file differs from what the manifest records.
+    The bytes that were checked are the bytes that are used: nothing is read twice. `ModelError` if
+    a file cannot be read, `ModelIntegrityError` if it differs from what the manifest records.
     """
     contents = {}
     for role, entry in manifest["files"].items():

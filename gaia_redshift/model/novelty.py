@@ -70,11 +70,7 @@ class Novelty:
     ) -> Float:
         """Score each spectrum, shape (n,): 0 is usual, above 1 is unlike.
 
-        Parameters
-        ----------
-        flux : ndarray, shape (n, 186), e-/s per sample
-        flux_error : ndarray, shape (n, 186), e-/s per sample, optional
-            Rows without errors are scored by density alone.
+        ``flux`` and ``flux_error`` (n, 186); rows without errors are scored by density alone.
         """
         density, residual, level = self.measure(flux, flux_error)
         score = _compare(density, level, self.level, self.density_typical, self.density_threshold)
@@ -150,10 +146,7 @@ def _compare(values: Float, level: Float, at: Float, typical: Float, threshold: 
 def parse_novelty(data: bytes, n_columns: int, name: str) -> Novelty:
     """Read what `Novelty.to_bytes` wrote, without pickle; ``name`` is for the messages.
 
-    Raises
-    ------
-    ModelError
-        If it is not such a file.
+    Raises `ModelError` if it is not such a file.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

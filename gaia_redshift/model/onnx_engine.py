@@ -42,10 +42,7 @@ def import_onnxruntime() -> Any:
     identifier of the machine into the user's cache folder, as soon as they are imported, unless
     this variable of the environment is set before. A user who sets it to another value is obeyed.
 
-    Raises
-    ------
-    ModelError
-        If it is not installed.
+    Raises `ModelError` if it is not installed.
     """
     with _import_lock:
         if "onnxruntime" not in sys.modules:

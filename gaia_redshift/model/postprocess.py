@@ -73,23 +73,11 @@ def flag_redshifts(
     redshift_range: tuple[float, float],
     flux_tolerance: float,
 ) -> NDArray[np.int32]:
-    """Mark rows where the model had to extrapolate.
+    """Return flags (n,) of rows where the model had to extrapolate.
 
-    Parameters
-    ----------
-    excess : ndarray, shape (n,)
-        How far outside the training part's fluxes each row lies, in parts of their range.
-    redshift : ndarray, shape (n,)
-        As predicted.
-    redshift_range : tuple of float
-        Range of the training redshifts; REDSHIFT_OUT_OF_RANGE beyond it.
-    flux_tolerance : float
-        FLUX_OUT_OF_RANGE where ``excess`` is above it: brighter or fainter than every training
-        galaxy by this part of the range.
-
-    Returns
-    -------
-    ndarray, shape (n,), int32
+    FLUX_OUT_OF_RANGE where ``excess`` (n,), how far outside the training part's fluxes a row lies
+    in parts of their range, is above the tolerance; REDSHIFT_OUT_OF_RANGE beyond the training
+    redshifts.
     """
     flags = np.zeros(len(redshift), dtype=np.int32)
     low, high = redshift_range
@@ -99,12 +87,9 @@ def flag_redshifts(
 
 
 def measure_overlap(shape: NDArray[np.floating], prior: Float) -> Float:
-    """Overlap of p(z | shape) with a prior, shape (n,): the sum of the root of their product.
+    """Overlap of p(z | shape) with a prior, (n, m) each: the sum of the product's root, (n,).
 
-    Parameters
-    ----------
-    shape, prior : ndarray, shape (n, m)
-        Probability of each bin; 1 where they are the same, 0 where they share none.
+    1 where they are the same, 0 where they share none.
     """
     return np.asarray(np.sqrt(shape * prior).sum(axis=1), dtype=np.float64)
 
@@ -112,19 +97,9 @@ def measure_overlap(shape: NDArray[np.floating], prior: Float) -> Float:
 def flag_distributions(
     probability: NDArray[np.floating], edges: Float, lower: Float, median: Float, upper: Float
 ) -> NDArray[np.int32]:
-    """Mark distributions that touch an end, are wide, or have several peaks.
+    """Return flags (n,) of distributions (n, m) that touch an end, are wide, or have several peaks.
 
-    Parameters
-    ----------
-    probability : ndarray, shape (n, m)
-        Of each bin of redshift.
-    edges : ndarray, shape (m + 1,)
-    lower, median, upper : ndarray, shape (n,)
-        16th, 50th and 84th percentile.
-
-    Returns
-    -------
-    ndarray, shape (n,), int32
+    ``lower``, ``median`` and ``upper`` (n,) are the 16th, 50th and 84th percentile.
     """
     flags = np.zeros(len(probability), dtype=np.int32)
     mode = probability.argmax(axis=1)

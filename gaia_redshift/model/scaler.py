@@ -150,10 +150,7 @@ class NoiseScaler:
     ) -> NoiseScaler:
         """Measure all of it on the training part, shape (n, 186) each.
 
-        Raises
-        ------
-        ValueError
-            If no row has errors.
+        Raises `ValueError` if no row has errors.
         """
         level = measure_level(flux)
         known = np.zeros(len(flux), dtype=bool)
@@ -250,10 +247,7 @@ def _write_json(kind: str, arrays: Mapping[str, Float]) -> bytes:
 def parse_scaler(data: bytes, n_columns: int, name: str) -> Scaler:
     """Read what a scaler's ``to_json`` wrote; ``name`` is for the messages.
 
-    Raises
-    ------
-    ModelError
-        If the content is not a scaler for ``n_columns`` columns.
+    Raises `ModelError` if the content is not a scaler for ``n_columns`` columns.
     """
     try:
         content: Any = json.loads(data)

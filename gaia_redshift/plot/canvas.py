@@ -67,10 +67,7 @@ def place_legend(ax: Axes, title: str = "", *, columns: int = 2) -> None:
 def check_plot(path: str | os.PathLike[str]) -> None:
     """Find out, before any work, whether `save_plot` can write there.
 
-    Raises
-    ------
-    InputError
-        If the ending is not one of pictures, or there is no such folder.
+    Raises `InputError` if the ending is not one of pictures, or there is no such folder.
     """
     from matplotlib.backend_bases import FigureCanvasBase
 

@@ -13,10 +13,7 @@ __all__ = ["find_row"]
 def find_row(source_ids: NDArray[np.int64], row: int, source_id: int | None) -> int:
     """Return the row, of the first source with this id where one is given.
 
-    Raises
-    ------
-    InputError
-        If there is no such row or source.
+    Raises `InputError` if there is no such row or source.
     """
     if source_id is not None:
         found = np.flatnonzero(source_ids == int(source_id))

@@ -89,24 +89,9 @@ def show_sources(
     progress: bool = False,
     **options: Any,
 ) -> int:
-    """Draw each object on a page of a PDF, or the first one as a picture or in a window.
+    """Draw each object on a page of a PDF, the first as a picture or, without output, in a window.
 
-    Parameters
-    ----------
-    sources, options
-        As for `gaia_redshift.inspect_spectra`.
-    output : path or None
-        None opens a window.
-
-    Returns
-    -------
-    int
-        The number of pages.
-
-    Raises
-    ------
-    InputError
-        If the input cannot be read, or it cannot be drawn or written.
+    Arguments as for `gaia_redshift.inspect_spectra`; returns the number of pages.
     """
     from matplotlib.figure import Figure
 

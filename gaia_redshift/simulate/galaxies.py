@@ -230,22 +230,7 @@ def _check_coverage(
 
 
 def read_library(path: str | os.PathLike[str]) -> GalaxyLibrary:
-    """Read a library file written by ``python -m research.simulator.library``.
-
-    Parameters
-    ----------
-    path : path
-        The ``.npz`` file.
-
-    Returns
-    -------
-    GalaxyLibrary
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged, or of another layout.
-    """
+    """Read what ``research.simulator.library`` wrote; `InputError` if it cannot be used."""
     name = os.fspath(path)
     try:
         # allow_pickle stays False: a library file holds plain arrays and can run no code.

@@ -154,23 +154,10 @@ def point_source_coefficients(
     library: GalaxyLibrary | None = None,
     instrument: Instrument | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Noise-free coefficients of galaxies as if they were points, to an RP flux of 1 e-/s.
+    """Return noise-free coefficients (n, k) a band of galaxies as points of an RP flux of 1 e-/s.
 
-    Parameters
-    ----------
-    truth : dict
-        What `gaia_redshift.simulate.survey.draw_truth` drew.
-    parameters : SurveyParameters
-    rng : numpy.random.Generator, optional
-        Draws the calibration error of each galaxy; none without it.
-    library : GalaxyLibrary, optional
-        Rest-frame spectra; by default the package's own.
-    instrument : Instrument, optional
-        DR3's by default.
-
-    Returns
-    -------
-    dict of ndarray, shape (n, k)
+    ``truth`` is what `draw_truth` drew; ``rng`` draws the calibration error of each galaxy, none
+    without.
     """
     chosen = library or load_library()
     through = instrument or load_instrument()

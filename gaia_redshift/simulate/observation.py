@@ -64,25 +64,11 @@ def disperse_fluxes(
     rng: np.random.Generator | None = None,
     instrument: Instrument | None = None,
 ) -> dict[str, Float]:
-    """Redden and disperse spectra as if they were points, to an RP flux of 1 in the window.
+    """Redden and disperse spectra as points of an RP flux of 1 e-/s: coefficients (n, k) a band.
 
-    Parameters
-    ----------
-    fluxes : callable
-        For a band ("bp" or "rp") the flux density per wavelength in the instrument's bins, shape
-        (n, m), any unit.
-    truth : mapping
-        ``ebv`` (mag), shape (n,).
-    parameters : SurveyParameters
-    rng : numpy.random.Generator, optional
-        Draws the calibration error of each source; none without it.
-    instrument : Instrument, optional
-        DR3's by default.
-
-    Returns
-    -------
-    dict of ndarray, shape (n, k)
-        Coefficients on the calibration's bases; the RP spectrum's integral is 1 e-/s.
+    ``fluxes`` gives for a band the flux density per wavelength in the instrument's bins, (n, m),
+    any unit; ``truth`` holds ``ebv`` (n,), mag; ``rng`` draws the calibration error of each source,
+    none without.
     """
     chosen = instrument or load_instrument()
     curves = _extinction_curves(parameters.galactic_extinction_r_v, chosen)
@@ -114,21 +100,11 @@ def smear_sources(
     truth: Truth,
     instrument: Instrument | None = None,
 ) -> dict[str, Float]:
-    """Smear dispersed spectra by their light profiles and bring them to their ``rp_flux``.
+    """Smear dispersed spectra, (n, k) a band, by their light profiles, bring them to ``rp_flux``.
 
-    Parameters
-    ----------
-    point : mapping of ndarray, shape (n, k)
-        What `disperse_fluxes` returned.
-    truth : mapping
-        ``rp_flux``, ``radius_sersic`` (mas), ``n_sersic``, ``ellipticity_sersic``,
-        ``background_taken`` and ``point_fraction`` (1 for a point), shape (n,).
-    instrument : Instrument, optional
-
-    Returns
-    -------
-    dict of ndarray, shape (n, k), e-/s
-        The RP spectrum's integral over the window is ``rp_flux``.
+    ``truth``: ``rp_flux``, ``radius_sersic`` (mas), ``n_sersic``, ``ellipticity_sersic``,
+    ``background_taken`` and ``point_fraction`` (1 for a point), shape (n,). The RP spectrum's
+    integral over the window is ``rp_flux``, e-/s.
     """
     chosen = instrument or load_instrument()
     bp, rp = point["bp"], point["rp"]
@@ -195,24 +171,11 @@ def observe_sources(
     noise: bool = True,
     instrument: Instrument | None = None,
 ) -> XPSpectra:
-    """Disturb spectra, add their noise, and put them into the archive's form.
+    """Disturb spectra, (n, k) a band in e-/s, add noise, and put them into the archive's form.
 
-    Parameters
-    ----------
-    clean : mapping of ndarray, shape (n, k), e-/s
-        What `smear_sources` returned.
-    truth : mapping
-        Columns of shape (n,); those named in ``columns`` go along with the spectra.
-    rng : numpy.random.Generator
-    parameters : SurveyParameters
-    columns : mapping
-        Name to unit and description.
-    index, seed, kind
-        Number of the chunk, seed, and one of `KINDS`: they make the source_id.
-    label : str
-        Where the spectra came from, for their metadata.
-    correlations, noise, instrument
-        As for `gaia_redshift.simulate.simulate_spectra`.
+    ``truth`` has columns (n,), of which those in ``columns`` (name to unit and description) go
+    along; ``index`` of the chunk, ``seed`` and ``kind`` make the source_id; ``label`` says where
+    the spectra came from. The rest is as for `simulate_spectra`.
     """
     from astropy.table import Table
 
@@ -276,20 +239,9 @@ def assemble_blocks(
 ) -> Iterator[XPSpectra]:
     """Draw chunks in two threads and join them to blocks; only a few chunks are held at a time.
 
-    Parameters
-    ----------
-    n, block_size : int
-    draw : callable
-        Makes the whole chunk of a given number, so that a shorter run is a part of a longer one.
-    prepare : callable, optional
-        Loads what the threads share beside the instrument, before they ask for it.
-    unit : str
-        What the progress bar counts.
-    progress : bool
-
-    Yields
-    ------
-    XPSpectra
+    ``draw`` makes the whole chunk of a number, so that a shorter run is a part of a longer one;
+    ``prepare`` loads what the threads share beside the instrument, before they ask for it; ``unit``
+    is what the progress bar counts.
     """
     from gaia_redshift._progress import open_bar
 

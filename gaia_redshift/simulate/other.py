@@ -186,20 +186,10 @@ def _simulate_chunk(
 
 
 def load_kcorrect_templates() -> tuple[Float, Float]:
-    """Return the five rest-frame spectra that the package kcorrect (extra ``eval``) ships.
+    """Return wavelengths (m,), A, and the five rest-frame spectra (5, m) of kcorrect.
 
     Their sums with positive weights describe the SDSS's galaxies (Blanton & Roweis 2007, AJ 133,
-    734; dust, ages and lines included).
-
-    Returns
-    -------
-    wavelength : ndarray, shape (m,), A
-    flux_lambda : ndarray, shape (5, m)
-
-    Raises
-    ------
-    InputError
-        If kcorrect is not installed.
+    734; dust, ages and lines included). Without kcorrect (extra ``eval``): `InputError`.
     """
     from importlib.metadata import PackageNotFoundError, distribution
 

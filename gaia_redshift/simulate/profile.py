@@ -59,20 +59,10 @@ class ProfileMaps:
 
 
 def sersic_kernel(radius: float, index: float, offset: Float) -> Float:
-    """Return the light that falls between offsets along scan, for a total of 1 over the sky.
+    """Return the light between offsets along scan, shape (m,), for a total of 1 over the sky.
 
-    Parameters
-    ----------
-    radius : float, pixels
-        Effective radius of a circular galaxy, or the mean over position angles of one that is not.
-    index : float
-        Sersic index.
-    offset : ndarray, shape (m + 1,), pixels
-        Rising edges.
-
-    Returns
-    -------
-    ndarray, shape (m,)
+    ``radius`` (pixels) is effective, of a circular galaxy or the mean over position angles of
+    another; ``offset`` (m + 1,), pixels, rises.
     """
     from scipy.special import gamma, gammaincinv
 
@@ -138,18 +128,9 @@ def take_background(
     band: str,
     instrument: Instrument | None = None,
 ) -> Float:
-    """Take a part of the level at the window's ends off spectra, as a local background would.
+    """Take a part (...,) of the level at the window's ends off coefficients (..., k).
 
-    Parameters
-    ----------
-    coefficients : ndarray, shape (..., k), e-/s
-    part_taken : ndarray, shape (...,), or float
-    band : {"bp", "rp"}
-    instrument : Instrument, optional
-
-    Returns
-    -------
-    ndarray, shape (..., k), e-/s
+    As a local background would.
     """
     chosen = instrument or load_instrument()
     level = (coefficients @ ends_level(band, chosen)) * part_taken
@@ -264,20 +245,7 @@ def shift_coefficients(
     band: str,
     instrument: Instrument | None = None,
 ) -> Float:
-    """Move spectra along the scan; what leaves the window is lost.
-
-    Parameters
-    ----------
-    coefficients : ndarray, shape (n, k), e-/s
-    shift : ndarray, shape (n,), pixels
-        Towards larger pseudo-wavelengths, at most 20 either way.
-    band : {"bp", "rp"}
-    instrument : Instrument, optional
-
-    Returns
-    -------
-    ndarray, shape (n, k), e-/s
-    """
+    """Move spectra (n, k) along the scan by up to 20 pixels (n,); what leaves is lost."""
     shifts, maps = _shift_maps(instrument or load_instrument())
     return _apply_ladder(np.asarray(coefficients), np.asarray(shift), shifts, maps[band])
 
@@ -288,19 +256,9 @@ def displace_coefficients(
     band: str,
     instrument: Instrument | None = None,
 ) -> Float:
-    """Move spectra of neighbours off the centre: the mean over all scan angles.
+    """Move spectra (n, k) of neighbours off the centre, by up to 20 pixels (n,) on the sky.
 
-    Parameters
-    ----------
-    coefficients : ndarray, shape (n, k), e-/s
-    separation : ndarray, shape (n,), pixels
-        On the sky, at most 20.
-    band : {"bp", "rp"}
-    instrument : Instrument, optional
-
-    Returns
-    -------
-    ndarray, shape (n, k), e-/s
+    The mean over all scan angles.
     """
     ladder, maps = _neighbour_maps(instrument or load_instrument())
     return _apply_ladder(np.asarray(coefficients), np.asarray(separation), ladder, maps[band])

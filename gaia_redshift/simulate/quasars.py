@@ -35,14 +35,10 @@ _LYMAN_ALPHA, _LYMAN_LIMIT, _BREAK, _BALMER_LIMIT = 1215.67, 911.8, 4661.0, 3646
 
 
 def draw_quasars(n: int, rng: np.random.Generator) -> dict[str, Float]:
-    """Draw what makes each quasar.
+    """Draw what makes each quasar, shape (n,) each.
 
-    Returns
-    -------
-    dict of ndarray, shape (n,)
-        ``redshift``; ``blue_slope`` and ``red_slope`` of f_lambda; ``line_strength``,
-        ``line_width`` and ``iron`` relative to the composite; ``absorption``, A_V (mag) of the
-        quasar's own dust.
+    ``redshift``; ``blue_slope`` and ``red_slope`` of f_lambda; ``line_strength``, ``line_width``
+    and ``iron`` relative to the composite; ``absorption``, A_V (mag) of the quasar's own dust.
     """
     low, high = QUASAR_REDSHIFTS
     return {
@@ -57,23 +53,10 @@ def draw_quasars(n: int, rng: np.random.Generator) -> dict[str, Float]:
 
 
 def quasar_fluxes(quasars: dict[str, Float], edges_nm: Float) -> Float:
-    """Return the flux density of quasars in observed wavelength bins, without Galactic extinction.
+    """Return the mean f_lambda of quasars, (n, m), any unit, in observed bins (m + 1 edges, nm).
 
-    Parameters
-    ----------
-    quasars : dict of ndarray, shape (n,)
-        What `draw_quasars` drew.
-    edges_nm : ndarray, shape (m + 1,), nm
-
-    Returns
-    -------
-    ndarray, shape (n, m)
-        Mean f_lambda of each bin, arbitrary unit.
-
-    Notes
-    -----
-    The forest is its mean: an optical depth of 0.0036 (1 + z)^3.46 at the redshift where the light
-    passed Lyman alpha (Press, Rybicki & Schneider 1993).
+    Without Galactic extinction. The forest is its mean: an optical depth of 0.0036 (1 + z)^3.46 at
+    the redshift where the light passed Lyman alpha (Press, Rybicki & Schneider 1993).
     """
     from scipy.special import ndtr
 

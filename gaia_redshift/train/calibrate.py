@@ -62,25 +62,13 @@ def fit_temperature(
     brightness: NDArray[np.floating],
     offset: NDArray[np.floating] | float = 0.0,
 ) -> tuple[float, float]:
-    """Find what to divide logits by so that held-out galaxies have the best cross-entropy.
+    """Find what to divide logits (n, m) by so that held-out galaxies have the best cross-entropy.
 
-    Method: temperature scaling (Guo et al. 2017), with a temperature that changes as a power of the
-    brightness.
-
-    Parameters
-    ----------
-    logits : ndarray, shape (n, m)
-    bins : ndarray of int, shape (n,)
-        Bin of each true redshift.
-    brightness : ndarray, shape (n,)
-        Logarithm of the mean flux over the typical one.
-    offset : ndarray, shape (n, m), optional
-        Logarithm of the galaxies' own prior over the training part's redshift distribution.
-
-    Returns
-    -------
-    tuple of float
-        The temperature at brightness 0, and the slope of its logarithm.
+    Temperature scaling (Guo et al. 2017), with a temperature that changes as a power of the
+    brightness: returns it at brightness 0 (``brightness`` (n,) is ln of the mean flux over the
+    typical one) and the slope of its logarithm. ``bins`` (n,) are those of the true redshifts,
+    ``offset`` (n, m) is ln of the galaxies' own prior over the training part's redshift
+    distribution.
     """
     from scipy.optimize import minimize
 
@@ -122,28 +110,13 @@ def calibrate_bins(
 ) -> RedshiftBins:
     """Put together what turns a network's outputs into distributions.
 
-    Parameters
-    ----------
-    redshift : ndarray, shape (k,)
-        True redshifts of the training part.
-    edges : ndarray, shape (m + 1,)
-        Of the bins of redshift.
-    held_out : HeldOut
-        Galaxies like those of the training part.
-    sky : HeldOut, optional
-        Simulated galaxies as SDSS's, for a training on others: calibrated on instead.
-    given : ndarray, shape (j,), optional
-        True redshifts of those galaxies of the training part that were not mixed in: the prior
-        ``"given"``.
-    given_flux : ndarray, shape (j, 186), optional
-        Their fluxes, for a network that is blind to flux: the prior is then one of brightness.
-    simulated : bool
-        Whether the training set was simulated: then its redshifts were a choice, and SDSS's are
-        taken for the sky's.
-    blind : bool
-        Whether the training galaxies' flux said nothing of their redshift.
-    knows_others : bool
-        Whether the training showed what is no galaxy.
+    ``redshift`` (k,) of the training part, ``edges`` (m + 1,) of the bins; ``held_out`` are
+    galaxies like those of the training part, ``sky`` simulated ones as SDSS's, for a training on
+    others: calibrated on instead. ``given`` (j,) are true redshifts of those galaxies of the
+    training part that were not mixed in, the prior "given"; with their fluxes (j, 186), for a
+    network blind to flux, that prior is one of brightness. ``simulated``: the training set's
+    redshifts were a choice, and SDSS's are taken for the sky's; ``blind``: the training galaxies'
+    flux said nothing of their redshift; ``knows_others``: the training showed what is no galaxy.
     """
     from gaia_redshift.simulate.redshifts import Survey
 

@@ -35,10 +35,7 @@ class Checkpoint:
     def restore(self, network: Any, optimizer: Any) -> None:
         """Put the state into a network and optimiser of the same configuration.
 
-        Raises
-        ------
-        InputError
-            If they are built otherwise.
+        Raises `InputError` if they are built otherwise.
         """
         for variables, values in (
             (network.variables, self.network),
@@ -84,10 +81,7 @@ def write_checkpoint(
 def read_checkpoint(folder: Path) -> Checkpoint | None:
     """Read the state in a run's folder; None if there is none.
 
-    Raises
-    ------
-    InputError
-        If the file is damaged.
+    Raises `InputError` if the file is damaged.
     """
     path = folder / _NAME
     if not path.exists():

@@ -31,21 +31,7 @@ _OPTIONS = (
 
 
 def run_training(arguments: Any, *, progress: bool = True) -> str:
-    """Train as the parsed command line says.
-
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-        With ``data`` or ``simulate`` (and ``survey``), ``name``, ``output``, ``resume`` and,
-        optionally, ``run_dir``, ``config`` and single options of `TrainingConfig`.
-    progress : bool
-        Show progress bars.
-
-    Returns
-    -------
-    str
-        Some lines on the result, to be printed.
-    """
+    """Train as the parsed command line says; return some lines on the result, to be printed."""
     if (arguments.data is None) == (arguments.simulate is None):
         raise InputError("give either a file of spectra with true redshifts or --simulate N")
     config = _make_config(arguments)

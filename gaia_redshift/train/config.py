@@ -223,10 +223,7 @@ FINE_TUNING: dict[str, Any] = {
 def get_recipe(network: str) -> dict[str, Any]:
     """Return the options with which a network is usually trained.
 
-    Raises
-    ------
-    InputError
-        If there is no such network.
+    Raises `InputError` if there is no such network.
     """
     if network not in RECIPES:
         raise InputError(f"no network named {network!r}; known: {', '.join(sorted(RECIPES))}")
@@ -234,18 +231,10 @@ def get_recipe(network: str) -> dict[str, Any]:
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read training options from a TOML or JSON file.
+    """Read training options, a flat table of `TrainingConfig`'s fields, from a TOML or JSON file.
 
-    Parameters
-    ----------
-    path : path
-        A flat table of `TrainingConfig`'s fields; a model's ``manifest.json`` gives those of its
-        own training.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or has an unknown option.
+    A model's ``manifest.json`` gives those of its own training. Raises `InputError` if it cannot be
+    read or has an unknown option.
     """
     source = Path(path)
     try:

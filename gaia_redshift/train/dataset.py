@@ -110,24 +110,10 @@ def prepare_dataset(
 ) -> TrainingSet:
     """Check, split and scale.
 
-    Parameters
-    ----------
-    vectors : LabelledVectors
-    config : TrainingConfig
-        Its ``split``, ``seed``, ``redshift_range`` and ``grid_jitter`` are used.
-    scaler_type : type
-        What to fit on the training part.
-    scaler : Scaler, optional
-        Taken as it is instead: of the model that a training starts from.
-
-    Returns
-    -------
-    TrainingSet
-
-    Raises
-    ------
-    InputError
-        For missing redshifts, redshifts outside the range, or too few galaxies.
+    ``split``, ``seed``, ``redshift_range`` and ``grid_jitter`` of the configuration are used. A
+    ``scaler`` of the model that a training starts from is taken as it is, else one of
+    ``scaler_type`` is fitted on the training part. Raises `InputError` for missing redshifts,
+    redshifts outside the range, or too few galaxies.
     """
     check_redshifts(vectors, config)
     if len(vectors) < MINIMUM_GALAXIES:
@@ -180,18 +166,7 @@ def _take_flux(
 
 
 def check_parts(parts: Mapping[str, NDArray[np.int64]]) -> None:
-    """Refuse parts that are empty or share sources.
-
-    Parameters
-    ----------
-    parts : mapping of str to ndarray of int64
-        The source_id of each part.
-
-    Raises
-    ------
-    InputError
-        Naming the two parts and one source that they share.
-    """
+    """Refuse parts (source_id by name) that are empty or share sources, with an `InputError`."""
     names = list(parts)
     for i, name in enumerate(names):
         if not len(parts[name]):
@@ -206,12 +181,7 @@ def check_parts(parts: Mapping[str, NDArray[np.int64]]) -> None:
 
 
 def check_redshifts(vectors: LabelledVectors, config: TrainingConfig) -> None:
-    """Refuse redshifts that are missing or outside the range.
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse redshifts that are missing or outside the range, with an `InputError`."""
     redshift, limits = vectors.redshift, config.redshift_range
     bad = int((~np.isfinite(redshift)).sum())
     if bad:

@@ -63,27 +63,9 @@ def write_model(
 ) -> None:
     """Write the model's folder, check it by loading it, and move it into place.
 
-    Parameters
-    ----------
-    target : Path
-        Appears complete or not at all.
-    network : keras.Model
-    dataset : TrainingSet
-    config : TrainingConfig
-    grid : SamplingGrid
-        Of the vectors.
-    result : TrainingResult
-    history : list of dict
-        One record per epoch.
-    command : str
-        The command line that did it.
-    parent : dict, optional
-        Name, version and sha256 of the model that the training started from.
-
-    Raises
-    ------
-    ModelError
-        If the folder, loaded again, does not predict what the network did.
+    ``target`` appears complete or not at all; ``history`` has a record for each epoch, ``command``
+    is the command line, ``parent`` names the model that the training started from. Raises
+    `ModelError` if the folder, loaded again, does not predict what the network did.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
@@ -116,26 +98,11 @@ def write_model(
 
 
 def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float:
-    """Write a network as the file that predictions run, and compare the two.
+    """Write a network as the file that predictions run; return the two's largest difference.
 
-    Parameters
-    ----------
-    path : Path
-    network : keras.Model
-    inputs : dict of ndarray, shape (n, ...), optional
-        Inputs by name for the comparison; made-up values on the scale of scaled fluxes without,
-        and always beside.
-
-    Returns
-    -------
-    float
-        The largest difference between the outputs of the two.
-
-    Raises
-    ------
-    ModelError
-        If the network has a layer that cannot be written, or if an output differs from Keras's by
-        more than 1e-5 (of its value, where that is above 1).
+    They are compared on made-up values on the scale of scaled fluxes, and on ``inputs`` by name,
+    (n, ...) each. Raises `ModelError` if a layer cannot be written, or if an output differs from
+    Keras's by more than 1e-5 (of its value, where that is above 1).
     """
     data = build_graph(network)
     shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
@@ -166,13 +133,10 @@ def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float
 
 
 def write_frozen_vectors(folder: Path, dataset: TrainingSet, result: TrainingResult) -> Path:
-    """Write some test vectors, spread over redshift, for regression tests.
+    """Write some test vectors, spread over redshift, for regression tests: ``frozen_vectors.npz``.
 
-    Returns
-    -------
-    Path
-        ``frozen_vectors.npz`` with ``source_id``, ``flux`` (n, 186), where there are such
-        ``flux_error``, ``redshift_true``, and ``redshift_cnn``, Keras's own predictions.
+    With ``source_id``, ``flux`` (n, 186), where there are such ``flux_error``, ``redshift_true``,
+    and ``redshift_cnn``, Keras's own predictions.
     """
     order = np.argsort(dataset.get_redshifts("test"), kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, _N_FROZEN).round().astype(int))]

@@ -73,12 +73,7 @@ class ParentModel:
         return network
 
     def check(self, config: TrainingConfig) -> None:
-        """Refuse a configuration that asks for another network than the parent's.
-
-        Raises
-        ------
-        InputError
-        """
+        """Refuse a configuration that asks for another network than the parent's (`InputError`)."""
         wanted = _inherit(self.manifest)
         for key, value in wanted.items():
             given = getattr(config, key)
@@ -90,13 +85,7 @@ class ParentModel:
 
 
 def read_parent(model: str | os.PathLike[str]) -> ParentModel:
-    """Read a model to start from, by name or folder.
-
-    Raises
-    ------
-    InputError, ModelError
-        If there is no such model, or if it is damaged.
-    """
+    """Read a model to start from, by name or folder; `ModelError` if that cannot be done."""
     from gaia_redshift.model.manifest import read_files
 
     loaded = load_model(model)
@@ -158,16 +147,8 @@ def _inherit(manifest: dict[str, Any]) -> dict[str, Any]:
 def freeze_layers(network: Any, names: Sequence[str]) -> list[str]:
     """Keep layers as they are in a training; return their names.
 
-    Parameters
-    ----------
-    network : keras.Model
-    names : sequence of str
-        Names of layers with weights, or beginnings of names: ``"dense"`` freezes all dense layers.
-
-    Raises
-    ------
-    InputError
-        If a name fits no layer, or if nothing would be left to train.
+    ``names`` are of layers with weights, or beginnings of names: ``"dense"`` freezes all dense
+    layers. Raises `InputError` if one fits no layer, or if nothing would be left to train.
     """
     layers = [layer for layer in network.layers if layer.weights]
     known = ", ".join(layer.name for layer in layers)

@@ -77,18 +77,10 @@ def finish_training(
 ) -> TrainingResult:
     """Calibrate a network on the validation part, and predict the test part.
 
-    Parameters
-    ----------
-    network : keras.Model
-    dataset : TrainingSet
-    config : TrainingConfig
-    objective : Objective
-    parent : ParentModel, optional
-        The model that the training started from. It is measured on the same galaxies; its measure
-        of novelty is kept where there are too few galaxies to fit another.
-    sky : LabelledVectors, optional
-        Simulated galaxies as SDSS's, where those of the training are not: the first third helps to
-        calibrate, on the others the metrics are measured.
+    ``parent``, which the training started from, is measured on the same galaxies; its measure of
+    novelty is kept where there are too few to fit another. ``sky`` are simulated galaxies as
+    SDSS's, where those of the training are not: the first third helps to calibrate, on the others
+    the metrics are measured.
     """
     call = compile_network(network)
     true = dataset.get_redshifts("test")

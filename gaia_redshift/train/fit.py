@@ -311,21 +311,7 @@ def fit_network(
 ) -> tuple[Any, list[dict[str, float]]]:
     """Run the epochs that are still to do; return the network and the history.
 
-    Parameters
-    ----------
-    dataset : TrainingSet
-    config : TrainingConfig
-    kind : Network
-        The network of that name.
-    objective : Objective
-    parent : ParentModel, optional
-        What to start from.
-    folder : Path
-        Of the checkpoint.
-    found : Checkpoint or None
-        Of a run to go on with.
-    progress : bool
-        Show progress bars.
+    ``folder`` is the checkpoint's, ``found`` that of a run to go on with.
     """
     import_keras_for_training()
     network = _build_network(config, kind, parent)

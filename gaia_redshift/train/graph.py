@@ -44,13 +44,7 @@ class _Tensor:
 
 
 def import_onnx() -> Any:
-    """Import the package ``onnx``.
-
-    Raises
-    ------
-    ModelError
-        If it is not installed.
-    """
+    """Import the package ``onnx``; `ModelError` if it is not installed."""
     try:
         import onnx
     except ImportError:
@@ -61,20 +55,11 @@ def import_onnx() -> Any:
 
 
 def build_graph(network: Any) -> bytes:
-    """Return a network as the bytes of an ONNX model, float32 throughout.
+    """Return a network, sequential or functional, as the bytes of an ONNX model, all float32.
 
     Inputs have the names and shapes of the network's, with an open batch dimension. The same
-    weights give the same bytes.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Sequential or functional, of layers known here, with one output.
-
-    Raises
-    ------
-    ModelError
-        If a layer, or an option of one, is not known, or if the package ``onnx`` is missing.
+    weights give the same bytes. Raises `ModelError` if a layer, or an option of one, is not known,
+    or if the package ``onnx`` is missing.
     """
     onnx = import_onnx()
     import keras

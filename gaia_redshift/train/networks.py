@@ -16,20 +16,11 @@ __all__ = ["NETWORKS", "Network", "build_kiraleos2023", "build_residual", "get_n
 
 
 def build_kiraleos2023(seed: int | None = None) -> Any:
-    """Build the convolutional network of Kiraleos (2023), 699,073 parameters.
+    """Build the network of Kiraleos (2023): (n, 186, 1) scaled fluxes to (n, 1) redshifts.
 
-    Four convolutions (256, 256, 128, 64 filters; kernels of 5, 5, 3, 2; ReLU, no padding), each
-    followed by max-pooling by 2; dense layers of 256, 256, 128, 64 (ReLU) and 1 (linear).
-
-    Parameters
-    ----------
-    seed : int, optional
-        Of the initial weights (Glorot uniform, Keras's default); random without.
-
-    Returns
-    -------
-    keras.Sequential
-        From (n, 186, 1) scaled fluxes to (n, 1) redshifts.
+    699,073 parameters: four convolutions (256, 256, 128, 64 filters; kernels of 5, 5, 3, 2; ReLU,
+    no padding), each followed by max-pooling by 2; dense layers of 256, 256, 128, 64 (ReLU) and 1
+    (linear). Initial weights are Glorot uniform.
     """
     keras = import_keras()
     layers = keras.layers
@@ -77,34 +68,13 @@ def build_residual(
 ) -> Any:
     """Build the residual network of the default model, about a million parameters.
 
-    A convolution (16 filters, kernel of 9, every third sample), a residual pair of convolutions
-    (kernel of 5), then, flattened and with the context, a dense layer of 384, three residual pairs
-    of dense layers (256 and 384), and one logit per bin of redshift and one more. Residual pairs
-    are pre-activated (He et al. 2016), with ReLU.
-
-    Parameters
-    ----------
-    seed : int, optional
-        Of the initial weights (Glorot uniform); random without.
-    bins : int
-        Of redshift.
-    filters : int
-        Of the convolutions.
-    kernel, stride : int
-        Of the first convolution, in samples.
-    units : int
-        Of the dense layers; the first of each pair has two thirds of them.
-    blocks : int
-        Residual pairs of dense layers.
-    dropout : float
-        Share of the inputs of the last layer of each dense pair that is hidden in training.
-
-    Returns
-    -------
-    keras.Model
-        From ``flux`` (n, 186, 2) and ``context`` (n, 4), as
-        ``gaia_redshift.model.scaler.NoiseScaler`` makes them, to logits (n, bins + 1): of each bin
-        of redshift, and of being a galaxy.
+    From ``flux`` (n, 186, 2) and ``context`` (n, 4), as `NoiseScaler` makes them, to logits (n,
+    bins + 1): of each bin of redshift, and of being a galaxy. A convolution (16 filters, kernel of
+    9, every third sample), a residual pair of convolutions (kernel of 5), then, flattened and with
+    the context, a dense layer of ``units``, ``blocks`` residual pairs of dense layers (the first of
+    each pair has two thirds of the units), and the logits. Residual pairs are pre-activated (He et
+    al. 2016), with ReLU. ``dropout`` is the share of the inputs of the last layer of each dense
+    pair that is hidden in training. Initial weights are Glorot uniform.
     """
     keras = import_keras()
     layers = keras.layers
@@ -178,12 +148,7 @@ class Network:
         return {name: parameters[name].default for name in self.options}
 
     def check_options(self, options: Mapping[str, float]) -> None:
-        """Refuse options that the network does not have, or values outside their range.
-
-        Raises
-        ------
-        InputError
-        """
+        """Refuse options that the network does not have, or values outside their range."""
         for name, value in options.items():
             if name not in self.options:
                 known = ", ".join(self.options) or "it has none"
@@ -213,13 +178,7 @@ NETWORKS = {
 
 
 def get_network(name: str) -> Network:
-    """Return the network of this name.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the network of this name; `InputError` if there is none."""
     if name not in NETWORKS:
         raise InputError(f"no network named {name!r}; known: {', '.join(sorted(NETWORKS))}")
     return NETWORKS[name]

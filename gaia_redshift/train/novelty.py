@@ -26,13 +26,7 @@ _PER_LEVEL = 1500
 
 
 def import_sklearn() -> None:
-    """Find out whether scikit-learn is installed.
-
-    Raises
-    ------
-    ModelError
-        If it is not.
-    """
+    """Find out whether scikit-learn is installed; `ModelError` if it is not."""
     try:
         importlib.import_module("sklearn")
     except ImportError:
@@ -48,21 +42,11 @@ def fit_novelty(
     *,
     seed: int,
 ) -> Novelty:
-    """Fit components and density to galaxies, and set the thresholds on others.
+    """Fit components and density to galaxies' flux (n, 186), and the thresholds to others (m, 186).
 
-    Parameters
-    ----------
-    flux : ndarray, shape (n, 186), e-/s per sample
-        Of the training part; a sample of it is used.
-    held_out, held_out_error : ndarray, shape (m, 186), e-/s per sample
-        Of galaxies that the network was not trained on. Without errors the residuals are compared
-        with those of all held-out spectra.
-    seed : int
-
-    Raises
-    ------
-    ModelError
-        If scikit-learn is not installed.
+    A sample of the training part is used. ``held_out`` galaxies are those that the network was not
+    trained on; without their errors the residuals are compared with those of all held-out spectra.
+    Raises `ModelError` if scikit-learn is not installed.
     """
     import_sklearn()
     from sklearn.decomposition import PCA

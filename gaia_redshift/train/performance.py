@@ -27,20 +27,10 @@ _FEWEST = 100
 def draw_rows(
     true: Float, bins: RedshiftBins, prior: Float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Draw from galaxies with the training part's redshifts some with those of a prior.
+    """Draw from galaxies with the training part's redshifts some with those of a prior (m,).
 
-    Method: acceptance with a probability that is proportional to prior / density, the latter
-    cut at 3.
-
-    Parameters
-    ----------
-    true : ndarray, shape (n,)
-        True redshifts.
-    bins : RedshiftBins
-        With the training part's density.
-    prior : ndarray, shape (m,)
-        Probability of each bin.
-    rng : numpy.random.Generator
+    Acceptance with a probability that is proportional to prior / density, the latter cut at 3;
+    ``true`` are redshifts (n,).
     """
     ratio = np.minimum(prior / bins.density, _LARGEST_RATIO)
     last = len(prior) - 1
@@ -52,24 +42,11 @@ def draw_rows(
 def measure_distributions(
     probability: NDArray[np.floating], bins: RedshiftBins, true: Float, level: Float
 ) -> dict[str, Any]:
-    """Measure how honest distributions are.
+    """Measure how honest distributions (n, m) are, by true redshifts and mean flux, (n,) each.
 
-    Parameters
-    ----------
-    probability : ndarray, shape (n, m)
-        Of each bin of redshift.
-    bins : RedshiftBins
-    true : ndarray, shape (n,)
-        True redshifts.
-    level : ndarray, shape (n,), e-/s per sample
-        Mean flux.
-
-    Returns
-    -------
-    dict
-        ``coverage_68`` and ``coverage_95``; ``crps``; ``pit``, the histogram in tenths, 1 where
-        flat; ``by_prediction`` and ``by_brightness``, lists of rows with ``low``, ``high``, ``n``,
-        ``mean_error``, ``mae`` and both coverages.
+    Returns ``coverage_68`` and ``coverage_95``; ``crps``; ``pit``, the histogram in tenths, 1 where
+    flat; ``by_prediction`` and ``by_brightness``, lists of rows with ``low``, ``high``, ``n``,
+    ``mean_error``, ``mae`` and both coverages.
     """
     q = compute_quantiles(probability, bins.edges, _LEVELS)
     density = probability / np.diff(bins.edges)

@@ -132,10 +132,7 @@ def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str,
 def open_source(source: Any, redshift_range: tuple[float, float]) -> Any:
     """Read ``source`` if it is a training set's file; check it if it is a training set.
 
-    Raises
-    ------
-    InputError
-        If it should not be trained on (`gaia_redshift.datasets.check_dataset`).
+    Raises `InputError` if it should not be trained on (`gaia_redshift.datasets.check_dataset`).
     """
     if is_dataset(source):
         return read_dataset(source, redshift_range=redshift_range)
@@ -173,11 +170,8 @@ def collect_vectors(
     Rows whose spectrum cannot be sampled are left out and counted in the description. With a
     ``jitter_seed``, the spectra are sampled on moved grids as well, with ``errors`` the errors too.
 
-    Raises
-    ------
-    InputError
-        If the source cannot be read, has no column of true redshifts, or is not the one that
-        ``folder`` was made from.
+    Raises `InputError` if the source cannot be read, has no column of true redshifts, or is not the
+    one that ``folder`` was made from.
     """
     if isinstance(source, Iterator):  # gone through twice
         source = list(source)
@@ -239,11 +233,7 @@ def mix_vectors(given: LabelledVectors, simulated: LabelledVectors) -> LabelledV
     """Put simulated galaxies behind the given ones, whose split must be known.
 
     They belong to the training part alone: what is validated and tested stays what was given.
-
-    Raises
-    ------
-    InputError
-        If the two share sources.
+    Raises `InputError` if the two share sources.
     """
     assert given.split is not None
     shared = np.intersect1d(given.source_id, simulated.source_id)
