@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from gaia_redshift._packing import DAMAGE, gzip
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.readers.pipes import take_file
-
-try:  # three times as fast as Python's own
-    from isal import igzip as gzip
-    from isal import isal_zlib
-except ImportError:  # a machine for which it is not built
-    import gzip  # type: ignore[no-redef]
-    import zlib as isal_zlib  # type: ignore[no-redef]
 
 __all__ = [
     "Content",
@@ -34,8 +27,6 @@ HEAD = 4096
 CHUNK = 1 << 20
 LARGEST_RATIO, SLACK = 100, 256 << 20
 """What is packed and must be held whole may unpack to so many times its size, and these bytes."""
-UNPACK_ERRORS: Any = (OSError, EOFError, zlib.error, isal_zlib.error)
-"""What packed bytes that are damaged raise."""
 T = TypeVar("T")
 
 
@@ -165,7 +156,7 @@ def read_head(content: Content) -> bytes:
     try:
         with content.open() as stream:
             head = stream.read(HEAD)
-    except UNPACK_ERRORS as error:
+    except (OSError, *DAMAGE) as error:
         kind = "opened" if isinstance(error, OSError) and error.errno else "unpacked (damaged?)"
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{content.label}: cannot be {kind}: {reason}") from error

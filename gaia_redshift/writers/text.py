@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from gaia_redshift._packing import LEVEL, gzip
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.table_formats import escape_texts
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
@@ -15,12 +15,12 @@ from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, tak
 __all__ = ["TextSink", "open_output"]
 
 
-class _PackedFile(gzip.GzipFile):
+class _PackedFile(gzip.GzipFile):  # type: ignore[misc,name-defined]
     """A gzip file without a name or time in it (the same data give the same bytes)."""
 
     def __init__(self, path: Path) -> None:
         self._raw_file = path.open("wb")
-        super().__init__(filename="", fileobj=self._raw_file, mode="wb", compresslevel=6, mtime=0)
+        super().__init__("", "wb", LEVEL, self._raw_file, mtime=0)
 
     def close(self) -> None:
         try:
