@@ -8,7 +8,7 @@ __all__ = ["TRAIN_EPILOG", "add_train"]
 
 TRAIN_EPILOG = """\
 examples:
-  gaia-redshift train --simulate 400000 --survey mixed --sky wide --contaminants 0.4 \\
+  gaia-redshift train --simulate 400000 --survey mixed --sky mixed --contaminants 0.4 \\
       --network residual -o models/mine
   gaia-redshift train --simulate 300000 --network kiraleos2023 --seed 1 -o models/mine
   gaia-redshift train galaxies.parquet --epochs 20 --batch-size 16 -o models/mine
@@ -45,10 +45,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sky",
-        choices=["sdss", "wide"],
+        choices=["sdss", "wide", "mixed"],
         default="sdss",
-        help="population of simulated galaxies: as SDSS targets (the default), or wide, in which"
-        " brightness and size say nothing of the redshift",
+        help="population of simulated galaxies: as SDSS targets (the default); wide, in which"
+        " brightness and size say nothing of the redshift; mixed: wide, and SDSS's but for their"
+        " brightness, undisturbed and disturbed, in three parts",
     )
     parser.add_argument(
         "--contaminants",

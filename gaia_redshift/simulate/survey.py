@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -124,12 +124,50 @@ def load_parameters() -> SurveyParameters:
     return SurveyParameters.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def widen_sky(p: SurveyParameters) -> SurveyParameters:
-    """Return a sky to train on, in which brightness and size say nothing of the redshift.
+def blind_sky(p: SurveyParameters) -> SurveyParameters:
+    """Return a sky whose galaxies' flux is drawn independently of everything else."""
+    return dataclasses.replace(
+        p,
+        brightness_log_rp_flux=np.full_like(p.brightness_log_rp_flux, 2.75),
+        brightness_scatter=np.full_like(p.brightness_scatter, 0.45),
+        brightness_tail=np.full_like(p.brightness_tail, 0.3),
+        brightness_colour_slope=0.0,
+    )
 
-    Flux is drawn independently of redshift, size and concentration scatter widely about one value,
-    and colours, types, extinction, background, shifts, neighbours, calibration and transits vary
-    more than they are thought to: what a network learns from such spectra are their features.
+
+def disturb_sky(p: SurveyParameters) -> SurveyParameters:
+    """Return a blind sky that varies more than it is thought to in all that disturbs a spectrum.
+
+    Sizes and concentrations scatter more about their relations, colours about theirs; extinction,
+    background, shifts, neighbours, calibration, transits and published errors are worse.
+    """
+    return dataclasses.replace(
+        blind_sky(p),
+        colour_scatter=np.hypot(p.colour_scatter, 0.04),
+        profile_radius_scatter=0.6,
+        profile_index_scatter=1.6,
+        profile_background_scatter=0.2,
+        photometric_error_bp=1.5 * p.photometric_error_bp,
+        photometric_error_rp=1.25 * p.photometric_error_rp,
+        photometric_error_scatter=1.0,
+        galactic_extinction_ebv_scatter=1.0,
+        transits_tail=(0.3, p.transits_tail[1]),
+        calibration_error_shape=1.3 * p.calibration_error_shape,
+        background_residual_scatter=2.0 * p.background_residual_scatter,
+        background_residual_limit=1.0,
+        shift_scatter=0.35,
+        shift_limit=1.2,
+        blend_share=0.16,
+        blend_flux=0.15,
+        published_error_scatter=0.15,
+    )
+
+
+def widen_sky(p: SurveyParameters) -> SurveyParameters:
+    """Return a disturbed sky in which size says nothing of the redshift either, types less.
+
+    Sizes and concentrations scatter widely about one value, and types are mixed more evenly: what
+    a network learns from such spectra are their features.
     """
 
     def even(values: Float) -> Float:
@@ -137,40 +175,25 @@ def widen_sky(p: SurveyParameters) -> SurveyParameters:
 
     mean = {name: even(share) for name, share in p.type_fractions.items()}
     return dataclasses.replace(
-        p,
+        disturb_sky(p),
         type_fractions={k: 0.6 * v + 0.4 * mean[k] for k, v in p.type_fractions.items()},
-        colour_scatter=np.hypot(p.colour_scatter, 0.04),
         profile_radius=np.full_like(p.profile_radius, 1900.0),
-        profile_radius_scatter=0.6,
         profile_index=np.full_like(p.profile_index, 4.6),
-        profile_index_scatter=1.6,
         profile_active_radius=0.0,
         profile_active_index=0.0,
         profile_point_fraction=np.full_like(p.profile_point_fraction, 0.05),
         profile_point_fraction_concentration=8.0,
-        profile_background_scatter=0.2,
-        brightness_log_rp_flux=np.full_like(p.brightness_log_rp_flux, 2.75),
-        brightness_scatter=np.full_like(p.brightness_scatter, 0.45),
-        brightness_tail=np.full_like(p.brightness_tail, 0.3),
-        brightness_colour_slope=0.0,
-        photometric_error_bp=1.5 * p.photometric_error_bp,
-        photometric_error_rp=1.25 * p.photometric_error_rp,
-        photometric_error_scatter=1.0,
-        galactic_extinction_ebv_scatter=0.8,
-        transits_tail=(0.3, p.transits_tail[1]),
-        calibration_error_shape=1.3 * p.calibration_error_shape,
-        background_residual_scatter=2.0 * p.background_residual_scatter,
-        background_residual_limit=1.0,
-        shift_scatter=0.25,
-        shift_limit=1.0,
-        blend_share=0.12,
-        blend_flux=0.15,
-        published_error_scatter=0.15,
     )
 
 
-SKIES = {"sdss": lambda p: p, "wide": widen_sky}
-"""Populations by name: the galaxies that SDSS targets and Gaia sees, and one to train on."""
+SKIES: dict[str, tuple[Callable[[SurveyParameters], SurveyParameters], ...]] = {
+    "sdss": (lambda p: p,),
+    "wide": (widen_sky,),
+    "mixed": (blind_sky, disturb_sky, widen_sky),
+}
+"""Populations by name, in equal parts: the galaxies that SDSS targets and Gaia sees, and two to
+train on, in which flux says nothing of the redshift. A network trained on "mixed" takes from sizes
+and colours what they say of spectra like SDSS's, and of others less."""
 
 
 def draw_truth(

@@ -266,10 +266,10 @@ def _describe_data(data: dict[str, Any]) -> str:
             f" `{data['survey']}`, sky `{data.get('sky', 'sdss')}`, seed {data['seed']}); none is"
             " real."
         )
-        if data.get("sky") == "wide":
+        if data.get("sky", "sdss") != "sdss":
             text += (
-                " Their brightness and\n  size say nothing of the redshift: what brightness says"
-                " is left to the prior."
+                " Their\n  brightness says nothing of the redshift: what it says is left to the"
+                " prior."
             )
         if data.get("contaminants"):
             text += (

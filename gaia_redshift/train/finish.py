@@ -120,7 +120,7 @@ def finish_training(
         given=vectors.redshift[given_rows] if config.mix or child else None,
         given_flux=vectors.flux[given_rows] if child else None,
         simulated=vectors.description["simulated"],
-        blind=child or vectors.description.get("sky") == "wide",
+        blind=child or vectors.description.get("sky", "sdss") != "sdss",
         knows_others=bool(len(dataset.others["validation"])),
     )
     novelty = None if parent is None else parent.novelty

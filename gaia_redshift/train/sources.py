@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _BLOCK_SIZE = 10_000
 _ARRAYS = ("source_id", "flux", "redshift")
+_NEXT_SKY = 3000
+"""Between the seeds of a population's parts."""
 _GRIDS_PER_BLOCK = 40
 """Moved grids for each block of galaxies: a design matrix takes as long as 1,000 galaxies."""
 
@@ -51,7 +53,7 @@ class SimulatedGalaxies:
     seed : int
         Of the simulation.
     sky : str
-        Population, a name in ``gaia_redshift.simulate.survey.SKIES``: "sdss" or "wide".
+        Population, a name in ``gaia_redshift.simulate.survey.SKIES``: "sdss", "wide" or "mixed".
     contaminants : float
         Stars, quasars, doubles and so on for each galaxy, from which a network that can learns to
         tell galaxies.
@@ -369,16 +371,19 @@ def _simulate(source: SimulatedGalaxies, correlations: bool, progress: bool) -> 
     if source.sky not in SKIES:
         raise InputError(f"no sky named {source.sky!r}; known: {', '.join(SKIES)}")
     options: dict[str, Any] = {
-        "seed": source.seed,
         "block_size": _BLOCK_SIZE,
         "correlations": correlations,
-        "parameters": SKIES[source.sky](load_parameters()),
         "progress": progress,
     }
-    yield from simulate_blocks(source.n, survey=source.survey, **options)
-    each = round(source.n * source.contaminants / len(CONTAMINANTS))
-    for kind in CONTAMINANTS if each else ():
-        yield from simulate_contaminant_blocks(each, kind=kind, **options)
+    skies = SKIES[source.sky]
+    for i, change in enumerate(skies):
+        options["parameters"] = change(load_parameters())
+        options["seed"] = source.seed + i * _NEXT_SKY
+        n = source.n * (i + 1) // len(skies) - source.n * i // len(skies)
+        yield from simulate_blocks(n, survey=source.survey, **options)
+        each = round(n * source.contaminants / len(CONTAMINANTS))
+        for kind in CONTAMINANTS if each else ():
+            yield from simulate_contaminant_blocks(each, kind=kind, **options)
 
 
 def _make_block(
