@@ -79,7 +79,7 @@ _DESCRIPTIONS: dict[QualityFlag, str] = {
         "the 68 % interval is wider than 0.1 (1 + redshift): the redshift says little"
     ),
     QualityFlag.MULTIPLE_PEAKS: (
-        "the redshift distribution has several peaks: the median may lie between them"
+        "the redshift distribution has peaks far apart: the median may lie between them"
     ),
     QualityFlag.LOW_SIGNAL_TO_NOISE: "the flux errors exceed a third of the mean flux",
     QualityFlag.UNLIKE_TRAINING: (

@@ -53,7 +53,8 @@ def find_peaks(pdf: Any, edges: ArrayLike | None = None, *, n: int = 2) -> tuple
     Notes
     -----
     Two peaks count as two where the density between them falls to half of the lower one. Odds of
-    all peaks add to 1; the flag ``multiple_peaks`` asks for deeper valleys.
+    all peaks add to 1; the flag ``multiple_peaks`` asks for deeper valleys,
+    and for peaks 0.05 (1 + z) apart.
 
     Examples
     --------

@@ -186,6 +186,7 @@ def test_flags_tell_edges_widths_and_peaks():
         norm.pdf(CENTERS, 0.2, 0.01) + norm.pdf(CENTERS, 0.28, 0.01),
         norm.pdf(CENTERS, 0.2, 0.01) + 0.05 * norm.pdf(CENTERS, 0.28, 0.01),
         norm.pdf(CENTERS, 0.2, 0.02) + norm.pdf(CENTERS, 0.22, 0.02),
+        norm.pdf(CENTERS, 0.2, 0.004) + norm.pdf(CENTERS, 0.23, 0.004),
     ]
     probability = np.array([shape / shape.sum() for shape in shapes])
     quantiles = compute_quantiles(probability, EDGES, [0.16, 0.5, 0.84])
@@ -198,6 +199,7 @@ def test_flags_tell_edges_widths_and_peaks():
         ["multiple_peaks"],
         [],
         [],
+        [],  # so near one another that the interval says it all
     ]
 
 

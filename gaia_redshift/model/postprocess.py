@@ -18,7 +18,10 @@ _WIDE = 0.05
 _PEAK = 0.2
 """Bins with less than this part of the highest one's probability separate peaks."""
 _SECOND = 0.1
-"""Smallest share of another peak that counts."""
+"""Smallest share of other peaks that counts."""
+_FAR = 0.05
+"""Distance from the highest peak, over 1 + redshift, at which they do: noise that looks like a
+feature makes peaks 0.02 apart in most distributions, which an interval describes well enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +121,9 @@ def flag_distributions(
         run = np.cumsum(starts, axis=1)
         part = np.where(high, probability[several], 0.0)
         main = run[np.arange(len(several)), mode[several]]
-        inside = np.where(run == main[:, None], part, 0.0).sum(axis=1)
-        other = 1.0 - inside / part.sum(axis=1)
-        flags[several[other > _SECOND]] |= QualityFlag.MULTIPLE_PEAKS
+        at = (0.5 * (edges[1:] + edges[:-1])).astype(probability.dtype)
+        top = at[mode[several]][:, None]
+        other = (run != main[:, None]) & (np.abs(at - top) > _FAR * (1 + top))
+        share = np.where(other, part, 0.0).sum(axis=1) / part.sum(axis=1)
+        flags[several[share > _SECOND]] |= QualityFlag.MULTIPLE_PEAKS
     return flags
