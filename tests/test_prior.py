@@ -11,6 +11,7 @@ from gaia_redshift.model.distribution import RedshiftBins, parse_bins
 from gaia_redshift.model.postprocess import measure_overlap
 from gaia_redshift.model.prior import KEPT_RP, measure_rp_flux
 from gaia_redshift.sampling import sample_spectra
+from gaia_redshift.scale.inputs import compare_plans, describe_plan
 from gaia_redshift.simulate import simulate_contaminants, simulate_spectra
 
 EDGES = np.linspace(0.0, 0.6, 301)
@@ -153,3 +154,13 @@ def test_galaxies_are_told_from_other_sources(vectors):
         other = predict_table(simulate_contaminants(150, seed=77, kind=kind))
         assert ((other["flags_cnn"] & no_galaxy) != 0).mean() > 0.9, kind
         assert np.median(np.asarray(other["probability_galaxy"])) < 0.1, kind
+
+
+def test_a_resumed_run_knows_another_magnitude_prior(survey):
+    prior = MagnitudePrior.from_sample(*survey, edges=EDGES)
+    changed = prior.probability.copy()
+    changed[len(changed) // 2, 150] *= 3  # in the middle, where the text of an array has dots
+    others = prior, MagnitudePrior(prior.log_flux, prior.edges, changed)
+    same, other = (describe_plan([], load_model(), {"prior": p}) for p in others)
+    assert compare_plans(same, describe_plan([], load_model(), {"prior": prior})) is None
+    assert compare_plans(same, other) == "other options (prior)"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gaia_redshift._version import __version__
+from gaia_redshift.model.prior import MagnitudePrior
 from gaia_redshift.readers.identity import identify, identify_path
 from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.readers.tables import is_table
@@ -77,6 +78,8 @@ def _describe_value(value: Any) -> Any:
         return [_describe_value(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
+    if isinstance(value, MagnitudePrior):  # its text leaves most of the numbers out
+        return _describe_value([value.log_flux, value.edges, value.probability])
     if callable(value):  # a prior: known by its values
         return _describe_value(np.asarray(value(np.linspace(0, 1, 101)), dtype=float))
     text = repr(value)
