@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from scipy.stats import norm
 
-from gaia_redshift import MagnitudePrior, load_model, predict_redshift, predict_table
+from gaia_redshift import (
+    MagnitudePrior,
+    load_model,
+    predict_redshift,
+    predict_table,
+    write_spectra,
+)
+from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.model.distribution import RedshiftBins, parse_bins
@@ -164,3 +172,23 @@ def test_a_resumed_run_knows_another_magnitude_prior(survey):
     same, other = (describe_plan([], load_model(), {"prior": p}) for p in others)
     assert compare_plans(same, describe_plan([], load_model(), {"prior": prior})) is None
     assert compare_plans(same, other) == "other options (prior)"
+
+
+@pytest.mark.parametrize("brightness", ["phot_rp_mean_flux", "phot_rp_mean_mag"])
+def test_the_command_takes_a_prior_from_a_file_of_galaxies(survey, brightness, tmp_path, capsys):
+    z, flux = (values[:400] for values in survey)
+    values = flux if brightness.endswith("flux") else 24.7479 - 2.5 * np.log10(flux)
+    Table({"Z": z, brightness: values}).write(tmp_path / "survey.csv")
+    spectra = simulate_spectra(6, seed=8)
+    write_spectra(spectra, tmp_path / "spectra.parquet")
+    files = [str(tmp_path / name) for name in ("spectra.parquet", "survey.csv", "out.ecsv")]
+    assert main(["predict", files[0], "--prior", files[1], "-o", files[2]]) == 0
+    found = Table.read(files[2])
+    expected = predict_table(spectra, prior=MagnitudePrior.from_sample(z, flux))
+    np.testing.assert_allclose(found["redshift_cnn"], expected["redshift_cnn"], atol=2e-5)
+    assert not np.allclose(found["redshift_cnn"], predict_table(spectra)["redshift_cnn"], atol=1e-4)
+    assert found.meta["redshift_prior"] == "user"
+    Table({"Z": z, "g": flux}).write(tmp_path / "bad.csv")
+    capsys.readouterr()
+    assert main(["predict", files[0], "--prior", str(tmp_path / "bad.csv")]) == 1
+    assert "a magnitude prior needs columns of redshift" in capsys.readouterr().err

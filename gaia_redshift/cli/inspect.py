@@ -11,6 +11,7 @@ from gaia_redshift.cli.archive import (
     list_archive_sources,
     make_archive_options,
 )
+from gaia_redshift.cli.prior import add_prior, read_prior
 from gaia_redshift.errors import InputError
 
 __all__ = [
@@ -73,7 +74,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add_clean_option(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects")
     parser.add_argument("--model", default="default", help="name or folder (see `models`)")
-    parser.add_argument("--prior", metavar="NAME", help="as for `predict`")
+    add_prior(parser)
     parser.add_argument(
         "--any-release", action="store_true", help="take spectra of another data release, too"
     )
@@ -167,7 +168,7 @@ def _choose(arguments: argparse.Namespace) -> dict[str, Any]:
         "clean": arguments.clean,
         "limit": arguments.limit,
         "model": arguments.model,
-        "prior": arguments.prior,
+        "prior": read_prior(arguments.prior),
         "any_release": arguments.any_release,
         "archive": make_archive_options(arguments),
     }

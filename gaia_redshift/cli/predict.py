@@ -20,6 +20,7 @@ from gaia_redshift.cli.archive import (
 )
 from gaia_redshift.cli.inspect import add_clean_option
 from gaia_redshift.cli.output import add_format, open_output
+from gaia_redshift.cli.prior import add_prior, read_prior
 from gaia_redshift.cli.summary import TRUTH, Summary, say
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
@@ -38,6 +39,7 @@ PREDICT_EPILOG = """examples:
   gaia-redshift predict bulk/ -o redshifts.parquet --resume
   gaia-redshift predict simulated.csv.gz --plot z.png  compare with the column redshift_true
   gaia-redshift predict a.fits --prior flat --pdf -o z.parquet
+  gaia-redshift predict a.fits --prior survey.csv      what brightness says, from your own survey
   gaia-redshift predict a.fits --clean -o clean.ecsv   only the rows to use
   gaia-redshift predict --ids ids.csv -o z.ecsv        fetch the spectra from the Gaia archive
 
@@ -87,12 +89,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bases", metavar="FILE", help="further set of bases, in GaiaXPy's XML format"
     )
-    parser.add_argument(
-        "--prior",
-        metavar="NAME",
-        help="redshifts to assume for the sources: as SDSS's galaxies (sdss, the default model's"
-        " default), flat, or training (as the model's training set)",
-    )
+    add_prior(parser)
     parser.add_argument(
         "--std", action="store_true", help="add the standard deviation of each distribution"
     )
@@ -202,7 +199,8 @@ def _make_job(arguments: argparse.Namespace) -> Job:
     keep = parse_keep_option(arguments.keep)
     if arguments.truth and keep != "all":
         keep = list(dict.fromkeys([*(keep or []), arguments.truth]))
-    asked: dict[str, Any] = {} if arguments.prior is None else {"prior": arguments.prior}
+    prior = read_prior(arguments.prior)
+    asked: dict[str, Any] = {} if prior is None else {"prior": prior}
     asked |= {name: True for name in ("std", "pdf", "peaks", "shape") if getattr(arguments, name)}
     return make_job(
         arguments.model,

@@ -70,6 +70,8 @@ def _describe_input(source: Any) -> dict[str, Any]:
 
 def _describe_value(value: Any) -> Any:
     """Return a value as JSON holds it: long ones as a digest of their content."""
+    if isinstance(value, MagnitudePrior):  # its text leaves most of the numbers out
+        value = [value.log_flux, value.edges, value.probability]
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape} {_digest(np.ascontiguousarray(value).tobytes())}"
     if isinstance(value, Mapping):
@@ -78,8 +80,6 @@ def _describe_value(value: Any) -> Any:
         return [_describe_value(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    if isinstance(value, MagnitudePrior):  # its text leaves most of the numbers out
-        return _describe_value([value.log_flux, value.edges, value.probability])
     if callable(value):  # a prior: known by its values
         return _describe_value(np.asarray(value(np.linspace(0, 1, 101)), dtype=float))
     text = repr(value)
