@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings, quiet_gaiaxpy
+from gaia_redshift._quiet import quiet_gaiaxpy
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_SAMPLES, TRIM, SamplingGrid
 from gaia_redshift.tabulated_bases import read_table
@@ -79,7 +79,6 @@ def basis_sets() -> list[BasisSet]:
     return list(_SETS.values())
 
 
-@preserve_settings()
 def register_basis_set(
     name: str,
     source: str | os.PathLike[str] | BasisFunction,
@@ -230,7 +229,6 @@ def _trim(band: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[low : N_SAMPLES - high]
 
 
-@preserve_settings()
 def sample_wavelengths(grid: SamplingGrid = DEFAULT_GRID) -> NDArray[np.float64]:
     """Return the wavelengths of the 186 samples: 80 in BP, then 106 in RP.
 

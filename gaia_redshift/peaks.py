@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 
 __all__ = ["find_peaks", "take_distributions"]
@@ -24,7 +23,6 @@ _SMALLEST = 0.005
 """Peaks of less probability are left to their neighbours."""
 
 
-@preserve_settings()
 def find_peaks(pdf: Any, edges: ArrayLike | None = None, *, n: int = 2) -> tuple[Float, Float]:
     """Find the most probable peaks of each redshift distribution.
 

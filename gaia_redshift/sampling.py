@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._progress import show_progress
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._rows import as_slice, multiply_rows
 from gaia_redshift._threads import Crew
 from gaia_redshift.bases import (
@@ -54,7 +53,6 @@ CORRELATION_SLACK = 1e-4
 """How far beyond 1 a correlation may lie: the archive stores them with 32 bits."""
 
 
-@preserve_settings()
 def sample_spectra(
     spectra: XPSpectra,
     *,

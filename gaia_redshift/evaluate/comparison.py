@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate.evaluation import Evaluation, evaluate_table, take_redshifts, to_plain
 from gaia_redshift.evaluate.metrics import METRICS, compute_metrics
@@ -80,7 +79,6 @@ class Comparison:
         }
 
 
-@preserve_settings()
 def compare_predictions(
     table: Table,
     predictions: Sequence[str],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate.comparison import UGC_WEAK_RANGES
 from gaia_redshift.evaluate.evaluation import Evaluation
@@ -25,7 +24,6 @@ FEWEST = 20
 Evaluations = Evaluation | Mapping[str, Evaluation]
 
 
-@preserve_settings()
 def plot_density(
     evaluation: Evaluation, ax: Axes | None = None, *, label: str | None = None
 ) -> Axes:
@@ -87,7 +85,6 @@ def plot_density(
     return ax
 
 
-@preserve_settings()
 def plot_bias(
     evaluations: Evaluations,
     against: str = "predicted",
@@ -119,7 +116,6 @@ def plot_bias(
     return _plot_per_bin(evaluations, against, ax, "bias", "mean dz", mark_weak=mark_weak)
 
 
-@preserve_settings()
 def plot_scatter(
     evaluations: Evaluations,
     against: str = "predicted",
@@ -133,7 +129,6 @@ def plot_scatter(
     )
 
 
-@preserve_settings()
 def plot_pit(evaluation: Evaluation, ax: Axes | None = None) -> Axes:
     """Draw the histogram of PIT values, with the scatter that honest distributions show.
 
@@ -168,7 +163,6 @@ def plot_pit(evaluation: Evaluation, ax: Axes | None = None) -> Axes:
     return ax
 
 
-@preserve_settings()
 def plot_coverage(
     evaluation: Evaluation, against: str = "predicted", ax: Axes | None = None
 ) -> Axes:

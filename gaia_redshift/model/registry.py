@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._html import format_facts, name_some
 from gaia_redshift._progress import show_progress
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._rows import as_slice
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
@@ -132,7 +131,6 @@ class RedshiftModel:
         ]
         return format_facts(f"{self.name} {self.version}", facts)
 
-    @preserve_settings()
     def predict(
         self,
         flux: ArrayLike,
@@ -361,7 +359,6 @@ def available_models() -> list[str]:
     return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{MANIFEST_NAME}"))
 
 
-@preserve_settings()
 def load_model(
     name_or_path: str | os.PathLike[str] | RedshiftModel = "default",
     *,

@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ def place_legend(ax: Axes, title: str = "", *, columns: int = 2) -> None:
     ax.set_title(title, pad=8 + 16 * -(-count // columns))
 
 
-@preserve_settings()
 def check_plot(path: str | os.PathLike[str]) -> None:
     """Find out, before any work, whether `save_plot` can write there.
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.plot.canvas import make_axes, place_legend
 from gaia_redshift.plot.rows import find_row
@@ -21,7 +20,6 @@ GRID_KEY = "redshift_grid"
 """Where the column's ``meta`` (or the table's) says at which redshifts its values are."""
 
 
-@preserve_settings()
 def plot_pdf(
     pdf: Any,
     grid: ArrayLike | None = None,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.clean import explain_table, find_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.plot.canvas import make_axes
@@ -22,7 +21,6 @@ CROWDED = 3000
 """Above so many galaxies their density is drawn instead of points."""
 
 
-@preserve_settings()
 def plot_predictions(
     table: Table, truth: str | ArrayLike | None = None, ax: Axes | None = None
 ) -> Axes:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.plot.canvas import make_axes
 
@@ -20,7 +19,6 @@ __all__ = ["plot_redshift_cone", "plot_redshift_map"]
 Floats = NDArray[np.float64]
 
 
-@preserve_settings()
 def plot_redshift_map(
     table: Table,
     *,
@@ -104,7 +102,6 @@ def plot_redshift_map(
     return ax
 
 
-@preserve_settings()
 def plot_redshift_cone(
     table: Table,
     *,

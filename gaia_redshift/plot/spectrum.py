@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid
 from gaia_redshift.lines import LINES
@@ -22,7 +21,6 @@ __all__ = ["LINES", "plot_spectrum"]
 _COLOURS = {"emission": "tab:red", "absorption": "0.35"}
 
 
-@preserve_settings()
 def plot_spectrum(
     spectrum: Any,
     redshift: float | None = None,
