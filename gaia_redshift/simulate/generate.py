@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,7 @@ def simulate_blocks(
     """
     check_numbers(n, block_size, "galaxies")
     draw = functools.partial(
-        _simulate_chunk,
+        simulate_chunk,
         seed=seed,
         survey=Survey.resolve(survey),
         correlations=correlations,
@@ -169,7 +169,7 @@ def point_source_coefficients(
     return disperse_fluxes(fluxes, truth, parameters, rng, through)
 
 
-def _simulate_chunk(
+def simulate_chunk(
     index: int,
     *,
     seed: int,
@@ -177,23 +177,28 @@ def _simulate_chunk(
     correlations: bool,
     noise: bool,
     parameters: SurveyParameters,
-    instrument: Instrument,
+    instrument: Instrument | None = None,
+    library: GalaxyLibrary | None = None,
+    kind: str = "galaxy",
+    columns: Mapping[str, tuple[str | None, str]] = TRUTH_COLUMNS,
+    label: str = "simulated galaxies",
 ) -> XPSpectra:
+    """Draw and observe the galaxies of a chunk, of the package's library or another one."""
     rng = np.random.default_rng([seed, index])
-    truth = draw_truth(CHUNK, rng, survey, parameters=parameters)
-    point = point_source_coefficients(
-        truth, parameters, rng if noise else None, instrument=instrument
-    )
+    truth = draw_truth(CHUNK, rng, survey, parameters=parameters, library=library)
+    truth["sed"] = truth["galaxy"].astype(np.int32)
+    disturb = rng if noise else None
+    point = point_source_coefficients(truth, parameters, disturb, library, instrument)
     return observe_sources(
         smear_sources(point, truth, instrument),
         truth,
         rng,
         parameters=parameters,
-        columns=TRUTH_COLUMNS,
+        columns=columns,
         index=index,
         seed=seed,
-        kind="galaxy",
-        label=f"simulated galaxies, seed {seed}, survey {survey.name}",
+        kind=kind,
+        label=f"{label}, seed {seed}, survey {survey.name}",
         correlations=correlations,
         noise=noise,
         instrument=instrument,

@@ -15,16 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.simulate.galaxies import NORMALISATION_A, GalaxyLibrary
-from gaia_redshift.simulate.generate import TRUTH_COLUMNS, point_source_coefficients
-from gaia_redshift.simulate.observation import (
-    CHUNK,
-    assemble_blocks,
-    check_numbers,
-    observe_sources,
-    smear_sources,
-)
+from gaia_redshift.simulate.generate import TRUTH_COLUMNS, simulate_chunk
+from gaia_redshift.simulate.observation import assemble_blocks, check_numbers
 from gaia_redshift.simulate.redshifts import Survey
-from gaia_redshift.simulate.survey import SurveyParameters, draw_truth, load_parameters
+from gaia_redshift.simulate.survey import SurveyParameters, load_parameters
 from gaia_redshift.spectra import XPSpectra
 
 __all__ = ["load_kcorrect_templates", "simulate_seds"]
@@ -97,13 +91,16 @@ def simulate_seds(
         ),
     )
     draw = functools.partial(
-        _simulate_chunk,
+        simulate_chunk,
         seed=seed,
         survey=Survey.resolve(survey),
         correlations=correlations,
         noise=noise,
         parameters=plain,
         library=library,
+        kind="sed",
+        columns=SED_COLUMNS,
+        label="simulated galaxies with given spectra",
     )
     blocks = assemble_blocks(
         n,
@@ -153,35 +150,6 @@ def _make_library(wavelength: ArrayLike, flux: ArrayLike) -> GalaxyLibrary:
         mean=np.zeros(centre.size, dtype=np.float32),
         components=(binned / level[:, None]).astype(np.float32),
         coefficients=np.eye(k, dtype=np.float32),
-    )
-
-
-def _simulate_chunk(
-    index: int,
-    *,
-    seed: int,
-    survey: Survey,
-    correlations: bool,
-    noise: bool,
-    parameters: SurveyParameters,
-    library: GalaxyLibrary,
-) -> XPSpectra:
-    rng = np.random.default_rng([seed, index])
-    truth = draw_truth(CHUNK, rng, survey, parameters=parameters, library=library)
-    truth["sed"] = truth["galaxy"].astype(np.int32)
-    point = point_source_coefficients(truth, parameters, rng if noise else None, library)
-    return observe_sources(
-        smear_sources(point, truth),
-        truth,
-        rng,
-        parameters=parameters,
-        columns=SED_COLUMNS,
-        index=index,
-        seed=seed,
-        kind="sed",
-        label=f"simulated galaxies with given spectra, seed {seed}, survey {survey.name}",
-        correlations=correlations,
-        noise=noise,
     )
 
 

@@ -13,7 +13,7 @@ from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles, sm
 from gaia_redshift.model.postprocess import measure_overlap
 from gaia_redshift.model.prior import MagnitudePrior, measure_rp_flux
 from gaia_redshift.model.scaler import measure_level
-from gaia_redshift.train.objectives import measure_cross_entropy
+from gaia_redshift.train.objectives import find_bins, measure_cross_entropy
 
 __all__ = ["HeldOut", "calibrate_bins", "fit_temperature", "make_magnitude_prior"]
 
@@ -229,8 +229,3 @@ def match_coverage(
         middle = 0.5 * (low + high)
         low, high = (middle, high) if measure(middle) < _COVERAGE else (low, middle)
     return 0.5 * (low + high) * temperature[0], temperature[1]
-
-
-def find_bins(redshift: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Bins of redshifts, shape (n,)."""
-    return np.clip(np.searchsorted(edges, redshift, side="right") - 1, 0, edges.size - 2)

@@ -93,12 +93,12 @@ class DistributionObjective:
 
     def measure_loss(self, output: NDArray[np.float32], truth: Float) -> float:
         """Return the mean cross-entropy with the bins of the true redshifts."""
-        return measure_cross_entropy(output[:, :-1], self.find_bins(truth))
+        return measure_cross_entropy(output[:, :-1], find_bins(truth, self.edges))
 
-    def find_bins(self, truth: Float) -> NDArray[np.intp]:
-        """Bins of true redshifts, shape (n,)."""
-        last = len(self._centers) - 1
-        return np.clip(np.searchsorted(self.edges, truth, side="right") - 1, 0, last)
+
+def find_bins(values: Float, edges: Float) -> NDArray[np.intp]:
+    """Bin of each value, shape (n,); those beyond the edges are in the first or last."""
+    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
 
 
 def measure_cross_entropy(logits: NDArray[np.floating], bins: NDArray[np.intp]) -> float:

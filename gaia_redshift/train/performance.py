@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.evaluate.distributions import compute_crps, compute_pit
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
+from gaia_redshift.train.objectives import find_bins
 
 __all__ = ["draw_rows", "measure_bins", "measure_distributions"]
 
@@ -33,9 +34,7 @@ def draw_rows(
     ``true`` are redshifts (n,).
     """
     ratio = np.minimum(prior / bins.density, _LARGEST_RATIO)
-    last = len(prior) - 1
-    cell = np.clip(np.searchsorted(bins.edges, true, side="right") - 1, 0, last)
-    rows = rng.uniform(size=len(true)) * ratio.max() < ratio[cell]
+    rows = rng.uniform(size=len(true)) * ratio.max() < ratio[find_bins(true, bins.edges)]
     return np.asarray(rows)
 
 
@@ -62,7 +61,7 @@ def measure_distributions(
         }
 
     def tabulate(values: Float, edges: Float) -> list[dict[str, float]]:
-        index = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+        index = find_bins(values, edges)
         return [
             {
                 "low": round(float(edges[i]), 6),
@@ -93,7 +92,7 @@ def measure_bins(
     The last bin includes its upper end; bins without galaxies are left out.
     """
     edges = _divide(*limits)
-    index = np.clip(np.searchsorted(edges, true, side="right") - 1, 0, len(edges) - 2)
+    index = find_bins(true, edges)
     bins = []
     for i in range(len(edges) - 1):
         error = (predicted - true)[index == i]
