@@ -38,6 +38,7 @@ from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.scale import predict_to_file
 from gaia_redshift.spectra import XPSpectra
+from gaia_redshift.table_formats import make_arrow_table
 from gaia_redshift.writers import SpectraWriter
 
 FORMATS = ["ecsv", "fits", "vot", "parquet", "h5", "csv"]
@@ -373,13 +374,23 @@ def test_a_column_that_looks_like_ids_and_is_not_used_is_told(tmp_path, caplog):
 UNITS = {"deg": 1.0, "rad": 180 / np.pi, "h": 15.0, "arcsec": 1 / 3600}
 
 
-@pytest.mark.parametrize("ending", [*MASKED_FORMATS, "in memory"])
+TABLES = {
+    "table": lambda table: table,
+    "dictionary": lambda table: {name: table[name].quantity for name in table.colnames},
+    "arrow": make_arrow_table,
+}
+
+
+@pytest.mark.parametrize("ending", [*MASKED_FORMATS, *TABLES])
 @pytest.mark.parametrize("unit", UNITS)
 def test_positions_in_any_unit_are_the_same_positions(tmp_path, ending, unit):
     table = Table({"ra": np.array([150.0, 20.0]) / UNITS[unit], "dec": [2.0, 1.0]})
     table["ra"].unit, table["dec"].unit = unit, "deg"
     table["z"] = [0.1, 0.2]
-    source = table if ending == "in memory" else write_masked(tmp_path / f"a.{ending}", table)
+    if ending in TABLES:
+        source = TABLES[ending](table)
+    else:
+        source = write_masked(tmp_path / f"a.{ending}", table)
     plain = {"ra": [20.0, 150.0], "dec": [1.0, 2.0], "z": [0.2, 0.1]}
     assert match(plain, source) == [0.2, 0.1]
     assert match(source, plain) == [0.1, 0.2]

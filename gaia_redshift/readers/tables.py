@@ -65,8 +65,13 @@ def to_astropy(table: Any) -> Table:
 
     if isinstance(table, Table):
         return Table(table, copy=False).copy()
-    columns = {name: from_arrow(column) for name, column in open_table(table)[0].items()}
-    return Table({name: values for name, values in columns.items() if np.ndim(values)})
+    opened, infos = open_table(table)
+    columns = {name: from_arrow(column) for name, column in opened.items()}
+    made = Table({name: values for name, values in columns.items() if np.ndim(values)})
+    for name, info in infos.items():
+        if name in made.colnames:
+            made[name].unit, made[name].description = info.unit, info.description
+    return made
 
 
 def iter_table_blocks(table: Any, options: ReadOptions) -> Iterator[Block]:
@@ -120,22 +125,24 @@ def open_table(table: Any) -> tuple[dict[str, Any], dict[str, ColumnInfo]]:
         if any(hasattr(table[name], "icrs") for name in table.colnames):
             table = split_places(table)
         columns = {name: _open_astropy_column(table[name]) for name in table.colnames}
-        infos = {
-            name: ColumnInfo(
-                str(table[name].info.unit) if table[name].info.unit else None,
-                table[name].info.description,
-                (table[name].info.meta or {}).get("ucd"),
-            )
-            for name in table.colnames
-        }
-        return columns, infos
+        return columns, {name: _read_info(table[name]) for name in table.colnames}
     if _is_a(table, "pyarrow", "Table"):
-        return {name: table[name] for name in table.column_names}, {}
+        from gaia_redshift.readers.binary import read_parquet_infos
+
+        columns = {name: table[name] for name in table.column_names}
+        return columns, read_parquet_infos(table.schema)
     if _is_a(table, "pandas", "DataFrame"):
         if str(table.index.name).lower() in ("source_id", "sourceid"):
             table = table.reset_index()
         return {str(name): _open_series(table[name], name) for name in table.columns}, {}
-    return {str(name): _open_value(value) for name, value in table.items()}, {}
+    infos = {str(n): _read_info(v) for n, v in table.items() if hasattr(v, "unit")}
+    return {str(name): _open_value(value) for name, value in table.items()}, infos
+
+
+def _read_info(column: Any) -> ColumnInfo:
+    info = column.info
+    unit = str(info.unit) if info.unit else None
+    return ColumnInfo(unit, info.description, (info.meta or {}).get("ucd"))
 
 
 def split_places(table: Any) -> Any:
