@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ __all__ = [
     "expand_path",
     "is_utf8",
     "one_line",
+    "removed_if_empty",
     "same_file",
+    "sweep_parts",
     "written_whole",
 ]
 
@@ -91,6 +95,25 @@ def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
         return False
 
 
+def sweep_parts(target: Path) -> None:
+    """Remove what killed writers of this file left beside it, a day ago or longer."""
+    for part in target.parent.glob(f".{glob.escape(target.name[:200])}.*.part"):
+        with suppress(OSError):
+            if part.stat().st_mtime < time.time() - 86_400:
+                part.unlink()
+
+
+@contextmanager
+def removed_if_empty(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Remove a folder in the end where work in it failed before anything was there."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            Path(folder).rmdir()
+        raise
+
+
 @contextmanager
 def written_whole(target: Path, *, packed: bool = False) -> Iterator[Path]:
     """Give a path to write to; what is there in the end appears as ``target``, all at once.
@@ -108,6 +131,7 @@ def written_whole(target: Path, *, packed: bool = False) -> Iterator[Path]:
     """
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
     squeezed = temporary.with_suffix(".gz")
+    sweep_parts(target)
     # Made by the kernel with the user's umask, which belongs to the process and not to a thread.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:

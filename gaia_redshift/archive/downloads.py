@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -21,6 +22,8 @@ from gaia_redshift.errors import ArchiveError
 from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 __all__ = ["Downloads", "merge_spectra"]
+
+logger = logging.getLogger(__name__)
 
 
 def merge_spectra(parts: list[XPSpectra], positions: list[NDArray[np.intp]], n: int) -> XPSpectra:
@@ -72,7 +75,7 @@ class Downloads:
         self.n_done = 0
         self.n_failed_in_a_row = 0
         self.any_answer = False
-        self.gave_up = False
+        self.gave_up = self.told = False
         self.lock = threading.Lock()
         self.bar = self._open_bar(progress)
         self._send()
@@ -129,6 +132,9 @@ class Downloads:
     def _note(self, failure: TransientError) -> None:
         with self.lock:
             self.bar.set_postfix_str(f"{failure}; trying again"[:60], refresh=True)
+            if not self.told:  # where there is no bar, too
+                logger.warning("%s; trying again", failure)
+            self.told = True
 
     def _count(self, chunk: Chunk) -> None:
         """Give up on the rest when chunk after chunk gets no answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import random
 import re
 import threading
@@ -16,10 +17,21 @@ from typing import TypeVar
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.errors import ArchiveError
 
-__all__ = ["Answer", "Patience", "RefusedError", "StoppedError", "TransientError", "check_answer"]
+__all__ = [
+    "Answer",
+    "Patience",
+    "RefusedError",
+    "StoppedError",
+    "TransientError",
+    "UnknownHostError",
+    "check_answer",
+]
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
+LOOK_UP = 10.0
+"""Seconds after which a name that is not found is given up."""
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _FROM_ARCHIVE = {400, 500}
 """Status of the archive's own words; the others come from what stands before it."""
@@ -50,6 +62,10 @@ class TransientError(ArchiveError):
         super().__init__(message)
         self.wait = wait
         self.answered = answered
+
+
+class UnknownHostError(TransientError):
+    """The server's name is not found: mostly there is no network."""
 
 
 class RefusedError(ArchiveError):
@@ -151,10 +167,15 @@ def parse_retry_after(value: str | None) -> float | None:
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
 
 
+def _log_failure(failure: TransientError) -> None:
+    logger.warning("%s; trying again", failure)
+
+
 class Patience:
     """Tries, growing waits and the deadline, in seconds from now, of one task.
 
-    ``stop`` ends every wait at once when set; ``on_failure`` is told of what is tried again.
+    ``stop`` ends every wait at once when set; ``on_failure`` is told of what is tried again, by
+    default in the log. A name that is not found is tried for `LOOK_UP` seconds only.
     """
 
     def __init__(
@@ -168,7 +189,7 @@ class Patience:
         self.seconds = seconds
         self.ends = time.monotonic() + seconds
         self.stop = stop or threading.Event()
-        self.on_failure = on_failure
+        self.on_failure = on_failure or _log_failure
         self.failures = 0
 
     def renew(self) -> Patience:
@@ -203,11 +224,13 @@ class Patience:
         )
         wait *= random.uniform(0.8, 1.2)  # so that many clients do not come back together
         wait = max(wait, failure.wait or 0.0)
+        if isinstance(failure, UnknownHostError):
+            self.seconds = min(self.seconds, LOOK_UP)
+            self.ends = min(self.ends, time.monotonic() + LOOK_UP)
         if wait >= self.left:
             asked = f", which asks to wait {failure.wait:.0f} s" if failure.wait else ""
             raise self._give_up(failure, f"no more tries within {self.seconds:g} s{asked}")
-        if self.on_failure is not None:
-            self.on_failure(failure)
+        self.on_failure(failure)
         self.sleep(wait)
 
     def _give_up(self, failure: TransientError, why: str) -> TransientError:

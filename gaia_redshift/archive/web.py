@@ -26,7 +26,13 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from gaia_redshift.archive.failures import Answer, RefusedError, TransientError, check_answer
+from gaia_redshift.archive.failures import (
+    Answer,
+    RefusedError,
+    TransientError,
+    UnknownHostError,
+    check_answer,
+)
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.errors import ArchiveError
 
@@ -289,7 +295,7 @@ def describe_failure(  # noqa: PLR0911 (one per kind)
         )
         return TransientError(text, answered=False)
     if find(socket.gaierror):
-        return TransientError(
+        return UnknownHostError(
             f"{host} cannot be found: is there a connection to the network?", answered=False
         )
     if find(ConnectionRefusedError):

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gaia_redshift._files import removed_if_empty
 from gaia_redshift.cli.research import import_research
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 
@@ -107,14 +108,16 @@ def run_evaluate(arguments: argparse.Namespace, *, progress: bool = False) -> in
             raise InputError("with --baselines, give files as --train FILE and --test FILE")
         benchmark = import_research("benchmark", "--baselines")
         check_folder(arguments.output, overwrite=arguments.overwrite)
-        return _run_baselines(arguments, benchmark, progress)
+        with removed_if_empty(arguments.output):
+            return _run_baselines(arguments, benchmark, progress)
     for name in of_baselines:
         if getattr(arguments, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} goes with --baselines")
     if not arguments.inputs:
         raise InputError("give a table or spectra, or --baselines (evaluate --help)")
     check_folder(arguments.output, overwrite=arguments.overwrite)
-    return _run_table(arguments, progress)
+    with removed_if_empty(arguments.output):
+        return _run_table(arguments, progress)
 
 
 def _run_baselines(arguments: argparse.Namespace, benchmark: Any, progress: bool) -> int:
@@ -224,11 +227,14 @@ def _holds_spectra(name: str) -> bool:
 def _predict(arguments: argparse.Namespace, progress: bool) -> Table:
     from gaia_redshift.evaluate.evaluation import find_training_seed
     from gaia_redshift.pipeline import load_for_prediction, predict_table
+    from gaia_redshift.readers.reading import check_columns
 
     if len(arguments.model or []) > 1:
         raise InputError("give one --model (several go with --baselines)")
-    model = load_for_prediction(arguments.model[0] if arguments.model else "default")
     inputs = arguments.inputs if len(arguments.inputs) > 1 else arguments.inputs[0]
+    needed = (arguments.truth, *(arguments.against or []), arguments.brightness)
+    check_columns(inputs, [n for n in needed if n and not n.startswith("redshift_cnn")])
+    model = load_for_prediction(arguments.model[0] if arguments.model else "default")
     table = predict_table(inputs, model=model, keep="all", progress=progress)
     for name in (arguments.truth, *(arguments.against or [])):  # names that the output has itself
         if f"{name}_in" in table.colnames:

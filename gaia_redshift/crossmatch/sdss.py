@@ -7,7 +7,6 @@ objects near the sources; `gaia_redshift.crossmatch.matching` decides which is w
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 __all__ = ["SERVICES", "VIZIER_TABLE", "describe_service", "fetch_sdss_objects"]
-
-logger = logging.getLogger(__name__)
 
 VIZIER_TABLE = "V/154/sdss16"
 """SDSS DR16, photometry with the spectra's redshifts."""
@@ -72,7 +69,7 @@ def fetch_sdss_objects(
     session = TimedSession(getattr(settings, address), settings)
     steps = list_steps(places[:, 0], places[:, 1], radius, session)
     for ask in open_bar(list(steps), desc=f"SDSS ({service})", disable=not progress):
-        patience = Patience(settings, settings.query_deadline, on_failure=_log_failure)
+        patience = Patience(settings, settings.query_deadline)
         with session.asking("the cross-match", patience.ends):
             table = patience.run(ask)
         if table is None or not len(table):
@@ -96,10 +93,6 @@ def describe_service(service: str) -> str:
         return f"SDSS DR{SKYSERVER_RELEASE} SpecObj (SkyServer)"
     name = {"xmatch": "CDS XMatch", "tapvizier": "TAPVizieR"}[service]
     return f"SDSS DR16, VizieR {VIZIER_TABLE} ({name})"
-
-
-def _log_failure(failure: TransientError) -> None:
-    logger.warning("%s; trying again", failure)
 
 
 def _drop_repeated(objects: SkyObjects) -> SkyObjects:

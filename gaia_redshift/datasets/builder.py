@@ -43,6 +43,7 @@ from gaia_redshift.datasets.parts import (
 from gaia_redshift.datasets.splits import SkySplit, find_regions, split_regions
 from gaia_redshift.errors import ArchiveError, InputError
 from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.readers.reading import check_columns
 from gaia_redshift.spectra import XPSpectra
 
 if TYPE_CHECKING:
@@ -143,15 +144,7 @@ def build_training_set(
     cuts, split = cuts or TrainingCuts(), split or SkySplit()
     chosen = _read_grid(grid, model)
     simulated = is_simulated(spectra)
-    if simulated and truth is None and sources is None:
-        truth = "redshift_true"
-    if sources is None and truth is None:
-        raise InputError(
-            "where do redshifts come from? Give sources (to be cross-matched), or truth, the"
-            " name of the column that holds them"
-        )
-    if is_from_archive(spectra) and sources is None:
-        raise InputError("spectra from the archive need sources: a table of ids, or a query")
+    truth = _check_labels(spectra, sources, truth)
     options = LabelOptions(truth, catalogue, survey, service, columns, radius)
     remote = dict(archive or {})
     request = {
@@ -238,6 +231,23 @@ def _check_target(output: str | os.PathLike[str], overwrite: bool, inputs: Seque
     if not target.parent.is_dir():
         raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     return target
+
+
+def _check_labels(spectra: Any, sources: Any, truth: str | None) -> str | None:
+    """Return the column of the true redshifts; find out before the work whether there is any."""
+    if sources is not None:
+        return truth
+    if is_simulated(spectra):
+        return truth or "redshift_true"
+    if truth is None:
+        raise InputError(
+            "where do redshifts come from? Give sources (to be cross-matched), or truth, the"
+            " name of the column that holds them"
+        )
+    if is_from_archive(spectra):
+        raise InputError("spectra from the archive need sources: a table of ids, or a query")
+    check_columns(spectra, [truth])
+    return truth
 
 
 def _read_grid(grid: Any, model: Any) -> SamplingGrid:

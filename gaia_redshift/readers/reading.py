@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from gaia_redshift.readers.tables import iter_table_blocks
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.table_types import Note, join_notes, note_column, settle_types
 
-__all__ = ["iter_spectra", "read_spectra"]
+__all__ = ["check_columns", "iter_spectra", "read_spectra"]
 
 
 @preserve_settings()
@@ -217,6 +218,23 @@ def _prove_types(path: Path, options: ReadOptions) -> dict[str, Note]:
         for name in columns.colnames if columns is not None else ():
             notes.setdefault(name.lower(), []).append(note_column(columns[name]))  # type: ignore[index]
     return {name: join_notes(parts) for name, parts in notes.items()}
+
+
+def check_columns(sources: Any, names: Sequence[str]) -> None:
+    """Find out, before any work, whether a file, or the first of several, has these columns.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or lacks one.
+    """
+    if not isinstance(sources, str | os.PathLike | list | tuple):  # others can be read but once
+        return
+    for source in iter_sources(sources):
+        if isinstance(source, Path):
+            options = ReadOptions(errors=False, correlations=False, keep=tuple(names))
+            next(iter_file_blocks(source, options), None)
+        return
 
 
 def _pass_over(spectra: XPSpectra, options: ReadOptions) -> XPSpectra | None:

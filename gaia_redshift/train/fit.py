@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import removed_if_empty
 from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.datasets.file import is_dataset
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.keras_engine import compile_network, import_keras_for_training
+from gaia_redshift.readers.reading import check_columns
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import (
@@ -130,6 +133,8 @@ def train_model(
     kind = get_network(config.network)
     kind.check_options(config.network_options)
     # Before hours of simulation and training: what is missing.
+    if isinstance(source, str | os.PathLike) and not is_dataset(source):
+        check_columns(source, [truth])
     import_keras_for_training()
     import_onnx()
     if kind.distribution:
@@ -158,15 +163,16 @@ def train_model(
         _check_same_config(found, config, folder)
     folder.mkdir(parents=True, exist_ok=True)
 
-    vectors = collect_vectors(
-        source,
-        folder,
-        truth=truth,
-        grid=grid,
-        jitter_seed=config.seed if config.grid_jitter else None,
-        errors=kind.uses_errors,
-        progress=progress,
-    )
+    with removed_if_empty(folder):
+        vectors = collect_vectors(
+            source,
+            folder,
+            truth=truth,
+            grid=grid,
+            jitter_seed=config.seed if config.grid_jitter else None,
+            errors=kind.uses_errors,
+            progress=progress,
+        )
     if config.mix:
         vectors = _add_simulated(
             vectors,

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from gaia_redshift._files import expand_path
+from gaia_redshift._files import expand_path, sweep_parts
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import XPSpectra
@@ -103,7 +103,8 @@ class SpectraWriter:
         self.overwrite = overwrite
         self.n_written = 0
         self._check_target()
-        self._part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        sweep_parts(self.path)
+        self._part = self.path.with_name(f".{self.path.name[:200]}.{secrets.token_hex(4)}.part")
         self._make = _make_sink(self._part, str(self.path))
         self._sink: Sink | None = None
 
