@@ -10,11 +10,13 @@ features exceed their noise, are not judged.
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._rows import multiply_rows
 from gaia_redshift.errors import GaiaRedshiftWarning
 from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import N_BP
@@ -52,13 +54,21 @@ def filter_variance(flux: NDArray[np.floating], window: int) -> Float:
 
     ``window``: samples of the filter, an odd number.
     """
+    left = multiply_rows(np.asarray(flux, np.float64), _build_filter(flux.shape[1], window))
+    return np.asarray(np.var(left, axis=1))
+
+
+@lru_cache
+def _build_filter(m: int, window: int) -> Float:
+    """Matrix (m, m - window + 1): what the filter leaves of m samples, but for the ends."""
     half = window // 2
     # Savitzky & Golay (1964): the value at the middle of a polynomial fitted to the window.
     fit = np.linalg.pinv(np.vander(np.arange(-half, half + 1.0), _ORDER + 1, increasing=True))[0]
     kernel = -fit
     kernel[half] += 1.0
-    windows = np.lib.stride_tricks.sliding_window_view(flux, window, axis=1)
-    return np.asarray(np.var(windows @ kernel, axis=1))
+    return np.asarray(
+        sum(value * np.eye(m, m - window + 1, -k) for k, value in enumerate(kernel.tolist()))
+    )
 
 
 def flag_unit(vectors: FluxVectors, columns: Any = None) -> tuple[NDArray[np.int32], float | None]:

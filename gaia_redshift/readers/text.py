@@ -92,17 +92,16 @@ def _iter_rows(
 ) -> Iterator[tuple[list[tuple[bytes, ...]], int]]:
     """Yield some megabytes of rows at a time, and the number of their first one."""
     rows: list[tuple[bytes, ...]] = []
-    size, first_row, rest = 0, 1, b""
+    first_row, rest = 1, b""
     for chunk in chunks:
         data = rest + chunk
-        n = len(rows)
         rest = data[cutter.cut(data, rows) :]
         if len(rest) > LONGEST_LINE:
             raise cutter.complain("does not end (a quote too many?)")
-        size += sum(sum(map(len, row)) for row in rows[n:])
-        if len(rows) >= BLOCK_ROWS or size > BLOCK_BYTES:
+        # Rows are about equally long.
+        if len(rows) >= BLOCK_ROWS or (rows and len(rows) * sum(map(len, rows[-1])) > BLOCK_BYTES):
             yield rows, first_row
-            rows, size, first_row = [], 0, cutter.n_rows + 1
+            rows, first_row = [], cutter.n_rows + 1
     if rest:
         raise cutter.complain("ends inside a quoted value (file cut short?)")
     yield rows, first_row
