@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import gzip
 import os
 import re
 import secrets
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gaia_redshift._packing import LEVEL, gzip
 from gaia_redshift.errors import InputError
 
 __all__ = [
@@ -137,7 +137,7 @@ def written_whole(target: Path, *, packed: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         if packed:
-            with temporary.open("rb") as source, gzip.open(squeezed, "wb") as out:
+            with temporary.open("rb") as source, gzip.open(squeezed, "wb", LEVEL) as out:
                 shutil.copyfileobj(source, out)
             os.replace(squeezed, temporary)
         with temporary.open("rb+") as file:

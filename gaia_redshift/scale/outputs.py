@@ -6,7 +6,6 @@ HDF5 are put together in memory.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._files import one_line, written_whole
+from gaia_redshift._packing import LEVEL, gzip
 from gaia_redshift.errors import InputError
 from gaia_redshift.parquet_encoding import choose_encoding
 from gaia_redshift.table import stack_tables, write_table
@@ -188,7 +188,7 @@ def write_tables(
 
 
 def _open(path: Path, packed: bool) -> IO[bytes]:
-    return gzip.open(path, "wb") if packed else path.open("wb")  # type: ignore[return-value]
+    return gzip.open(path, "wb", LEVEL) if packed else path.open("wb")  # type: ignore[return-value]
 
 
 def _write_parquet(tables: Iterator[Table], file: IO[bytes], pattern: Table) -> None:
