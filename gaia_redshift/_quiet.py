@@ -24,6 +24,7 @@ __all__ = [
     "Shared",
     "defer_interrupt",
     "ignore_warnings",
+    "import_tables",
     "preserve_settings",
     "quiet_gaiaxpy",
     "silent_output",
@@ -123,6 +124,13 @@ def defer_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if came:
         before(*came[0])
+
+
+def import_tables() -> None:
+    """Import astropy's tables whole: after half of it no later try succeeds in the process."""
+    if "astropy.table" not in sys.modules:
+        with defer_interrupt():
+            importlib.import_module("astropy.table")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._files import escape_controls
+from gaia_redshift._quiet import import_tables
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
@@ -153,6 +154,7 @@ class PredictedRows:
 
     def to_table(self) -> Table:
         """Return the output table."""
+        import_tables()
         from astropy import units
         from astropy.table import MaskedColumn, Table
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaia_redshift._files import check_new, escape_controls, is_utf8, one_line, written_whole
-from gaia_redshift._quiet import ignore_warnings, preserve_settings
+from gaia_redshift._quiet import ignore_warnings, import_tables, preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.pipes import take_file
 from gaia_redshift.table_formats import (
@@ -88,6 +88,7 @@ def write_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool =
     InputError
         If the ending is unknown, the file exists, or it cannot be written.
     """
+    import_tables()
     check_output(path, overwrite=overwrite)
     kind, target = table_format(path), Path(path)
     try:
@@ -120,6 +121,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     InputError
         If the ending is unknown or the file cannot be read.
     """
+    import_tables()
     source = take_file(path)
     kind = table_format(path) if source == Path(path) else _tell_format(source)
     try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import gc
 import gzip
 import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
+import weakref
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +29,7 @@ from test_scale import FakeModel, make_spectra, write_columns
 from gaia_redshift import crossmatch_catalogue, load_model, read_table, write_spectra, write_table
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
+from gaia_redshift.model import registry
 from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.readers import content, formats, read_spectra
 from gaia_redshift.readers.ids import read_ids
@@ -346,3 +351,34 @@ def test_ids_that_gaia_does_not_give_are_told(tmp_path, ending):
     write_spectra(spectra, tmp_path / f"a.{ending}")
     with pytest.warns(GaiaRedshiftWarning, match="does not give, such as 6917529027641081856"):
         read_spectra(tmp_path / f"a.{ending}")
+
+
+def test_an_interrupt_while_astropy_is_imported_breaks_no_later_call(tmp_path):
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    script = """
+import os, signal, sys
+from gaia_redshift import read_table, write_table
+def interrupt(frame, event, _):
+    if frame.f_code.co_name == "register_parquet":  # in the middle of what astropy registers
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGINT)
+sys.setprofile(interrupt)
+try:
+    read_table("a.csv")
+except KeyboardInterrupt:
+    write_table(read_table("a.csv"), "b.ecsv")
+    print(read_table("b.ecsv")["x"].tolist())
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout == "[1]\n", done.stderr
+
+
+def test_models_loaded_long_ago_are_freed(tmp_path):
+    first = weakref.ref(load_model(shutil.copytree(load_model("default").folder, tmp_path / "0")))
+    for number in range(1, 6):
+        last = load_model(shutil.copytree(load_model("default").folder, tmp_path / str(number)))
+    gc.collect()
+    assert first() is None
+    assert load_model(tmp_path / "5") is last
+    assert len(registry._loaded) <= registry._KEPT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import io
@@ -13,6 +14,7 @@ import sys
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -497,3 +499,30 @@ def test_networks_that_cannot_serve_are_one_clear_error(folder, tmp_path, edit, 
     with pytest.raises(ModelError) as error:
         KerasEngine(data, "weights.keras", SHAPES)
     assert words in one_line(error)
+
+
+ODD = [None, [], {}, -1, 1e308, "", "x", True, [None], {"a": 1}, "../x", 10**30, "/dev/zero"]
+
+
+def list_places(value, before=()):
+    """Where a manifest has something, up to three of each list."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:3])
+    for key, inner in items:
+        yield (*before, key)
+        if isinstance(inner, dict | list):
+            yield from list_places(inner, (*before, key))
+
+
+def test_odd_manifests_are_refused_in_words_or_do_no_harm(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for number, (*path, key) in enumerate([*list_places(manifest)][::3]):
+        odd = copy.deepcopy(manifest)
+        holder = odd
+        for name in path:
+            holder = holder[name]
+        holder[key] = ODD[number % len(ODD)]
+        (folder / "manifest.json").write_text(json.dumps(odd))
+        with suppress(ModelError, InputError):
+            model = load_model(folder)
+            assert repr(model)
+            model.predict(np.ones((2, 186)), np.ones((2, 186)))

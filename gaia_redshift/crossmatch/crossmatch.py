@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._quiet import import_tables, preserve_settings
 from gaia_redshift.crossmatch.matching import REACH, SkyObjects, match_objects
 from gaia_redshift.crossmatch.table import add_matches
 from gaia_redshift.errors import InputError
@@ -237,6 +237,7 @@ def _crossmatch(
         raise InputError(f"zwarning must be bits to put up with, or None, not {zwarning!r}")
     if isinstance(classes, str):
         classes = [classes]
+    import_tables()
     table = _to_table(table)
     longitude, latitude = _read_positions(table, ra, dec)
     source = _number_sources(table, longitude, latitude)

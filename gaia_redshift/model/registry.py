@@ -47,6 +47,8 @@ _PIECE = 1024
 """Rows whose distributions are worked on at once: they then fit in a processor's cache."""
 
 _lock = threading.RLock()
+_KEPT = 4
+"""Models that stay in memory, some 11 MB each: those loaded last."""
 _loaded: dict[tuple[Path, str], tuple[Any, RedshiftModel]] = {}
 
 
@@ -368,7 +370,7 @@ def load_model(
 
     Every file is checked against the sha256 in the manifest. Nothing in them is code: no pickle,
     no operations but ONNX's own. A model that does not come with the package runs in bounded memory
-    and time. A model loaded before is returned again unless one of its files has changed since.
+    and time. One of the last four loaded is returned again unless its files have changed since.
 
     Parameters
     ----------
@@ -407,10 +409,14 @@ def load_model(
     with _lock:
         manifest, sha256 = read_manifest(folder)
         signature = (sha256, _stat_files(folder, manifest))
-        if key in _loaded and _loaded[key][0] == signature:
-            return _loaded[key][1]
+        found = _loaded.pop(key, None)
+        if found is not None and found[0] == signature:
+            _loaded[key] = found  # the last again
+            return found[1]
         model = RedshiftModel(folder, manifest, read_files(folder, manifest), device)
         _loaded[key] = (signature, model)
+        for oldest in list(_loaded)[:-_KEPT]:
+            del _loaded[oldest]
     logger.debug("loaded model %s %s from %s", model.name, model.version, folder)
     return model
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._quiet import import_tables
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.arrays import Ragged
 from gaia_redshift.readers.columns import Block, ColumnInfo, from_arrow
@@ -37,6 +38,7 @@ def build_kept_columns(block: Block) -> Table | None:
     """
     if not block.layout.keep:
         return None
+    import_tables()
     from astropy.table import Table
 
     table = Table()
