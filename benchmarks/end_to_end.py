@@ -229,8 +229,8 @@ def compare_vectors(path: str, model_name: str, errors: str) -> dict[str, float]
     from gaiaxpy import convert
 
     from gaia_redshift import read_spectra, sample_spectra
-    from gaia_redshift.bases import sample_pseudo_wavelengths, sample_widths
     from gaia_redshift.grid import DEFAULT_GRID, N_BP
+    from gaia_redshift.sampling.bases import sample_pseudo_wavelengths, sample_widths
 
     short = _cut(path, 100)
     ours = sample_spectra(read_spectra(short), errors=False).flux

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.evaluate import compute_metrics
-from gaia_redshift.evaluate.distributions import compute_crps
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid, draw_grid
+from gaia_redshift.metrics.distributions import compute_crps
 from gaia_redshift.model.distribution import compute_quantiles
 from gaia_redshift.model.registry import RedshiftModel, load_model
 from gaia_redshift.sampling import sample_spectra

@@ -262,7 +262,7 @@ class _Doctor:
         )
 
     def _see_bases(self, spectra: XPSpectra) -> bool:
-        from gaia_redshift.bases import compute_design_matrices, find_basis_set
+        from gaia_redshift.sampling.bases import compute_design_matrices, find_basis_set
 
         numbers = [
             int(values[0])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gaia_redshift import predict_table, simulate_spectra
 from gaia_redshift.clean import LEVELS, find_clean
 from gaia_redshift.errors import InputError
-from gaia_redshift.evaluate.metrics import compute_metrics
+from gaia_redshift.metrics.points import compute_metrics
 from gaia_redshift.simulate import simulate_contaminants
 
 __all__ = ["measure_levels", "measure_passing"]

@@ -8,7 +8,7 @@ import pytest
 from archive_samples import make_archive, make_draft_archive, make_settings, make_spectra
 from doubles.gaia_archive import OLD_WORDS, Fault
 
-import gaia_redshift.bases as bases
+import gaia_redshift.sampling.bases as bases
 from gaia_redshift import register_basis_set
 from gaia_redshift.cli import main
 from gaia_redshift.doctor import examine

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-import gaia_redshift.bases as bases
+import gaia_redshift.sampling.bases as bases
 from gaia_redshift import (
     predict_redshift,
     predict_table,

@@ -9,20 +9,19 @@ import pandas as pd
 import pytest
 from scipy.special import eval_hermite
 
-from gaia_redshift import bases
 from gaia_redshift._quiet import quiet_gaiaxpy
-from gaia_redshift.bases import (
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+from gaia_redshift.flags import QualityFlag, decode_flags
+from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
+from gaia_redshift.readers import read_spectra
+from gaia_redshift.sampling import bases, sample_spectra
+from gaia_redshift.sampling.bases import (
     basis_sets,
     compute_design_matrices,
     register_basis_set,
     sample_pseudo_wavelengths,
     sample_wavelengths,
 )
-from gaia_redshift.errors import GaiaRedshiftWarning, InputError
-from gaia_redshift.flags import QualityFlag, decode_flags
-from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.readers import read_spectra
-from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -508,7 +507,8 @@ def test_one_row_can_be_taken_by_its_number():
 
 
 def test_the_table_of_bases_holds_what_gaiaxpy_says(tmp_path):
-    from gaia_redshift.tabulated_bases import read_table, write_table
+    from gaia_redshift.sampling.tabulated import read_table
+    from research.tabulated_bases import write_table
 
     known = compute_design_matrices(tabulated=False)
     table = read_table(DEFAULT_GRID, "dr3-hermite", "gaiaxpy:hermite_bases_file")
@@ -522,7 +522,7 @@ def test_the_table_of_bases_holds_what_gaiaxpy_says(tmp_path):
 
 
 def test_other_grids_and_bases_are_not_in_the_table():
-    from gaia_redshift.tabulated_bases import read_table
+    from gaia_redshift.sampling.tabulated import read_table
 
     moved = SamplingGrid(bp=(321.0, 678.0))
     assert read_table(moved, "dr3-hermite", "gaiaxpy:hermite_bases_file") is None

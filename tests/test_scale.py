@@ -335,7 +335,7 @@ import numpy as np
 import gaia_redshift.model.registry as registry
 import gaia_redshift.scale.files as files
 import gaia_redshift.scale.journal as journal
-from gaia_redshift.bases import basis_sets, compute_design_matrices
+from gaia_redshift.sampling.bases import basis_sets, compute_design_matrices
 from gaia_redshift.cli import main
 from gaia_redshift.grid import DEFAULT_GRID
 

@@ -174,7 +174,7 @@ class BasisSetsTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        from gaia_redshift.bases import basis_sets
+        from gaia_redshift.sampling.bases import basis_sets
 
         rows = [
             [

@@ -227,7 +227,7 @@ def _find_inputs(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any
     if arguments.simulate is not None:
         if spectra or sources is not None:
             raise InputError("--simulate takes neither files nor sources")
-        from gaia_redshift.train.sources import SimulatedGalaxies
+        from gaia_redshift.simulate.generate import SimulatedGalaxies
 
         return SimulatedGalaxies(arguments.simulate, arguments.galaxies, arguments.seed), None, {}
     if not spectra and sources is None:

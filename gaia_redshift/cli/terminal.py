@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gaia_redshift.clean import explain_unusable, find_clean
-from gaia_redshift.evaluate.metrics import compute_metrics
 from gaia_redshift.flags import QualityFlag, decode_flags
+from gaia_redshift.metrics.points import compute_metrics
 
 if TYPE_CHECKING:
     from astropy.table import Table

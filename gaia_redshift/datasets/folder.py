@@ -36,7 +36,7 @@ def is_from_archive(spectra: Any) -> bool:
 
 def is_simulated(spectra: Any) -> bool:
     """Whether spectra are to be simulated."""
-    from gaia_redshift.train.sources import SimulatedGalaxies
+    from gaia_redshift.simulate.generate import SimulatedGalaxies
 
     return isinstance(spectra, SimulatedGalaxies)
 

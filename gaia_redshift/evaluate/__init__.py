@@ -6,36 +6,17 @@ comparison (several columns on common rows) -> figures, report (files and a page
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from gaia_redshift.evaluate.comparison import Comparison, compare_predictions
-    from gaia_redshift.evaluate.distributions import (
-        compute_coverage,
-        compute_crps,
-        compute_crps_from_quantiles,
-        compute_pit,
-        find_quantiles,
-    )
-    from gaia_redshift.evaluate.evaluation import Evaluation, evaluate_table
-    from gaia_redshift.evaluate.metrics import bin_metrics, compute_metrics
-    from gaia_redshift.evaluate.report import write_report
-
-_HOMES = {
-    "Comparison": "comparison",
-    "Evaluation": "evaluation",
-    "bin_metrics": "metrics",
-    "compare_predictions": "comparison",
-    "compute_coverage": "distributions",
-    "compute_crps": "distributions",
-    "compute_crps_from_quantiles": "distributions",
-    "compute_metrics": "metrics",
-    "compute_pit": "distributions",
-    "evaluate_table": "evaluation",
-    "find_quantiles": "distributions",
-    "write_report": "report",
-}
+from gaia_redshift.evaluate.comparison import Comparison, compare_predictions
+from gaia_redshift.evaluate.evaluation import Evaluation, evaluate_table
+from gaia_redshift.evaluate.report import write_report
+from gaia_redshift.metrics.distributions import (
+    compute_coverage,
+    compute_crps,
+    compute_crps_from_quantiles,
+    compute_pit,
+    find_quantiles,
+)
+from gaia_redshift.metrics.points import bin_metrics, compute_metrics
 
 __all__ = [
     "Comparison",
@@ -51,13 +32,3 @@ __all__ = [
     "find_quantiles",
     "write_report",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'gaia_redshift.evaluate' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"gaia_redshift.evaluate.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

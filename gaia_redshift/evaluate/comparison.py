@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate.evaluation import Evaluation, evaluate_table, take_redshifts, to_plain
-from gaia_redshift.evaluate.metrics import METRICS, compute_metrics
+from gaia_redshift.metrics.points import METRICS, compute_metrics
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError, MissingColumnError
-from gaia_redshift.evaluate.distributions import (
+from gaia_redshift.metrics.distributions import (
     bin_coverage,
     compute_coverage,
     compute_crps,
@@ -21,7 +21,7 @@ from gaia_redshift.evaluate.distributions import (
     summarise_crps,
     summarise_pit,
 )
-from gaia_redshift.evaluate.metrics import (
+from gaia_redshift.metrics.points import (
     REDSHIFT_EDGES,
     bin_metrics,
     compute_metrics,
@@ -69,7 +69,7 @@ class Evaluation:
     simulated : bool
         Whether all galaxies come from the package's simulator.
     metrics : dict
-        As `gaia_redshift.evaluate.metrics.compute_metrics` gives, with errors; and ``n_rows``.
+        As `gaia_redshift.metrics.points.compute_metrics` gives, with errors; and ``n_rows``.
     tables : dict of Table
         ``by_true``, ``by_predicted`` (redshift bins) and, where the table has what they need,
         ``by_brightness``, ``by_flag``, ``coverage`` (overall), ``coverage_by_predicted``,
@@ -77,7 +77,7 @@ class Evaluation:
     z_true, z_pred : ndarray, shape (n,)
         NaN where missing.
     pit : dict or None
-        As `gaia_redshift.evaluate.distributions.summarise_pit` gives.
+        As `gaia_redshift.metrics.distributions.summarise_pit` gives.
     crps : dict or None
         ``n``, ``n_masked``, ``crps``, ``crps_error``.
     brightness : str or None
@@ -155,7 +155,7 @@ def evaluate_table(
         there is one.
     grid : array-like, shape (m,) or (m + 1,), optional
         Where the densities are given, as for
-        `gaia_redshift.evaluate.distributions.compute_pit`; by default the column's
+        `gaia_redshift.metrics.distributions.compute_pit`; by default the column's
         ``meta["redshift_grid"]`` or the table's.
     brightness : str, optional
         Column to bin by; by default the first of `BRIGHTNESS_COLUMNS` that is there.

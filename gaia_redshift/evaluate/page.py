@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift.evaluate.metrics import METRICS
+from gaia_redshift.metrics.points import METRICS
 
 if TYPE_CHECKING:
     from astropy.table import Table

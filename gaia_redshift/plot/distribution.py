@@ -103,7 +103,7 @@ def plot_pdf(
 
 
 def _draw(ax: Axes, density: Any, nodes: Any) -> None:
-    from gaia_redshift.evaluate.distributions import find_quantiles
+    from gaia_redshift.metrics.distributions import find_quantiles
 
     low, middle, high = find_quantiles(density[None, :], nodes, [0.16, 0.5, 0.84])[0]
     if len(nodes) == len(density):

@@ -134,7 +134,7 @@ def _find_truth(table: Table, truth: str | ArrayLike) -> Any:
 
 
 def _name_metrics(predicted: Any, true: Any) -> str:
-    from gaia_redshift.evaluate.metrics import compute_metrics
+    from gaia_redshift.metrics.points import compute_metrics
 
     if not len(predicted):
         return "none to compare"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from gaia_redshift.simulate.redshifts import Survey
 from gaia_redshift.simulate.survey import SurveyParameters, draw_truth, load_parameters
 from gaia_redshift.spectra import XPSpectra
 
-__all__ = ["TRUTH_COLUMNS", "simulate_blocks", "simulate_spectra"]
+__all__ = ["TRUTH_COLUMNS", "SimulatedGalaxies", "simulate_blocks", "simulate_spectra"]
 
 TRUTH_COLUMNS = {
     "redshift_true": ("", "true redshift of the simulated galaxy"),
@@ -40,6 +41,32 @@ TRUTH_COLUMNS = {
     "blend_flux": ("", "RP flux of a star in the window over the galaxy's, 0 without one"),
 }
 """Truth columns of simulated spectra: unit and meaning."""
+
+
+@dataclass(frozen=True)
+class SimulatedGalaxies:
+    """Galaxies to be simulated for a training, a source for `gaia_redshift.train.train_model`.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    survey : str
+        Redshift distribution, see `gaia_redshift.simulate_spectra`.
+    seed : int
+        Of the simulation.
+    sky : str
+        Population, a name in ``gaia_redshift.simulate.survey.SKIES``: "sdss", "wide" or "mixed".
+    contaminants : float
+        Stars, quasars, doubles and so on for each galaxy, from which a network that can learns to
+        tell galaxies.
+    """
+
+    n: int
+    survey: str = "sdss"
+    seed: int = 1
+    sky: str = "sdss"
+    contaminants: float = 0.0
 
 
 @preserve_settings()

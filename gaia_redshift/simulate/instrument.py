@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import quiet_gaiaxpy
-from gaia_redshift.bases import evaluate_bases, get_basis_set
 from gaia_redshift.errors import InputError
+from gaia_redshift.sampling.bases import evaluate_bases, get_basis_set
 
 __all__ = ["BANDS", "Instrument", "load_instrument"]
 

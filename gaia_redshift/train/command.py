@@ -8,10 +8,10 @@ from typing import Any
 
 from gaia_redshift.datasets.file import is_dataset
 from gaia_redshift.errors import InputError
+from gaia_redshift.simulate.generate import SimulatedGalaxies
 from gaia_redshift.train.config import TrainingConfig, get_recipe, read_config
 from gaia_redshift.train.fine_tuning import make_fine_tuning_config
 from gaia_redshift.train.fit import train_model
-from gaia_redshift.train.sources import SimulatedGalaxies
 
 __all__ = ["run_training"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.evaluate.metrics import compute_metrics
+from gaia_redshift.metrics.points import compute_metrics
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
 from gaia_redshift.model.keras_engine import compile_network
 from gaia_redshift.model.novelty import Novelty

@@ -20,6 +20,7 @@ from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.keras_engine import compile_network, import_keras_for_training
 from gaia_redshift.readers.reading import check_columns
+from gaia_redshift.simulate.generate import SimulatedGalaxies
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import (
@@ -43,7 +44,6 @@ from gaia_redshift.train.novelty import import_sklearn
 from gaia_redshift.train.objectives import Objective, make_objective
 from gaia_redshift.train.sources import (
     LabelledVectors,
-    SimulatedGalaxies,
     collect_vectors,
     mix_vectors,
     open_source,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.evaluate.distributions import compute_crps, compute_pit
+from gaia_redshift.metrics.distributions import compute_crps, compute_pit
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
 from gaia_redshift.train.objectives import find_bins
 

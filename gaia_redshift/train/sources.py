@@ -19,11 +19,11 @@ from gaia_redshift.datasets.file import GalaxyDataset, is_dataset, read_dataset
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid, draw_grid
+from gaia_redshift.simulate.generate import SimulatedGalaxies
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
 __all__ = [
     "LabelledVectors",
-    "SimulatedGalaxies",
     "collect_vectors",
     "describe_source",
     "mix_vectors",
@@ -38,32 +38,6 @@ _NEXT_SKY = 3000
 """Between the seeds of a population's parts."""
 _GRIDS_PER_BLOCK = 40
 """Moved grids for each block of galaxies: a design matrix takes as long as 1,000 galaxies."""
-
-
-@dataclass(frozen=True)
-class SimulatedGalaxies:
-    """Galaxies to be simulated for a training, a source for `train_model`.
-
-    Parameters
-    ----------
-    n : int
-        How many.
-    survey : str
-        Redshift distribution, see `gaia_redshift.simulate_spectra`.
-    seed : int
-        Of the simulation.
-    sky : str
-        Population, a name in ``gaia_redshift.simulate.survey.SKIES``: "sdss", "wide" or "mixed".
-    contaminants : float
-        Stars, quasars, doubles and so on for each galaxy, from which a network that can learns to
-        tell galaxies.
-    """
-
-    n: int
-    survey: str = "sdss"
-    seed: int = 1
-    sky: str = "sdss"
-    contaminants: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

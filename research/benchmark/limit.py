@@ -222,7 +222,7 @@ def estimate_limit(
 def _finish(
     sums: list[_Sums], edges: Float, part_means: dict[int, Float], n_templates: int
 ) -> Posterior:
-    from gaia_redshift.evaluate.distributions import find_quantiles
+    from gaia_redshift.metrics.distributions import find_quantiles
 
     weight = np.concatenate([s.weight for s in sums])
     density = np.concatenate([s.density for s in sums])

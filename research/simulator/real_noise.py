@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.bases import compute_design_matrices
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_BP
 from gaia_redshift.sampling import sample_spectra
+from gaia_redshift.sampling.bases import compute_design_matrices
 from gaia_redshift.simulate.instrument import BANDS, N_BASES
 from gaia_redshift.simulate.noise import (
     SAMPLES_PER_TRANSIT,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.evaluate.metrics import (
+from gaia_redshift.metrics.points import (
     fraction_error,
     make_bins,
     mean_error_of,

@@ -23,26 +23,17 @@ from numpy.typing import NDArray
 from gaia_redshift._progress import show_progress
 from gaia_redshift._rows import as_slice, multiply_rows
 from gaia_redshift._threads import Crew
-from gaia_redshift.bases import (
-    BasisSet,
-    compute_design_matrices,
-    find_basis_set,
-    register_basis_set,
-    sample_wavelengths,
-)
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, N_FLUX, SamplingGrid
+from gaia_redshift.sampling.bases import (
+    BasisSet,
+    compute_design_matrices,
+    find_basis_set,
+)
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra, n_correlations
 
-__all__ = [
-    "BasisSet",
-    "register_basis_set",
-    "sample_block",
-    "sample_spectra",
-    "sample_wavelengths",
-    "warn_of_unknown_sets",
-]
+__all__ = ["sample_block", "sample_spectra", "warn_of_unknown_sets"]
 
 logger = logging.getLogger(__name__)
 

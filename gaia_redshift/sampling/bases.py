@@ -4,7 +4,7 @@ The bases are GaiaXPy's own (De Angeli et al. 2023, A&A 674, A2; Carrasco et al.
 looked up by the basis ids of the row where it has any, else by its numbers of coefficients. Known
 here are DR3's Hermite set and a cycle-4 B-spline set; a newer GaiaXPy that ships more is used as
 it is, and `register_basis_set` adds a file or a function of the user's own. DR3's on the default
-grid are tabulated (`gaia_redshift.tabulated_bases`): GaiaXPy is then not imported at all.
+grid are tabulated (`gaia_redshift.sampling.tabulated`): GaiaXPy is then not imported at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import quiet_gaiaxpy
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_SAMPLES, TRIM, SamplingGrid
-from gaia_redshift.tabulated_bases import read_table
+from gaia_redshift.sampling.tabulated import read_table
 
 __all__ = [
     "BasisSet",
