@@ -68,7 +68,7 @@ def build_residual(
 ) -> Any:
     """Build the residual network of the default model, about a million parameters.
 
-    From ``flux`` (n, 186, 2) and ``context`` (n, 4), as `NoiseScaler` makes them, to logits (n,
+    From ``flux`` (n, 186, 2) and ``context`` (n, 4), as ``NoiseScaler`` makes them, to logits (n,
     bins + 1): of each bin of redshift, and of being a galaxy. A convolution (16 filters, kernel of
     9, every third sample), a residual pair of convolutions (kernel of 5), then, flattened and with
     the context, a dense layer of ``units``, ``blocks`` residual pairs of dense layers (the first of
