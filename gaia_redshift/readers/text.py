@@ -181,35 +181,36 @@ class _Cutter:
         """
         find, delimiter, places = data.find, self.delimiter, self.places
         cells: list[bytes] = []
-        start, goes_on = at, False  # whether what begins here goes on with the cell before
+        start, end, goes_on = at, -1, False  # whether what begins here goes on with the cell before
         while True:
-            end = find(b"\n", start, quote) if quote >= 0 else find(b"\n", start)
-            if end >= 0 or quote < 0:
-                break
-            outside = data[start:quote].split(delimiter)
-            if outside[-1].strip() or (goes_on and len(outside) == 1):
-                # Within a value a quote is like other letters: on to where the value ends.
-                stop = self.find_stop(data, quote)
-                if stop is None:
+            if not (goes_on and quote == start + 1 and data.startswith(delimiter, start)):
+                end = find(b"\n", start, quote) if quote >= 0 else find(b"\n", start)
+                if end >= 0 or quote < 0:
                     break
-                quote = find(b'"', stop.start())
-                if stop[0] == b"\n":
-                    end = stop.start()
-                    break
-                outside = data[start : stop.start()].split(delimiter)
+                outside = data[start:quote].split(delimiter)
+                if outside[-1].strip() or (goes_on and len(outside) == 1):
+                    # Within a value a quote is like other letters: on to where the value ends.
+                    stop = self.find_stop(data, quote)
+                    if stop is None:
+                        break
+                    quote = find(b'"', stop.start())
+                    if stop[0] == b"\n":
+                        end = stop.start()
+                        break
+                    outside = data[start : stop.start()].split(delimiter)
+                    if goes_on:
+                        cells[-1] += outside.pop(0)
+                    cells += outside
+                    start, goes_on = stop.end(), False
+                    continue
                 if goes_on:
                     cells[-1] += outside.pop(0)
-                cells += outside
-                start, goes_on = stop.end(), False
-                continue
+                cells += outside[:-1]
             close, doubled = find(b'"', quote + 1), False
             while close >= 0 and data.startswith(b'""', close):
                 close, doubled = find(b'"', close + 2), True
             if close < 0:
                 break
-            if goes_on:
-                cells[-1] += outside.pop(0)
-            cells += outside[:-1]
             value = data[quote + 1 : close] if len(cells) in places else b""
             cells.append(value.replace(b'""', b'"') if doubled else value)
             start, goes_on = close + 1, True
