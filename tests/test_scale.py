@@ -190,6 +190,45 @@ def test_an_unfinished_run_is_neither_lost_nor_mixed_up(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet", "z.parquet"]
 
 
+def begin(tmp_path, monkeypatch):
+    """Begin a run that is broken off; return its input and output."""
+    monkeypatch.setattr(journal_module, "PART_ROWS", 1)
+    path = write_columns(tmp_path / "a.parquet")
+    with pytest.raises(ModelError):
+        predict_to_file(path, tmp_path / "z.parquet", model=FakeModel(fail_after=20), block_size=8)
+    return path, tmp_path / "z.parquet"
+
+
+@pytest.mark.parametrize("plan", [b"", b"{", b"[1]", b"\xff\xfe", b"null"])
+def test_a_damaged_plan_is_told_and_can_be_discarded(tmp_path, monkeypatch, plan):
+    path, output = begin(tmp_path, monkeypatch)
+    (journal_module.name_folder(output) / "plan.json").write_bytes(plan)
+    for resume in (True, False):
+        with pytest.raises(InputError, match=r"plan.json is damaged; discard it with overwrite"):
+            predict_to_file(path, output, model=FakeModel(), block_size=8, resume=resume)
+    predict_to_file(path, output, model=FakeModel(), block_size=8, overwrite=True)
+    assert len(read_table(output)) == 40
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]\n", b"3\n", b"{}\n", b'{"next": [], "failed": 1}\n'])
+def test_a_damaged_line_of_a_journal_ends_what_is_taken_up(tmp_path, monkeypatch, line):
+    path, output = begin(tmp_path, monkeypatch)
+    with (journal_module.name_folder(output) / "journal.jsonl").open("ab") as file:
+        file.write(line)
+    summary = predict_to_file(path, output, model=FakeModel(), block_size=8, resume=True)
+    assert (summary.n_rows, summary.n_resumed) == (40, 16)
+
+
+def test_nothing_is_deleted_behind_a_link(tmp_path):
+    path = write_columns(tmp_path / "a.parquet")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    journal_module.name_folder(tmp_path / "x.parquet").symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match="is a link to another place"):
+        predict_to_file(path, tmp_path / "x.parquet", model=FakeModel(), overwrite=True)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
 def test_resume_needs_nothing_to_resume_but_files(tmp_path):
     path = write_columns(tmp_path / "a.parquet")
     predict_to_file(path, tmp_path / "z.parquet", model=FakeModel(), resume=True)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -108,12 +109,15 @@ def load_labels(
     path = folder / "labels.npz"
     marker = folder / "labels.json"
     if marker.exists() and path.exists():
-        about = json.loads(marker.read_text(encoding="utf-8"))
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-        ids = arrays.pop("source_id")
-        counts = CutCounts(about["removed"], about["given"])
-        return Labels(ids, arrays, counts, about["about"])
+        try:
+            about = json.loads(marker.read_text(encoding="utf-8"))
+            with np.load(path, allow_pickle=False) as content:
+                arrays = {name: content[name] for name in content.files}
+            ids = arrays.pop("source_id")
+            counts = CutCounts(about["removed"], about["given"])
+            return Labels(ids, arrays, counts, about["about"])
+        except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile):
+            logger.warning("%s: is damaged; labels are looked for again", path)
     settings, login = remote.get("settings"), remote.get("login")
     table, origin = open_sources(sources, settings=settings, login=login)
     if not len(table):

@@ -80,10 +80,12 @@ class Journal:
         self._since = time.monotonic()
         self._lock: IO[str] | None = None
         self._lines: IO[str] | None = None
+        if self.folder.is_symlink():  # what is there is not ours to discard
+            raise InputError(f"{self.folder} is a link to another place: remove it")
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock = _lock(self.folder, output)
-            lines = self._load()
+            lines = self._load(output, restart)
             if resume and lines is not None:
                 self._check_plan(output, plan)
                 # What lies behind the last whole line is done again.
@@ -226,30 +228,40 @@ class Journal:
         kept = [np.full(n, index not in self.failed) for index, n in part["segments"]]
         return np.concatenate(kept)
 
-    def _load(self) -> list[str] | None:
+    def _load(self, output: Path, restart: bool) -> list[str] | None:
         """Take up the journal as far as it and its parts are whole; None if there is none."""
         if not (self.folder / "plan.json").exists():
             return None
+        try:
+            self._before = dict(json.loads((self.folder / "plan.json").read_bytes()))
+        except (ValueError, TypeError):
+            if restart:
+                return None
+            raise InputError(
+                f"the unfinished run of {output} cannot be continued: {self.folder}/plan.json is"
+                " damaged; discard it with overwrite (--overwrite)"
+            ) from None
         lines: list[str] = []
         with suppress(FileNotFoundError):
-            for text in (self.folder / "journal.jsonl").read_text("utf-8").splitlines(True):
+            written = (self.folder / "journal.jsonl").read_text("utf-8", "replace")
+            for text in written.splitlines(True):
                 try:
                     line = json.loads(text if text.endswith("\n") else "")
-                except ValueError:  # cut short by the kill
+                    position = (int(line["next"][0]), int(line["next"][1]))
+                    failed = {int(index): str(why) for index, why in line["failed"].items()}
+                    if "part" in line:
+                        part = self.folder / Path(line["part"]).name
+                        if not part.exists() or part.stat().st_size != line["bytes"]:
+                            break
+                        self.parts.append(line)
+                except (ValueError, TypeError, LookupError, AttributeError):  # cut by the kill
                     break
-                if "part" in line:
-                    part = self.folder / line["part"]
-                    if not part.exists() or part.stat().st_size != line["bytes"]:
-                        break
-                    self.parts.append(line)
-                self.position = (line["next"][0], line["next"][1])
-                self.failed = {int(index): why for index, why in line["failed"].items()}
+                self.position, self.failed = position, failed
                 lines.append(text)
         return lines
 
     def _check_plan(self, output: Path, plan: Mapping[str, Any]) -> None:
-        before = json.loads((self.folder / "plan.json").read_text("utf-8"))
-        different = compare_plans(before, json.loads(to_json(plan)))
+        different = compare_plans(self._before, json.loads(to_json(plan)))
         if different:
             raise InputError(
                 f"the unfinished run of {output} cannot be continued: it was begun with"
@@ -258,7 +270,7 @@ class Journal:
 
     def _begin(self, plan: Mapping[str, Any]) -> None:
         for path in self.folder.iterdir():
-            if path.name != "lock":
+            if path.name == "plan.json" or path.name.startswith(("part-", "journal.jsonl")):
                 path.unlink()
         self.parts, self.failed, self.position = [], {}, (0, 0)
         _write(self.folder / "plan.json", to_json(plan))
@@ -275,6 +287,7 @@ def _list_types(columns: Table | None) -> list[tuple[str, Any]]:
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.new")
     temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
     os.replace(temporary, path)
 
 
