@@ -478,7 +478,9 @@ def _write_hdf5(table: Table, path: Path) -> None:
 
     made = io.BytesIO()  # HDF5 on a full disk ends in a segmentation fault
     with h5py.File(made, "w") as file:
-        table.write(file, format="hdf5", path=HDF5_PATH, serialize_meta=True)
+        # With checksums, which need a row to be of.
+        options = {"path": HDF5_PATH, "serialize_meta": True, "fletcher32": bool(len(table))}
+        table.write(file, format="hdf5", **options)
         file[HDF5_PATH].attrs[META_KEY] = _describe(table)
     path.write_bytes(made.getbuffer())
 

@@ -228,16 +228,38 @@ def test_descriptors_that_point_out_of_the_heap_are_refused(tmp_path, length, of
         read_spectra(tmp_path / "a.fits")
 
 
-@pytest.mark.parametrize("ending", ["fits", "parquet"])
+def find_damage(data, ending):
+    if ending == "parquet":
+        return len(data) // 6
+    return data.index((4 * 10**18 + 7).to_bytes(8, "big" if ending == "fits" else "little"))
+
+
+@pytest.mark.parametrize("ending", ["fits", "parquet", "h5"])
 def test_damage_that_checksums_tell_changes_no_id(tmp_path, ending):
     table = Table({"source_id": 4 * 10**18 + np.arange(300), "x": np.arange(300.0)})
+    table["ra"], table["dec"] = 1.0, 1.0
     write_table(table, tmp_path / f"a.{ending}")
     data = bytearray((tmp_path / f"a.{ending}").read_bytes())
-    at = data.index((4 * 10**18 + 7).to_bytes(8, "big")) if ending == "fits" else len(data) // 6
-    data[at + 3] ^= 4
+    data[find_damage(data, ending) + 3] ^= 4
     (tmp_path / f"a.{ending}").write_bytes(data)
-    with pytest.raises(InputError, match=r"checksum|corrupt|CRC"):
-        read_ids(tmp_path / f"a.{ending}")
+
+    def match(path):
+        columns = {"ra": "ra", "dec": "dec", "redshift": "source_id"}
+        options = {"survey": "x", "zwarning": None, "classes": None, "columns": columns}
+        return crossmatch_catalogue({"ra": [1.0], "dec": [1.0]}, path, **options)
+
+    for read in (read_ids, read_table, match):
+        with pytest.raises(InputError, match=r"checksum|corrupt|CRC|filter"):
+            read(tmp_path / f"a.{ending}")
+
+
+def test_damaged_spectra_in_hdf5_are_told_by_their_checksums(tmp_path):
+    write_spectra(make_spectra(30, errors=False), tmp_path / "a.h5")
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    data[find_damage(data, "h5") + 3] ^= 4
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.h5: cannot be read as HDF5 \(damaged"):
+        read_spectra(tmp_path / "a.h5")
 
 
 def test_two_members_of_one_name_are_both_read(tmp_path):

@@ -99,7 +99,9 @@ def iter_parquet(path: Path, find_columns: ColumnFinder, near: Neighbourhood) ->
         files = [one for one in files if not one.name.startswith(("_", "."))]
         if not files:
             raise InputError(f"{label}: holds no Parquet files")
-        opened = dataset.dataset([str(one) for one in files], format="parquet")
+        options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        form = dataset.ParquetFileFormat(default_fragment_scan_options=options)
+        opened = dataset.dataset([str(one) for one in files], format=form)
         known, masks = set_masks_apart(list(opened.schema.names))
         names = find_columns(known, label)
         masks = {name: mask for name, mask in masks.items() if name in names.values()}

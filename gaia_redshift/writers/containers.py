@@ -66,6 +66,7 @@ class HDF5Sink:
         self.columns = columns
         self.file = h5py.File(path, "w", track_order=True)
         self.n = 0
+        self.text = h5py.string_dtype()
         for column in columns:
             dataset = self._create(h5py, column)
             for key in ("unit", "description", "ucd"):
@@ -84,9 +85,15 @@ class HDF5Sink:
                 compression="gzip",
                 compression_opts=1,
                 shuffle=True,
+                fletcher32=True,
             )
-        kind = h5py.string_dtype() if column.dtype.kind == "U" else column.dtype
-        return self.file.create_dataset(column.name, (0,), kind, maxshape=(None,), chunks=(4096,))
+        kind = self.text if column.dtype.kind == "U" else column.dtype
+        return self._create_plain(column.name, kind)
+
+    def _create_plain(self, name: str, kind: Any) -> Any:
+        # With checksums, which HDF5 has not for text: a damaged file would give other numbers.
+        about = {"maxshape": (None,), "chunks": (4096,), "fletcher32": kind is not self.text}
+        return self.file.create_dataset(name, (0,), kind, **about)
 
     def write(self, spectra: XPSpectra) -> None:
         """Append a block."""
@@ -113,7 +120,7 @@ class HDF5Sink:
         if name not in self.file:
             if not mask.any():
                 return
-            self.file.create_dataset(name, (0,), bool, maxshape=(None,), chunks=(4096,))
+            self._create_plain(name, bool)
         self.file[name].resize((self.n,))
         self.file[name][start:] = mask
 
