@@ -911,6 +911,27 @@ def test_avro_covariances_become_errors_and_correlations(tmp_path):
     np.testing.assert_allclose(found.bp.correlations[0, 0], expected, rtol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        "null",
+        {"type": "null"},
+        {"type": "fixed", "name": "F", "size": 0},
+        {"type": "record", "name": "R", "fields": [{"name": "x", "type": "null"}]},
+    ],
+)
+def test_avro_lists_of_nothing_are_refused_before_they_take_memory(tmp_path, items):
+    import fastavro
+
+    lists = ["null", {"type": "array", "items": items}]
+    fields = [{"name": "sourceId", "type": "long"}, {"name": "x", "type": lists}]
+    schema = {"type": "record", "name": "Source", "fields": fields}
+    with (tmp_path / "a.avro").open("wb") as file:
+        fastavro.writer(file, schema, [{"sourceId": 1, "x": None}])
+    with pytest.raises(InputError, match=r"a\.avro: has lists of nothing"):
+        read_spectra(tmp_path / "a.avro")
+
+
 # ---------------------------------------------------------------- real files
 
 

@@ -51,7 +51,10 @@ def iter_avro_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     with content.open() as stream:
         records: list[dict[str, Any]] = []
         first_row = 1
-        for record in fastavro.reader(stream):
+        reader = fastavro.reader(stream)
+        if _repeats_nothing(reader.writer_schema):
+            raise InputError(f"{content.label}: has lists of nothing, which may claim any length")
+        for record in reader:
             if not isinstance(record, dict) or not record.keys() >= {"sourceId"} | _BANDS.keys():
                 found = ", ".join(list(record)[:12]) if isinstance(record, dict) else "no fields"
                 raise InputError(
@@ -66,6 +69,28 @@ def iter_avro_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
         yield _build_block(records, content, options, first_row)
     elif first_row == 1:
         raise InputError(f"{content.label}: holds no sources")
+
+
+def _repeats_nothing(schema: Any) -> bool:
+    """Tell a schema with lists whose items take no bytes: a short file may claim billions."""
+    if isinstance(schema, list):
+        return any(map(_repeats_nothing, schema))
+    if not isinstance(schema, dict):
+        return False
+    items = schema.get("items")
+    if items is not None and not _takes_bytes(items):
+        return True
+    inner = [items, schema.get("type"), *(schema.get("fields") or ())]
+    return any(map(_repeats_nothing, inner))
+
+
+def _takes_bytes(schema: Any) -> bool:
+    """Tell whether a value of a type takes any bytes in a file."""
+    if not isinstance(schema, dict):
+        return schema != "null"
+    if schema.get("type") == "record":
+        return any(_takes_bytes(field["type"]) for field in schema["fields"])
+    return schema.get("size") != 0 and schema.get("type") != "null"
 
 
 def _build_block(
