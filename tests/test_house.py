@@ -1,16 +1,27 @@
-"""What users can name stays, however the rooms behind it are moved."""
+"""What users can name stays, however the rooms behind it are moved; no arrow goes up."""
 
 import json
-from pathlib import Path
 
-from house import list_features
-
-RECORD = Path(__file__).parent / "data" / "features.json"
-"""Made by ``python tests/house.py``; a name may leave it only with a line in CHANGES.md."""
+from research.house import EXCEPTIONS, FLOORS, RECORD, find_wrong_arrows, list_features, read_arrows
 
 
 def test_no_option_column_flag_format_or_public_name_is_gone():
+    """A name may leave the record only with a line in CHANGES.md."""
     features = list_features()
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))
     gone = {kind: sorted(set(names) - set(features[kind])) for kind, names in recorded.items()}
     assert not any(gone.values()), gone
+
+
+def test_rooms_import_only_what_is_below_them():
+    arrows = read_arrows()
+    assert find_wrong_arrows(arrows) == []
+    assert [pair for pair in EXCEPTIONS if pair[1] not in arrows[pair[0]]] == []
+
+
+def test_a_room_on_a_wrong_floor_would_be_told():
+    arrows = {room: set() for rooms in FLOORS for room in rooms} | {"grid": {"cli"}, "attic": set()}
+    assert find_wrong_arrows(arrows) == [
+        "attic stands on no floor of FLOORS",
+        "grid (floor 1) imports cli (11)",
+    ]
