@@ -27,8 +27,8 @@ from gaia_redshift.table import (
     join_meta,
     select_columns,
     stack_rows,
-    stack_tables,
 )
+from gaia_redshift.table_stacks import stack_tables
 from gaia_redshift.table_types import settle_types
 from gaia_redshift.vectors import check_vectors, make_vectors
 

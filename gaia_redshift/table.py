@@ -17,14 +17,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
 from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.table_files import check_output, read_table, write_table
-from gaia_redshift.table_formats import add_column
-from gaia_redshift.table_types import (
-    AS_WRITTEN,
-    cast_column,
-    join_notes,
-    note_column,
-    simplify_column,
-)
+from gaia_redshift.table_stacks import stack_tables
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -39,7 +32,6 @@ __all__ = [
     "read_table",
     "select_columns",
     "stack_rows",
-    "stack_tables",
     "write_table",
 ]
 
@@ -354,59 +346,3 @@ def join_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _list_releases(meta: Mapping[str, Any]) -> list[str]:
     return str(meta.get("data_release", "unknown")).split(", ")
-
-
-def stack_tables(tables: Sequence[Table]) -> Table:
-    """Stack tables whose columns may differ: a column that a part lacks is masked there.
-
-    Numbers become the type that holds them all, or text (see `gaia_redshift.table_types`).
-
-    Raises
-    ------
-    InputError
-        If a column holds arrays of different shapes.
-    """
-    from astropy.table import Table
-
-    if len(tables) == 1:
-        return tables[0].copy()
-    stacked = Table(meta=dict(tables[0].meta))
-    for name in dict.fromkeys(name for table in tables for name in table.colnames):
-        _stack_column(stacked, name, tables)
-    return stacked
-
-
-def _stack_column(stacked: Table, name: str, tables: Sequence[Table]) -> None:
-    holders = [table[name] for table in tables if name in table.colnames]
-    parts = [simplify_column(column, name) for column in holders]
-    written = [bool((column.info.meta or {}).get(AS_WRITTEN)) for column in holders]
-    notes = [
-        note_column(part) if not text else note_column(column)
-        for part, text, column in zip(parts, written, holders, strict=True)
-    ]
-    shapes = {tuple(note["shape"]) for note in notes}
-    if len(shapes) > 1:
-        raise InputError(f"column '{name}' holds arrays of different shapes: {sorted(shapes)}")
-    if all(written):
-        dtype = np.dtype(f"<U{max(part.dtype.itemsize // 4 for part in parts) or 1}")
-    else:
-        dtype = np.dtype(join_notes(notes)["dtype"])
-    shape = shapes.pop()
-    there = iter(parts)
-    pieces = [
-        cast_column(next(there), dtype)
-        if name in table.colnames
-        else np.ma.MaskedArray(np.zeros((len(table), *shape), dtype=dtype), mask=True)
-        for table in tables
-    ]
-    values = np.ma.concatenate(pieces)
-    plain = values if np.ma.getmaskarray(values).any() else values.data
-    add_column(stacked, name, plain, _choose_described(holders))
-    if not all(written):
-        stacked[name].info.meta.pop(AS_WRITTEN, None)
-
-
-def _choose_described(holders: Sequence[Any]) -> Any:
-    """Return the first column that has a unit or a description, else the first."""
-    said = [c for c in holders if getattr(c, "unit", None) or c.info.description]
-    return (said or list(holders))[0]

@@ -25,6 +25,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.parquet_encoding import choose_encoding
 from gaia_redshift.readers.columns import fold_masks, set_masks_apart
 from gaia_redshift.readers.tables import split_places
+from gaia_redshift.table_stacks import add_column
 from gaia_redshift.table_types import (
     Note,
     cast_column,
@@ -42,7 +43,6 @@ __all__ = [
     "NOT_GZIPPED",
     "READERS",
     "WRITERS",
-    "add_column",
     "format_text",
     "make_arrow_table",
     "make_fits_hdu",
@@ -92,29 +92,6 @@ def take_plain_columns(table: Table) -> Table:
             values = values.data
         add_column(plain, name, values, column)
     return plain
-
-
-def add_column(
-    table: Table, name: str, values: Any, like: Any, *, unit: Any = None, null: Any = None
-) -> None:
-    """Add values as a column with the unit and description of another."""
-    from astropy.table import Column, MaskedColumn
-
-    info = like.info
-    about = {
-        "name": name,
-        "unit": unit or getattr(like, "unit", None),
-        "description": info.description,
-        "meta": dict(info.meta or {}),
-    }
-    if not isinstance(values, np.ma.MaskedArray):
-        table[name] = Column(values, **about)
-        return
-    if null is None and values.dtype.kind == "f":
-        null = np.nan
-    if null is None and values.dtype.kind in "iu":  # the default overflows small types
-        null = np.iinfo(values.dtype).max
-    table[name] = MaskedColumn(values, fill_value=null, **about)
 
 
 def store_columns(table: Table, kind: str, notes: Mapping[str, Note] | None = None) -> Table:

@@ -27,7 +27,7 @@ RECORD = Path(__file__).parents[1] / "tests" / "data" / "features.json"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "_version", "_packing", "_progress", "_rows", "_threads", "lines"),
     ("flags", "grid", "metrics", "peaks", "parquet_encoding", "table_types", "_quiet", "_files"),
-    ("_html", "clean"),
+    ("_html", "clean", "table_stacks"),
     ("spectra",),
     ("calibrated", "vectors", "flux_unit", "readers", "sampling", "model"),
     ("table_formats", "archive", "simulate"),
@@ -43,11 +43,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 """From the ground up: a room may import those on floors below its own, and none beside it."""
 GROUND = 2
 """So many of the lowest floors are the ground, on which all rooms stand."""
-EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("readers", "table"): "tables of parts are stacked as the output's are",
-    ("spectra", "table"): "tables of parts are stacked as the output's are",
-}
-"""Arrows that go up, each with its reason; none may be added without one."""
 
 
 def list_features() -> dict[str, list[str]]:
@@ -130,7 +125,7 @@ def find_wrong_arrows(arrows: Mapping[str, set[str]]) -> list[str]:
     ]
     for room, found in arrows.items():
         for other in sorted(found & floor.keys()):
-            if floor.get(room, -1) <= floor[other] and (room, other) not in EXCEPTIONS:
+            if floor.get(room, -1) <= floor[other]:
                 wrong.append(f"{room} (floor {floor.get(room)}) imports {other} ({floor[other]})")
     return wrong
 
@@ -139,10 +134,6 @@ def draw_house(arrows: Mapping[str, set[str]]) -> Any:
     """Draw the rooms above the ground, and the arrows that do not follow from others."""
     from matplotlib.figure import Figure
 
-    plain = {
-        room: {other for other in found if (room, other) not in EXCEPTIONS}
-        for room, found in arrows.items()
-    }
     places = {}
     for height, rooms in enumerate(FLOORS):
         shown = [room for room in rooms if room in arrows and not room.startswith("_")]
@@ -151,11 +142,10 @@ def draw_house(arrows: Mapping[str, set[str]]) -> Any:
     figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.add_subplot()
     upper = {room for room, (_, height) in places.items() if height >= GROUND}
-    pairs = [(room, other, "->", "0.6") for room in upper for other in _reduce(room, plain, upper)]
-    pairs += [(*pair, "->", "tab:red") for pair in EXCEPTIONS]
-    for room, other, style, colour in sorted(pairs):
-        look = {"arrowstyle": style, "color": colour, "shrinkA": 9, "shrinkB": 9}
-        axes.annotate("", places[other], places[room], arrowprops=look)
+    look = {"arrowstyle": "->", "color": "0.6", "shrinkA": 9, "shrinkB": 9}
+    for room in sorted(upper):
+        for other in sorted(_reduce(room, arrows, upper)):
+            axes.annotate("", places[other], places[room], arrowprops=look)
     for room, (x, y) in places.items():
         box = {"boxstyle": "round", "edgecolor": "0.4"}
         box["facecolor"] = "#dbe9f6" if room in upper else "#eeeeee"

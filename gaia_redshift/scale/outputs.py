@@ -17,7 +17,7 @@ from gaia_redshift._files import one_line, written_whole
 from gaia_redshift._packing import LEVEL, gzip
 from gaia_redshift.errors import InputError
 from gaia_redshift.parquet_encoding import choose_encoding
-from gaia_redshift.table import stack_tables, write_table
+from gaia_redshift.table import write_table
 from gaia_redshift.table_files import table_format
 from gaia_redshift.table_formats import (
     add_column,
@@ -27,6 +27,7 @@ from gaia_redshift.table_formats import (
     store_columns,
     take_plain_columns,
 )
+from gaia_redshift.table_stacks import stack_tables
 from gaia_redshift.table_types import Note, cast_column, join_notes
 
 if TYPE_CHECKING:
