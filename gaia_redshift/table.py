@@ -165,9 +165,10 @@ class PredictedRows:
             grid = [float(value) for value in self.redshift_grid]
             table["redshift_cnn_pdf"].info.meta["redshift_grid"] = grid
         if self.columns is not None:
+            own = set(table.colnames)
             for name in self.columns.colnames:
                 target = name
-                while target in table.colnames:
+                while target.lower() in own or target in table.colnames:  # as FITS compares them
                     target += "_in"
                 table[target] = self.columns[name]
         table.meta.update(self.meta)

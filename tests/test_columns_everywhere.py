@@ -446,6 +446,16 @@ def test_spectra_in_a_nested_column_are_not_asked_from_the_archive():
 
 
 @pytest.mark.parametrize("ending", FORMATS)
+def test_names_of_results_in_upper_case_are_the_inputs_columns(tmp_path, ending):
+    path = write_columns(tmp_path / "a.parquet", n=2, REDSHIFT_CNN=[0.5, 0.25], Flags_cnn=[7, 8])
+    predict_to_file(path, tmp_path / f"z.{ending}", model=FakeModel(), keep="all")
+    found = read_table(tmp_path / f"z.{ending}")
+    assert found["REDSHIFT_CNN_in"].tolist() == [0.5, 0.25]
+    assert found["Flags_cnn_in"].tolist() == [7, 8]
+    assert found["flags_cnn"].tolist() != [7, 8]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
 def test_times_and_places_are_written_as_other_programs_read_them(tmp_path, ending):
     table = Table({"when": Time(["2020-02-03T04:05:06.5", "2021-01-01"])})
     table["where"] = SkyCoord([10.0, 20.0], [1.0, 2.0], unit="deg")

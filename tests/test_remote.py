@@ -17,7 +17,6 @@ from gaia_redshift.archive import (
     ArchiveSettings,
     FetchStatus,
     build_query,
-    crossmatch_sdss,
     describe_queries,
     fetch_with_account,
     query_catalogue,
@@ -27,6 +26,7 @@ from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import read_reason
 from gaia_redshift.archive.releases import RELEASES
 from gaia_redshift.archive.tables import find_tables
+from gaia_redshift.crossmatch import crossmatch_sdss
 from gaia_redshift.errors import ArchiveError
 
 pytestmark = [
