@@ -133,12 +133,12 @@ def train_model(
     kind = get_network(config.network)
     kind.check_options(config.network_options)
     # Before hours of simulation and training: what is missing.
-    import_keras_for_training()
     import_onnx()
     if kind.distribution:
         import_sklearn()
     if isinstance(source, str | os.PathLike) and not is_dataset(source):
         check_columns(source, [truth])
+    import_keras_for_training()  # last, as it takes seconds
     parent = None if start is None else read_parent(start)
     if parent is not None:
         parent.check(config)
