@@ -1,15 +1,13 @@
-"""From files to a table of redshifts: what each step costs, by input size and format.
+"""From files to a table of redshifts: by input size, and beside today's route.
 
-    python benchmarks/end_to_end.py [--sizes 10000 100000 1000000] [--stages 20000]
-                                    [--against 20000] [--rounds 3] [--model default] [--folder DIR]
+    python benchmarks/end_to_end.py [--sizes 10000 100000 1000000] [--against 20000]
+                                    [--rounds 3] [--model default] [--folder DIR]
 
 1. `--sizes`: Parquet files of so many sources through `predict_to_file`, each in a process of its
    own: sources per second, as a share of what the model does on ready vectors of flux, and of what
    its network does on ready inputs, in the same process; and the peak memory of a process that does
    nothing else. Medians of `--rounds`.
-2. `--stages`: the steps one by one: reading each format (coefficients alone, then with errors and
-   correlations), sampling, flux errors, the model.
-3. `--against`: today's route, `gaiaxpy.convert` from csv and then Keras's `predict_on_batch` of the
+2. `--against`: today's route, `gaiaxpy.convert` from csv and then Keras's `predict_on_batch` of the
    dissertation's network (needs the extra `train`), beside `predict_to_file` on the same csv file,
    in turn; the time to the first result of a file with two sources; the difference of the vectors.
 
@@ -40,7 +38,6 @@ SHORTEST = 2.0
 """Seconds: a file that is done sooner is predicted again."""
 ENGINES = ("vectors", "network")
 """What a rate is compared with: the model on vectors that are ready, and its network alone."""
-FORMATS = ("parquet", "fits", "h5", "csv", "csv.gz", "ecsv.gz")
 
 
 # --- data ----------------------------------------------------------------------------------------
@@ -152,34 +149,6 @@ def read_peak() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure_stages(path: str, model_name: str, errors: str) -> dict[str, float]:
-    """Time reading, sampling and predicting, one after the other."""
-    from gaia_redshift import load_model, sample_spectra
-    from gaia_redshift.readers import iter_spectra
-
-    model = load_model(model_name)
-    seconds = dict.fromkeys(("read", "sample", "model"), 0.0)
-    n = 0
-    for attempt in range(2):  # the first pass loads everything
-        seconds = dict.fromkeys(seconds, 0.0)
-        n = 0
-        start = time.perf_counter()
-        for block in iter_spectra(
-            path, block_size=2048, errors=bool(errors), correlations=bool(errors)
-        ):
-            seconds["read"] += time.perf_counter() - start
-            start = time.perf_counter()
-            vectors = sample_spectra(block, errors=bool(errors))
-            seconds["sample"] += time.perf_counter() - start
-            start = time.perf_counter()
-            if attempt:
-                model.predict(vectors.flux, vectors.flux_error if model.uses_errors else None)
-            seconds["model"] += time.perf_counter() - start
-            n += len(block)
-            start = time.perf_counter()
-    return {key: n / value if value > 1e-4 else float("nan") for key, value in seconds.items()}
-
-
 def measure_today(path: str, model_name: str, errors: str) -> dict[str, float]:
     """`gaiaxpy.convert` from the file, then the dissertation's CNN with `predict_on_batch`."""
     convert, network = _open_today()
@@ -247,8 +216,7 @@ def compare_vectors(path: str, model_name: str, errors: str) -> dict[str, float]
 
 
 TASKS = {
-    task.__name__: task
-    for task in (measure_file, measure_peak, measure_stages, measure_today, compare_vectors)
+    task.__name__: task for task in (measure_file, measure_peak, measure_today, compare_vectors)
 }
 
 
@@ -295,22 +263,6 @@ def report_sizes(folder: Path, sizes: list[int], rounds: int, model: str) -> Non
         print(f"| {' | '.join(cells)} | {found['peak']:,.0f} |", flush=True)
 
 
-def report_stages(folder: Path, n: int, model: str) -> None:
-    """Print the rate of each step, by format."""
-    source = simulate(folder, DISTINCT)
-    print("\n| format | errors | read, 1/s | sample, 1/s | model, 1/s |")
-    print("|---|---|---:|---:|---:|")
-    for extension in FORMATS:
-        path = write_copies(source, folder / f"full.{n}.{extension}", n, correlations=True)
-        for errors in ("", "errors"):
-            found = run_task("measure_stages", path, model, errors)
-            cells = " | ".join(
-                f"{found[key]:,.0f}" if found[key] == found[key] else ""
-                for key in ("read", "sample", "model")
-            )
-            print(f"| {extension} | {'yes' if errors else 'no'} | {cells} |", flush=True)
-
-
 def report_today(folder: Path, n: int, rounds: int, model: str) -> None:
     """Print the ratios to today's route."""
     source = simulate(folder, DISTINCT)
@@ -348,7 +300,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--stages", type=int, default=20_000)
     parser.add_argument("--against", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="default")
@@ -360,8 +311,6 @@ def main() -> None:
         print(f"{os.cpu_count()} processors; simulated sources")
         if arguments.sizes and any(arguments.sizes):
             report_sizes(folder, arguments.sizes, arguments.rounds, arguments.model)
-        if arguments.stages:
-            report_stages(folder, arguments.stages, arguments.model)
         if arguments.against:
             report_today(folder, arguments.against, arguments.rounds, arguments.model)
 

@@ -1,0 +1,302 @@
+"""Cost per source and memory, by format and size, beside reading alone; what that is for a release.
+
+    python benchmarks/scaling.py [--sizes 10000 100000] [--formats csv.gz parquet fits h5]
+                                 [--bare 0] [--dask 0] [--rounds 3] [--model default]
+                                 [--folder DIR]
+
+Files of simulated sources with full covariances, a few thousand that repeat under new ids. Every
+measurement is a process of its own, which first predicts a short file; both sides of a ratio are
+measured in turn, in the same round. CPU seconds are those of all threads.
+
+- `predict_to_file` without flux errors, and with them;
+- for text `isal` alone, which unpacks the file and throws it away; for Parquet, FITS and HDF5
+  pyarrow, astropy and h5py alone, which read the columns that are needed as arrays, and the network
+  alone, on inputs that are ready.
+
+`--bare N`: also Parquet files of the first size and of N sources without covariances. `--dask N`:
+N such sources through `predict_dask`, by one worker and by two, of one thread each. Then a release
+of 220 million sources is extrapolated from the largest csv.gz file. Tables are in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from end_to_end import DISTINCT, read_peak, simulate, write_copies
+
+FORMATS = ("csv.gz", "parquet", "fits", "h5")
+RELEASE = 220e6
+"""Sources with XP spectra in DR3 (219,197,643)."""
+ARRAYS = ("coefficients", "coefficient_errors", "coefficient_correlations")
+
+
+def list_columns(errors: bool) -> list[str]:
+    """The columns that `predict` needs."""
+    arrays = ARRAYS if errors else ARRAYS[:1]
+    bands = [f"{b}_{name}" for b in ("bp", "rp") for name in ("basis_function_id", *arrays)]
+    return ["source_id", *bands]
+
+
+# --- what is measured, each in a process of its own ----------------------------------------------
+
+
+def open_ours(path: str, errors: bool, model: str) -> Callable[[], Any]:
+    """Predict the file."""
+    from gaia_redshift import load_model, predict_to_file
+
+    loaded = load_model(model)
+    folder = tempfile.mkdtemp()
+
+    def run(source: str = path) -> None:
+        output = Path(folder) / "z.parquet"
+        predict_to_file(source, output, model=loaded, flux_errors=errors, overwrite=True)
+
+    run(str(Path(path).with_name("short.parquet")))
+    return run
+
+
+def open_library(path: str, errors: bool, model: str) -> Callable[[], Any]:
+    """Unpack text, or read the columns needed of another format as arrays."""
+    names = list_columns(errors)
+    if path.endswith(".gz"):
+        from isal import igzip
+
+        def run() -> None:
+            with igzip.open(path, "rb") as stream:
+                while stream.read(1 << 20):
+                    pass
+    elif path.endswith(".parquet"):
+        from pyarrow import parquet
+
+        def run() -> None:
+            with parquet.ParquetFile(path, pre_buffer=False) as file:
+                there = [name for name in names if name in file.schema_arrow.names]
+                for _ in file.iter_batches(2048, columns=there):
+                    pass
+    elif path.endswith(".fits"):
+        import numpy as np
+        from astropy.io import fits
+
+        def run() -> None:
+            with fits.open(path, memmap=True) as hdus:
+                table = hdus[1].data
+                for start in range(0, len(table), 2048):
+                    for name in names:
+                        column = np.asarray(table.field(name)[start : start + 2048])
+                        column.astype(column.dtype.newbyteorder("="))
+    else:
+        import h5py
+
+        def run() -> None:
+            with h5py.File(path) as file:
+                for start in range(0, len(file["source_id"]), 2048):
+                    for name in names:
+                        file[name][start : start + 2048]
+
+    return run
+
+
+def open_network(path: str, errors: bool, model: str) -> Callable[[], Any]:
+    """Run the network alone, as many times as the file has sources."""
+    from gaia_redshift import load_model, sample_spectra
+    from gaia_redshift.readers import iter_spectra
+
+    loaded = load_model(model)
+    block = next(iter(iter_spectra(path, block_size=1024, errors=False)))
+    flux = sample_spectra(block, errors=False).flux
+    engine, inputs = loaded._build_engine(), []
+    run_engine = engine.run
+    engine.run = lambda given, *more: inputs.append(given) or run_engine(given, *more)
+    loaded.predict(flux)
+    n = count_rows(path)
+
+    def run() -> None:
+        for _ in range(round(n / len(flux))):
+            for given in inputs:
+                run_engine(given)
+
+    return run
+
+
+def count_rows(path: str) -> int:
+    """Sources in a file, which its name tells."""
+    return int(Path(path).name.split(".")[1])
+
+
+TASKS = {"ours": open_ours, "library": open_library, "network": open_network}
+
+
+def measure(task: str, path: str, errors: str, model: str) -> dict[str, float]:
+    """Wall and CPU seconds and peak memory of one task in this process."""
+    run = TASKS[task](path, errors == "errors", model)
+    cpu, wall = time.process_time(), time.perf_counter()
+    run()
+    return {
+        "cpu": time.process_time() - cpu,
+        "wall": time.perf_counter() - wall,
+        "peak": read_peak(),
+    }
+
+
+def run_process(*arguments: str) -> dict[str, float]:
+    """Run one measurement in a fresh process."""
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure_dask(path: str, n_workers: str, model: str) -> dict[str, float]:
+    """Predict a folder of Parquet files by so many workers; the first file comes first."""
+    import dask
+    import dask.dataframe as dd
+    from distributed import Client, LocalCluster
+
+    from gaia_redshift import predict_dask
+
+    dask.config.set({"dataframe.convert-string": False})
+    files = sorted(map(str, Path(path).glob("*.parquet")))
+    options: dict[str, Any] = {"processes": True, "threads_per_worker": 1}
+    with (
+        LocalCluster(int(n_workers), dashboard_address=None, **options) as cluster,
+        Client(cluster),
+    ):
+
+        def run(names: list[str]) -> None:
+            predict_dask(dd.read_parquet(names, split_row_groups=False), model=model).compute()
+
+        run(files[: int(n_workers)])
+        start = time.perf_counter()
+        run(files)
+        return {"wall": time.perf_counter() - start}
+
+
+# --- the tables ----------------------------------------------------------------------------------
+
+
+def report(paths: list[Path], rounds: int, model: str) -> dict[str, dict[str, float]]:
+    """Print cost and memory of each file, and the ratios of CPU and of wall seconds."""
+    print(
+        "\n| file | sources | errors | µs a source, CPU | wall | reading alone, CPU"
+        " | network alone, CPU | ratio, CPU | ratio, wall | peak memory, MB |"
+    )
+    print("|---|---:|---|---:|---:|---:|---:|---:|---:|---:|")
+    results = {}
+    for path in paths:
+        n, kind = count_rows(str(path)), path.name.partition(".")[2].partition(".")[2]
+        for errors in ("", "errors") if path.name.startswith("full") else ("",):
+            runs: list[dict[str, float]] = []
+            for _ in range(rounds):
+                one: dict[str, float] = {}
+                for task in TASKS:
+                    found = run_process("--task", task, str(path), errors, model)
+                    one |= {f"{task} {key}": value for key, value in found.items()}
+                for key in ("cpu", "wall"):
+                    floor = one[f"library {key}"] + (
+                        0 if kind == "csv.gz" else one[f"network {key}"]
+                    )
+                    one[f"ratio {key}"] = one[f"ours {key}"] / floor
+                runs.append(one)
+            middle = {key: statistics.median(each[key] for each in runs) for key in runs[0]}
+            per = {
+                key: 1e6 * middle[key] / n for key in middle if key.split()[1] in ("cpu", "wall")
+            }
+            print(
+                f"| {kind} | {n:,} | {'yes' if errors else 'no'} | {per['ours cpu']:.0f}"
+                f" | {per['ours wall']:.0f} | {per['library cpu']:.0f} | {per['network cpu']:.0f}"
+                f" | {middle['ratio cpu']:.2f} | {middle['ratio wall']:.2f}"
+                f" | {middle['ours peak']:,.0f} |",
+                flush=True,
+            )
+            results[f"{path.name} {errors}"] = per | {"bytes": path.stat().st_size / n}
+    return results
+
+
+def extrapolate(results: dict[str, dict[str, float]]) -> None:
+    """Print what a release costs at the rates of the largest csv.gz file."""
+    found = {name: about for name, about in results.items() if ".csv.gz" in name}
+    if not found:
+        return
+    print(f"\n{RELEASE:,.0f} sources at these rates:\n")
+    print("| csv.gz, flux errors | CPU hours | on one core, days | on 2 | on 8 | on 32 | TB read |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for errors in ("", "errors"):
+        about = [a for name, a in found.items() if name.endswith(f" {errors}")][-1]
+        hours = about["ours cpu"] * 1e-6 * RELEASE / 3600
+        days = " | ".join(f"{hours / 24 / cores:.2f}" for cores in (1, 2, 8, 32))
+        size = about["bytes"] * RELEASE / 1e12
+        print(f"| {'yes' if errors else 'no'} | {hours:.1f} | {days} | {size:.1f} |")
+
+
+def report_dask(folder: Path, n: int, rounds: int, model: str) -> None:
+    """Print how much sooner two workers are than one."""
+    parts = folder / f"parts.{n}"
+    parts.mkdir(exist_ok=True)
+    size = max(n // 16, 1)
+    for number in range(16):
+        path = parts / f"{number:02d}.parquet"
+        write_copies(simulate(folder, DISTINCT), path, size, correlations=False)
+    ratios = []
+    for _ in range(rounds):
+        one, two = (run_process("--dask-task", str(parts), w, model)["wall"] for w in ("1", "2"))
+        ratios.append(one / two)
+        print(f"{16 * size:,} sources by Dask: one worker {one:.1f} s, two {two:.1f} s", flush=True)
+    print(f"two workers are {statistics.median(ratios):.2f} times as fast as one")
+
+
+def main() -> None:
+    """Run what is asked for."""
+    if sys.argv[1:2] == ["--task"]:
+        print(json.dumps(measure(*sys.argv[2:])))
+        return
+    if sys.argv[1:2] == ["--dask-task"]:
+        print(json.dumps(measure_dask(*sys.argv[2:])))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--formats", nargs="*", default=FORMATS, choices=FORMATS)
+    parser.add_argument("--bare", type=int, default=0)
+    parser.add_argument("--dask", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--folder", type=Path, help="keep the files here for the next run")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        source = simulate(folder, DISTINCT)
+        write_copies(source, folder / "short.parquet", 64, correlations=True)
+        load = os.getloadavg()[0]
+        print(f"{os.cpu_count()} processors, {load:.1f} processes ready before; simulated sources")
+        paths = [
+            write_copies(source, folder / f"full.{n}.{kind}", n, correlations=True)
+            for kind in arguments.formats
+            for n in arguments.sizes
+        ]
+        if arguments.bare:
+            paths += [
+                write_copies(source, folder / f"bare.{n}.parquet", n, correlations=False)
+                for n in (arguments.sizes[0], arguments.bare)
+            ]
+        if paths:
+            extrapolate(report(paths, arguments.rounds, arguments.model))
+        if arguments.dask:
+            report_dask(folder, arguments.dask, arguments.rounds, arguments.model)
+
+
+if __name__ == "__main__":
+    main()
