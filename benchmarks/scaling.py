@@ -171,16 +171,18 @@ def measure_dask(path: str, n_workers: str, model: str) -> dict[str, float]:
     options: dict[str, Any] = {"processes": True, "threads_per_worker": 1}
     with (
         LocalCluster(int(n_workers), dashboard_address=None, **options) as cluster,
-        Client(cluster),
+        Client(cluster) as client,
     ):
 
         def run(names: list[str]) -> None:
             predict_dask(dd.read_parquet(names, split_row_groups=False), model=model).compute()
 
         run(files[: int(n_workers)])
+        before = sum(client.run(time.process_time).values())
         start = time.perf_counter()
         run(files)
-        return {"wall": time.perf_counter() - start}
+        wall = time.perf_counter() - start
+        return {"wall": wall, "cpu": sum(client.run(time.process_time).values()) - before}
 
 
 # --- the tables ----------------------------------------------------------------------------------
@@ -250,9 +252,13 @@ def report_dask(folder: Path, n: int, rounds: int, model: str) -> None:
         write_copies(simulate(folder, DISTINCT), path, size, correlations=False)
     ratios = []
     for _ in range(rounds):
-        one, two = (run_process("--dask-task", str(parts), w, model)["wall"] for w in ("1", "2"))
-        ratios.append(one / two)
-        print(f"{16 * size:,} sources by Dask: one worker {one:.1f} s, two {two:.1f} s", flush=True)
+        one, two = (run_process("--dask-task", str(parts), w, model) for w in ("1", "2"))
+        ratios.append(one["wall"] / two["wall"])
+        print(
+            f"{16 * size:,} sources by Dask: one worker {one['wall']:.1f} s, of the processor"
+            f" {one['cpu']:.1f}; two {two['wall']:.1f} and {two['cpu']:.1f}",
+            flush=True,
+        )
     print(f"two workers are {statistics.median(ratios):.2f} times as fast as one")
 
 
