@@ -130,16 +130,13 @@ def find_wrong_arrows(arrows: Mapping[str, set[str]]) -> list[str]:
     return wrong
 
 
-def draw_house(arrows: Mapping[str, set[str]]) -> Any:
-    """Draw the rooms above the ground, and the arrows that do not follow from others."""
-    from matplotlib.figure import Figure
-
+def draw_house(arrows: Mapping[str, set[str]], figure: Any) -> None:
+    """Draw the rooms, and the arrows above the ground that do not follow from others."""
     places = {}
     for height, rooms in enumerate(FLOORS):
         shown = [room for room in rooms if room in arrows and not room.startswith("_")]
         for number, room in enumerate(shown):
             places[room] = ((number + 0.5) / len(shown), float(height))
-    figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.add_subplot()
     upper = {room for room, (_, height) in places.items() if height >= GROUND}
     look = {"arrowstyle": "->", "color": "0.6", "shrinkA": 9, "shrinkB": 9}
@@ -152,7 +149,6 @@ def draw_house(arrows: Mapping[str, set[str]]) -> Any:
         axes.text(x, y, room, ha="center", va="center", bbox=box, fontsize=9)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(FLOORS) - 1.4))
     axes.set_axis_off()
-    return figure
 
 
 def _reduce(room: str, arrows: Mapping[str, set[str]], among: set[str]) -> set[str]:
@@ -179,7 +175,11 @@ def main(arguments: list[str]) -> int:
         return 0
     arrows = read_arrows()
     if arguments:
-        draw_house(arrows).savefig(arguments[0])
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 8), layout="constrained")
+        draw_house(arrows, figure)
+        figure.savefig(arguments[0])
         return 0
     for rooms in reversed(FLOORS):
         for room in rooms:

@@ -1,7 +1,7 @@
 """Directives that make reference pages from the code, so that they cannot fall behind it.
 
 ``flags-table``, ``columns-table``, ``provenance-list``, ``truth-table``, ``survey-table``,
-``basis-sets-table`` and ``command-reference``.
+``basis-sets-table``, ``rooms-table`` and ``command-reference``.
 """
 
 from __future__ import annotations
@@ -189,6 +189,23 @@ class BasisSetsTable(SphinxDirective):
         return [make_table(titles, rows)]
 
 
+class RoomsTable(SphinxDirective):
+    """What each room of the package holds, in the first words of its docstring."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table, from the top floor down."""
+        import importlib
+
+        from research.house import FLOORS
+
+        rows = []
+        for room in (room for floor in reversed(FLOORS) for room in sorted(floor)):
+            module = importlib.import_module(f"gaia_redshift.{room}")
+            words = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
+            rows.append([code(room), prose(words)])
+        return [make_table(["room", "holds"], rows)]
+
+
 class CommandReference(SphinxDirective):
     """Every subcommand with its arguments, from the parser itself."""
 
@@ -253,6 +270,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         "truth-table": TruthTable,
         "survey-table": SurveyTable,
         "basis-sets-table": BasisSetsTable,
+        "rooms-table": RoomsTable,
         "command-reference": CommandReference,
     }.items():
         app.add_directive(name, directive)
