@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift.cli.options import add_overwrite
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 
@@ -99,7 +100,7 @@ def add_fetch(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="write the spectra: .parquet, .fits, .csv, .ecsv, .vot, .h5",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    add_overwrite(parser)
     parser.add_argument(
         "--keep", action="append", metavar="COLUMNS", help="columns to carry along, or `all`"
     )

@@ -19,9 +19,10 @@ from gaia_redshift.cli.dataset import run_dataset
 from gaia_redshift.cli.doctor import run_doctor
 from gaia_redshift.cli.evaluate import run_evaluate
 from gaia_redshift.cli.inspect import run_inspect, run_show
+from gaia_redshift.cli.options import parse_keep
 from gaia_redshift.cli.output import PlainStream
 from gaia_redshift.cli.parser import PROGRAM, build_parser
-from gaia_redshift.cli.predict import parse_keep_option, run_predict
+from gaia_redshift.cli.predict import run_predict
 from gaia_redshift.cli.research import import_research
 from gaia_redshift.cli.send import run_send
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
@@ -115,7 +116,7 @@ def _run_fetch(arguments: argparse.Namespace) -> int:
     if not (arguments.inputs or arguments.ids or arguments.adql):
         _complain("give source ids, --ids FILE or --adql QUERY (fetch --help)", "usage")
         return 2
-    keep = parse_keep_option(arguments.keep)
+    keep = parse_keep(arguments.keep)
     lost = run_fetch(arguments, keep, progress=_show_progress(arguments))
     if lost:
         _complain(f"{lost} sources could not be fetched: the same command asks for them again")
@@ -194,7 +195,7 @@ def _write_simulated(arguments: argparse.Namespace) -> None:
 
 
 def _run_train(arguments: argparse.Namespace) -> int:
-    from gaia_redshift.train import run_training
+    from gaia_redshift.train.command import run_training
 
     print(run_training(arguments, progress=not arguments.quiet))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from gaia_redshift.cli.options import add_overwrite, parse_bits, parse_columns, parse_names
 from gaia_redshift.cli.output import add_format, open_output
 from gaia_redshift.errors import InputError
 
@@ -30,7 +31,7 @@ def add_crossmatch(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", required=True, help="write the table with new columns"
     )
     add_format(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    add_overwrite(parser)
     parser.add_argument(
         "--radius", type=float, default=1.0, metavar="ARCSEC", help="largest distance (1)"
     )
@@ -79,8 +80,8 @@ def _run(arguments: argparse.Namespace, progress: bool) -> int:
 
     check_output(arguments.output, overwrite=arguments.overwrite)
     options = {
-        "zwarning": _parse_bits(arguments.zwarning),
-        "classes": None if arguments.classes == "any" else _split(arguments.classes),
+        "zwarning": parse_bits(arguments.zwarning),
+        "classes": parse_names(arguments.classes),
         "ra": arguments.ra,
         "dec": arguments.dec,
     }
@@ -93,7 +94,7 @@ def _run(arguments: argparse.Namespace, progress: bool) -> int:
             arguments.catalogue,
             arguments.radius,
             survey=survey,
-            columns=_parse_columns(arguments.columns),
+            columns=parse_columns(arguments.columns),
             **options,
         )
     else:
@@ -111,27 +112,3 @@ def _run(arguments: argparse.Namespace, progress: bool) -> int:
         words = f"{summarise_matches(table, survey)}: {arguments.output}"
         print(words, file=sys.stderr if arguments.piped else sys.stdout)
     return 0
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _parse_bits(text: str) -> int | None:
-    if text == "any":
-        return None
-    if not text.isdigit():
-        raise InputError(f"--zwarning must be a number of bits or `any`, not '{text}'")
-    return int(text)
-
-
-def _parse_columns(text: str | None) -> dict[str, str] | None:
-    if text is None:
-        return None
-    columns = {}
-    for part in _split(text):
-        what, sign, name = part.partition("=")
-        if not sign or not name.strip():
-            raise InputError(f"--columns takes WHAT=NAME,..., not '{part}'")
-        columns[what.strip()] = name.strip()
-    return columns

@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from gaia_redshift.cli.options import (
+    add_overwrite,
+    parse_bits,
+    parse_columns,
+    parse_names,
+    split_words,
+)
 from gaia_redshift.errors import InputError
 
 __all__ = ["DATASET_EPILOG", "add_dataset", "run_dataset"]
@@ -33,7 +40,7 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
         help="files or folders of XP spectra (else fetched)",
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="the training set (.parquet)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    add_overwrite(parser)
     parser.add_argument(
         "--check", metavar="FILE", help="check a training set instead of making one"
     )
@@ -119,10 +126,11 @@ def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int
         raise InputError("give -o FILE to build a training set, or --check FILE")
     from gaia_redshift.datasets import SkySplit, TrainingCuts, build_training_set
 
+    classes = parse_names(arguments.classes)
     cuts = TrainingCuts(
         redshift_range=_numbers(arguments.redshifts, "--redshifts", 2),  # type: ignore[arg-type]
-        zwarning=None if arguments.zwarning == "any" else _bits(arguments.zwarning),
-        classes=None if arguments.classes == "any" else tuple(_words(arguments.classes)),
+        zwarning=parse_bits(arguments.zwarning),
+        classes=None if classes is None else tuple(classes),
         clean_matches=not arguments.doubtful_matches,
         redshift_error=arguments.redshift_error,
         photometry=not arguments.no_photometry,
@@ -131,7 +139,7 @@ def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int
             if arguments.magnitude
             else None
         ),
-        required=tuple(name for value in arguments.require or [] for name in _words(value)),
+        required=tuple(name for value in arguments.require or [] for name in split_words(value)),
     )
     split = SkySplit(
         fractions=_numbers(arguments.split, "--split", 3),  # type: ignore[arg-type]
@@ -147,7 +155,7 @@ def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int
         catalogue=arguments.catalogue,
         survey=arguments.survey,
         service=arguments.service,
-        columns=_columns(arguments.columns),
+        columns=parse_columns(arguments.columns),
         radius=arguments.radius,
         cuts=cuts,
         split=split,
@@ -235,31 +243,11 @@ def _find_inputs(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any
     return (spectra or "archive"), sources, options
 
 
-def _words(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _numbers(text: str, option: str, n: int) -> tuple[float, ...]:
     try:
-        values = tuple(float(part) for part in _words(text))
+        values = tuple(float(part) for part in split_words(text))
     except ValueError:
         values = ()
     if len(values) != n:
         raise InputError(f"{option} takes {n} numbers with commas between, not '{text}'")
     return values
-
-
-def _bits(text: str) -> int:
-    if not text.isdigit():
-        raise InputError(f"--zwarning must be a number of bits or `any`, not '{text}'")
-    return int(text)
-
-
-def _columns(text: str | None) -> dict[str, str] | None:
-    if text is None:
-        return None
-    pairs = [part.partition("=") for part in _words(text)]
-    for what, sign, name in pairs:
-        if not sign or not name:
-            raise InputError(f"--columns takes WHAT=NAME,..., not '{what}'")
-    return {what.strip(): name.strip() for what, _, name in pairs}

@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gaia_redshift.clean import LEVELS
 from gaia_redshift.cli.archive import (
     add_archive_options,
     list_archive_sources,
     make_archive_options,
 )
+from gaia_redshift.cli.options import add_clean, add_overwrite, parse_keep
 from gaia_redshift.cli.prior import add_prior, read_prior
 from gaia_redshift.errors import InputError
 
 __all__ = [
     "INSPECT_EPILOG",
     "SHOW_EPILOG",
-    "add_clean_option",
     "add_inspect",
     "add_show",
     "run_inspect",
@@ -44,18 +43,6 @@ SHOW_EPILOG = """examples:
 One figure an object: spectrum with lines, distribution, flags. A .pdf may have many pages."""
 
 
-def add_clean_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--clean``."""
-    parser.add_argument(
-        "--clean",
-        nargs="?",
-        const="clean",
-        choices=list(LEVELS),
-        metavar="LEVEL",
-        help=f"only the clean sample; LEVEL is {', '.join(LEVELS)} (clean where none is given)",
-    )
-
-
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs",
@@ -64,14 +51,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="files of XP spectra, as for `predict`, and source ids to choose; ids alone are"
         " fetched",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    add_overwrite(parser)
     parser.add_argument(
         "--keep",
         action="append",
         metavar="COLUMNS",
         help="columns of INPUT or of the table of --ids to show, separated by commas, or `all`",
     )
-    add_clean_option(parser)
+    add_clean(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects")
     parser.add_argument("--model", default="default", help="name or folder (see `models`)")
     add_prior(parser)
@@ -146,8 +133,6 @@ def run_show(arguments: argparse.Namespace, *, progress: bool) -> int:
 
 def _choose(arguments: argparse.Namespace) -> dict[str, Any]:
     """Turn the arguments into those of `gaia_redshift.inspect.gather_objects`."""
-    from gaia_redshift.cli.predict import parse_keep_option
-
     to_fetch, found = list_archive_sources(arguments)
     ids: Any = None
     sources: Any = found
@@ -164,7 +149,7 @@ def _choose(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "sources": sources,
         "ids": ids,
-        "columns": parse_keep_option(arguments.keep),
+        "columns": parse_keep(arguments.keep),
         "clean": arguments.clean,
         "limit": arguments.limit,
         "model": arguments.model,

@@ -19,6 +19,7 @@ from gaia_redshift.cli.dataset import DATASET_EPILOG, add_dataset
 from gaia_redshift.cli.doctor import DOCTOR_EPILOG, add_doctor
 from gaia_redshift.cli.evaluate import EVALUATE_EPILOG, add_evaluate
 from gaia_redshift.cli.inspect import INSPECT_EPILOG, SHOW_EPILOG, add_inspect, add_show
+from gaia_redshift.cli.options import add_overwrite
 from gaia_redshift.cli.predict import PREDICT_EPILOG, add_predict
 from gaia_redshift.cli.send import COMPLETION_EPILOG, SEND_EPILOG, add_completion, add_send
 from gaia_redshift.cli.train import TRAIN_EPILOG, add_train
@@ -172,7 +173,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --report: real spectra with errors and correlations to compare the noise with",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    add_overwrite(parser)
     parser.add_argument(
         "--no-correlations", action="store_true", help="leave the correlations out: smaller files"
     )

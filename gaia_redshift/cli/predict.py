@@ -18,7 +18,7 @@ from gaia_redshift.cli.archive import (
     list_archive_sources,
     make_archive_options,
 )
-from gaia_redshift.cli.inspect import add_clean_option
+from gaia_redshift.cli.options import add_clean, add_overwrite, parse_keep
 from gaia_redshift.cli.output import add_format, open_output
 from gaia_redshift.cli.prior import add_prior, read_prior
 from gaia_redshift.cli.summary import TRUTH, Summary, say
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gaia_redshift.scale.stream import Job
     from gaia_redshift.table import PredictedRows
 
-__all__ = ["PREDICT_EPILOG", "TRUTH", "add_predict", "parse_keep_option", "run_predict"]
+__all__ = ["PREDICT_EPILOG", "TRUTH", "add_predict", "run_predict"]
 
 PREDICT_EPILOG = """examples:
   gaia-redshift predict XP_CONTINUOUS_RAW.csv          print the redshifts
@@ -70,7 +70,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         " rows are printed)",
     )
     add_format(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    add_overwrite(parser)
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -118,7 +118,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add the two most probable peaks of each distribution with their odds",
     )
-    add_clean_option(parser)
+    add_clean(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON, and no table"
     )
@@ -134,12 +134,6 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         help="predict spectra of another data release than that of the model's training",
     )
     add_archive_options(parser)
-
-
-def parse_keep_option(values: list[str] | None) -> list[str] | str | None:
-    """Return what the values of ``--keep`` name."""
-    names = [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
-    return "all" if "all" in names else names or None
 
 
 def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Complain) -> int:
@@ -196,7 +190,7 @@ def _make_job(arguments: argparse.Namespace) -> Job:
     from gaia_redshift.scale.files import make_job
 
     # True redshifts are carried along where a file has them; asked for by name, they must be there.
-    keep = parse_keep_option(arguments.keep)
+    keep = parse_keep(arguments.keep)
     if arguments.truth and keep != "all":
         keep = list(dict.fromkeys([*(keep or []), arguments.truth]))
     prior = read_prior(arguments.prior)
