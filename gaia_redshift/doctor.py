@@ -47,17 +47,9 @@ _PACKAGES = ("numpy", "astropy", "astroquery", "pyvo", "requests", "GaiaXPy", "o
 
 @dataclass(frozen=True)
 class Finding:
-    """What one step showed.
+    """What one step showed, in one line, and what to do.
 
-    Parameters
-    ----------
-    name : str
-    ok : bool or None
-        None where it does not matter for a prediction, or could not be tried.
-    found : str
-        In one line.
-    advice : str
-        What to do.
+    ``ok`` is None where it does not matter for a prediction, or could not be tried.
     """
 
     name: str
@@ -68,14 +60,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """All that was found.
-
-    Parameters
-    ----------
-    release : str
-    server : str
-    findings : list of Finding
-    """
+    """All that was found."""
 
     release: str
     server: str
@@ -111,24 +96,9 @@ def examine(
     settings: ArchiveSettings | None = None,
     login: Login = None,
 ) -> Examination:
-    """Try everything that a prediction from the archive needs.
+    """Try everything that a prediction from the archive needs; what fails is found, not raised.
 
-    Parameters
-    ----------
-    release : str
-        "DR3" or "DR4".
-    source_id : int, optional
-        The source to fetch; by default any with a public spectrum.
-    model : str, path or loaded model, optional
-        By default the default model.
-    settings : ArchiveSettings, optional
-    login : see `gaia_redshift.archive.login.find_credentials`
-
-    Returns
-    -------
-    Examination
-        The archive's words, tables and bases that were found, and whether a redshift came out. It
-        raises nothing for what fails.
+    ``source_id`` is the source to fetch, by default any with a public spectrum.
     """
     found = find_release(release)
     settings = settings or ArchiveSettings()

@@ -13,10 +13,6 @@ def choose_encoding(schema: Any) -> dict[str, Any]:
     Lists of floats (coefficients, correlations, fluxes, densities) hardly repeat: the dictionary
     that Arrow makes of every column by default only makes them larger and slower. (The encoding
     BYTE_STREAM_SPLIT would make them smaller, but pyarrow 16 cannot read it where a list is empty.)
-
-    Parameters
-    ----------
-    schema : pyarrow.Schema
     """
     import pyarrow as pa
 

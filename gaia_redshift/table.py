@@ -99,12 +99,7 @@ PEAK_COLUMNS = [name for name in COLUMNS if name.startswith("redshift_cnn_peak")
 class PredictedRows:
     """Rows of the output as plain arrays, for which astropy's tables need not be imported.
 
-    Parameters
-    ----------
-    source_id, redshift, flags, lower, upper, std, shape, pdf, peaks, probability_galaxy
-        As for `build_table`, of the types of the output.
-    redshift_grid, columns, meta
-        As for `build_table`, of the types of the output.
+    They are as for `build_table`, of the types of the output.
     """
 
     source_id: NDArray[np.int64]
@@ -263,24 +258,8 @@ def describe_provenance(
 ) -> dict[str, Any]:
     """Return what an output table should say about where it came from.
 
-    Parameters
-    ----------
-    model_name, model_version, model_sha256, trained_on : str
-        From the model's manifest; ``model_sha256`` is that of its weights.
-    grid : SamplingGrid
-        Where the fluxes were sampled.
-    release : str, optional
-        Data release of the spectra.
-    inputs : list of str, optional
-        Names of the inputs.
-    prior : str, optional
-        Name of the redshift distribution that was taken for the sky's.
-
-    Returns
-    -------
-    dict
-        Flat, with plain numbers, strings and lists of them: it survives every format of
-        `write_table`.
+    ``prior`` is the name of the redshift distribution that was taken for the sky's. All is flat,
+    with plain numbers, strings and lists of them: it survives every format of `write_table`.
     """
     return {
         "gaia_redshift_version": __version__,
@@ -298,13 +277,7 @@ def describe_provenance(
 
 
 def select_columns(columns: Table | None, keep: str | Sequence[str] | None) -> Table | None:
-    """Return the columns to keep (names, each once, or "all"); None if there are none.
-
-    Raises
-    ------
-    InputError
-        If a column is not there.
-    """
+    """Return the columns to keep (names, each once, or "all"); None if there are none."""
     have = [] if columns is None else columns.colnames
     if keep is None or (not have and keep == "all"):
         return None

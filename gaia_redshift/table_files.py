@@ -25,13 +25,7 @@ __all__ = ["check_output", "read_table", "table_format", "write_table"]
 
 
 def table_format(path: str | os.PathLike[str]) -> str:
-    """Return the format that a file name stands for: "ecsv", "fits", "votable", ...
-
-    Raises
-    ------
-    InputError
-        If its ending is unknown.
-    """
+    """Return the format that a file name stands for: "ecsv", "fits", "votable", ..."""
     name = os.fspath(path).lower()
     suffix = Path(name.removesuffix(".gz")).suffix
     if suffix not in FORMATS or (name.endswith(".gz") and FORMATS[suffix] in NOT_GZIPPED):
@@ -50,14 +44,7 @@ def _tell_format(path: Path) -> str:
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Find out, before any work, whether `write_table` can write there.
-
-    Raises
-    ------
-    InputError
-        If the ending is unknown, the file exists already, or its folder is not there or not
-        writable.
-    """
+    """Find out, before any work, whether `write_table` can write there."""
     table_format(path)
     target = Path(path)
     if not is_utf8(str(target)):

@@ -74,13 +74,7 @@ HDF5_PATH = "gaia_redshift"
 
 
 def take_plain_columns(table: Table) -> Table:
-    """Return a copy whose columns are booleans, numbers and text, without needless masks.
-
-    Raises
-    ------
-    InputError
-        If a column holds something else.
-    """
+    """Return a copy whose columns are booleans, numbers and text, without needless masks."""
     from astropy.table import Table
 
     plain = Table(meta=table.meta)
@@ -95,15 +89,9 @@ def take_plain_columns(table: Table) -> Table:
 
 
 def store_columns(table: Table, kind: str, notes: Mapping[str, Note] | None = None) -> Table:
-    """Return a plain table with the types in which FITS or VOTable stores its columns.
+    """Return a plain table with the types in which FITS or VOTable ("fits", "votable") stores it.
 
-    Parameters
-    ----------
-    table : Table
-    kind : str
-        "fits" or "votable".
-    notes : mapping, optional
-        What the whole of each column holds, where this is a part of it.
+    ``notes`` tell what the whole of each column holds, where this is a part of it.
     """
     stored = type(table)(meta=table.meta)
     for name in table.colnames:
@@ -214,13 +202,7 @@ def _restore_type(table: Table, name: str, noted: str | None) -> None:
 
 
 def format_text(table: Table, kind: str) -> bytes:
-    """Return a table of plain columns as ECSV or csv.
-
-    Raises
-    ------
-    InputError
-        If a column holds arrays, and it is csv.
-    """
+    """Return a table of plain columns as ECSV or csv, which holds no arrays."""
     arrays = [name for name in table.colnames if table[name].ndim > 1]
     if arrays and kind == "csv":
         raise InputError(

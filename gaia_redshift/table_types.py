@@ -50,13 +50,7 @@ _KINDS = ("null", "bool", "int", "float", "str")
 
 
 def simplify_column(column: Any, name: str) -> NDArray[Any] | np.ma.MaskedArray[Any, Any]:
-    """Return a column as an array of booleans, integers, floats or text, masked where blank.
-
-    Raises
-    ------
-    InputError
-        If it holds something else.
-    """
+    """Return a column as an array of booleans, integers, floats or text, masked where blank."""
     if hasattr(column, "isot"):  # astropy's Time
         texts = np.ma.asarray(column.isot)
         hidden = np.ma.getmaskarray(np.ma.asarray(getattr(column, "mask", False)))
@@ -245,14 +239,7 @@ def _read_proof(proof: Note) -> str:
 
 
 def join_notes(notes: Sequence[Note], *, absent: bool = False) -> Note:
-    """Return the note of a column whose parts have these.
-
-    Parameters
-    ----------
-    notes : sequence of dict
-    absent : bool
-        Some part has no such column: it is masked there.
-    """
+    """Return the note of a column of which parts have these, and others (``absent``) nothing."""
     proofs = [note["proof"] for note in notes if "proof" in note]
     others = [note for note in notes if "proof" not in note and not note["blank"]]
     types = [np.dtype(note["dtype"]) for note in others]
@@ -363,11 +350,8 @@ def _parse(texts: Sequence[str], dtype: np.dtype[Any]) -> Any:
 def settle_types(table: Table, notes: Mapping[str, Note] | None = None) -> Table:
     """Give columns of csv files the types that they prove to have; the table itself is changed.
 
-    Parameters
-    ----------
-    table : Table
-    notes : mapping, optional
-        By name in lower case what the whole of each column holds, where this is a part of it.
+    ``notes`` tell, by name in lower case, what the whole of each column holds, where this is a
+    part of it.
     """
     for name in table.colnames:
         if (table[name].info.meta or {}).get(AS_WRITTEN):
@@ -392,11 +376,6 @@ def choose_storage(note: Note, kind: str) -> tuple[np.dtype[Any], int | None]:
 
     Unsigned integers and bytes with a sign are stored in the next wider type (they are told from
     it by the table's own description), masked bytes too, in which every value may occur.
-
-    Raises
-    ------
-    InputError
-        If nothing can stand for "none".
     """
     dtype = np.dtype(note["dtype"])
     if dtype.kind == "b" and kind == "fits" and note["masked"]:

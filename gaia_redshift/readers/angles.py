@@ -19,20 +19,7 @@ _HOURS = ("h", "hr", "hour", "hours", "hourangle")
 
 
 def find_factor(unit: Any, name: str, label: str) -> float:
-    """Return what a number in a unit is to be multiplied with to be degrees.
-
-    Parameters
-    ----------
-    unit : str, astropy unit, or None
-        None is degrees.
-    name, label : str
-        The column, and where it is, for messages.
-
-    Raises
-    ------
-    InputError
-        If it is no unit of angles.
-    """
+    """Return what a number in a unit (None: degrees) is to be multiplied with to be degrees."""
     words = "" if unit is None else str(unit).strip()
     if words.lower() in _DEGREES:
         return 1.0
@@ -49,21 +36,7 @@ def find_factor(unit: Any, name: str, label: str) -> float:
 
 
 def to_degrees(column: Any, unit: Any, name: str, label: str) -> NDArray[np.float64]:
-    """Return a column as degrees, NaN where it is masked or blank.
-
-    Parameters
-    ----------
-    column : array, masked array, Quantity, pyarrow array, or list of text; length n
-    unit : str, astropy unit, or None
-        None is degrees.
-    name, label : str
-        The column, and where it is, for messages.
-
-    Raises
-    ------
-    InputError
-        If it does not hold numbers, or its unit is no angle.
-    """
+    """Return a column (n,), of numbers or of text, as degrees, NaN where it is masked or blank."""
     factor = find_factor(unit, name, label)
     values = from_arrow(getattr(column, "value", column))
     if not isinstance(values, list):

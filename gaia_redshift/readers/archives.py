@@ -27,13 +27,7 @@ _NAMES = re.compile(r"\.(e?csv|fits?|xml|vot|votable|avro|parquet|h5|hdf5|txt|da
 
 
 def iter_members(content: Content) -> Iterator[Content]:
-    """Yield the members of a zip that hold continuous XP spectra, read in memory only.
-
-    Raises
-    ------
-    InputError
-        If the zip is damaged, has a member whose path leads outside it, or holds no spectra.
-    """
+    """Yield the members of a zip that hold continuous XP spectra, read in memory only."""
     try:
         with _open(content) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]

@@ -24,18 +24,10 @@ _CLOSING = (b")", b"]")
 
 @dataclass
 class Ragged:
-    """Arrays of different lengths, one a row.
+    """Arrays of different lengths, one a row: all numbers one after the other, and lengths (n,).
 
-    Parameters
-    ----------
-    values : ndarray, shape (sum of lengths,)
-        The rows' numbers one after the other.
-    lengths : ndarray, shape (n,), int64
-        0 where a row has no array.
-    damaged : ndarray, shape (n,), bool
-        Rows that hold something which is no array of numbers.
-    text : bool
-        The numbers were written as text, so that their precision is not known.
+    A length is 0 where a row has no array; rows that hold something else are ``damaged``. Of
+    numbers written as ``text`` the precision is not known.
     """
 
     values: NDArray[np.floating]
@@ -72,10 +64,7 @@ class Ragged:
     def to_padded(self, longest: int) -> NDArray[np.floating]:
         """Return a 2-D array, NaN beyond each row's length; rows longer than ``longest`` are cut.
 
-        Parameters
-        ----------
-        longest : int
-            A wider row is damaged: it must not blow up everybody's array.
+        Such a row is damaged: it must not blow up everybody's array.
         """
         n = len(self)
         width = min(int(self.lengths.max(initial=0)), longest)
@@ -137,17 +126,9 @@ def _take_floats(column: Any) -> NDArray[np.float64]:
 
 
 def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:
-    """Parse cells such as ``(1.5, -2E-3)`` or ``[1.5,null]``.
+    """Parse cells (n,) such as ``(1.5, -2E-3)`` or ``[1.5,null]``; blanks are rows without array.
 
-    Parameters
-    ----------
-    cells : sequence of bytes, str or None, length n
-        None, a blank or a word for "no value" is a row without an array.
-
-    Returns
-    -------
-    Ragged
-        With a row that cannot be understood marked as damaged; it keeps the numbers up to there.
+    A row that cannot be understood is marked as damaged; it keeps the numbers up to there.
     """
     parse = _open_parser()
     parts: list[NDArray[np.float64]] = []
@@ -210,15 +191,7 @@ def _parse_cell(cell: bytes) -> tuple[NDArray[np.float64], bool]:
 def parse_number_cells(
     cells: Sequence[bytes | str | None],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Parse cells that hold one number each.
-
-    Returns
-    -------
-    values : ndarray, shape (n,)
-        NaN where a cell is blank or no number.
-    damaged : ndarray of bool, shape (n,)
-        Cells that hold something which is no number.
-    """
+    """Parse cells (n,) of one number each, NaN where it is blank; and tell which are damaged."""
     damaged = np.zeros(len(cells), dtype=bool)
     try:
         return np.fromiter(map(float, cells), np.float64, len(cells)), damaged  # type: ignore[arg-type]
@@ -234,19 +207,11 @@ def parse_number_cells(
 
 
 def to_ragged(column: Any) -> Ragged:  # noqa: PLR0911 (one per kind)
-    """Turn a column of arrays into flat values and lengths.
+    """Turn a column of arrays into flat values and lengths; masked and absent values are NaN.
 
-    Parameters
-    ----------
-    column : ndarray, masked array, pyarrow array, or sequence; length n
-        Numbers of shape (n, k), matrices of shape (n, k, k), objects or lists that hold an array,
-        a string or nothing in each row, or strings. Symmetric matrices become their
-        column-ordered upper triangle without the diagonal, the archive's form of correlations.
-
-    Returns
-    -------
-    Ragged
-        Masked and absent values are NaN, rows without an array have length 0.
+    It holds numbers (n, k), matrices (n, k, k), or an array, a string or nothing in each row.
+    Symmetric matrices become their column-ordered upper triangle without the diagonal, the
+    archive's form of correlations.
     """
     if isinstance(column, Ragged):
         return column

@@ -39,13 +39,7 @@ _SPECTRUM = {
 
 
 def iter_avro_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
-    """Read an avro file in blocks of records.
-
-    Raises
-    ------
-    InputError
-        If its records are not those of mean spectra.
-    """
+    """Read an avro file in blocks of records."""
     import fastavro
 
     with content.open() as stream:
@@ -138,19 +132,9 @@ def split_covariances(
 ) -> tuple[Ragged, Ragged]:
     """Turn covariances into the archive's errors and correlations.
 
-    Parameters
-    ----------
-    covariances : Ragged
-        Column-ordered upper triangles with the diagonal, k (k + 1) / 2 numbers for k coefficients.
-    n_coefficients : ndarray, shape (n,)
-        k of each row.
-    standard_deviation : ndarray, shape (n,)
-        Of the least-squares solution, by which errors are scaled.
-
-    Returns
-    -------
-    errors, correlations : Ragged
-        A row with another number of covariances is damaged.
+    They are column-ordered upper triangles with the diagonal, k (k + 1) / 2 numbers for the k
+    coefficients of a row; another number is damage. Errors are scaled by the standard deviation
+    (n,) of the least-squares solution.
     """
     n = len(covariances)
     starts = np.concatenate([[0], np.cumsum(covariances.lengths)])

@@ -61,23 +61,7 @@ def flag_duplicates(source_id: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def build_spectra(block: Block, options: ReadOptions) -> XPSpectra:
-    """Normalise a block of columns.
-
-    Parameters
-    ----------
-    block : Block
-    options : ReadOptions
-
-    Returns
-    -------
-    XPSpectra
-        With flags for what is wrong in single rows.
-
-    Raises
-    ------
-    InputError
-        If a source_id is absent or no whole number, or a column to keep holds arrays.
-    """
+    """Normalise a block of columns, with flags for what is wrong in single rows."""
     layout = block.layout
     source_id = to_source_ids(block.columns[layout.source_id], block.label, block.first_row)
     _tell_strange_ids(source_id, block.label)

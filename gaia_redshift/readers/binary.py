@@ -50,11 +50,6 @@ def choose_layouts(
     """Take the tables that hold spectra (COMBINED files have several, others one among many).
 
     Where any table will do it is that with source ids, else that with positions, else the first.
-
-    Raises
-    ------
-    InputError
-        If none does; it says why the first does not.
     """
     if not options.spectra:
         named = [one for one in tables if find_id_name(one[1])]
@@ -77,13 +72,7 @@ def choose_layouts(
 
 @contextmanager
 def open_fits(content: Content) -> Iterator[tuple[list[tuple[Any, list[str]]], NDArray[np.uint8]]]:
-    """Open a FITS file: its binary tables with the names of their columns, and its bytes.
-
-    Raises
-    ------
-    InputError
-        If a table claims what the file has not, or differs from its checksum.
-    """
+    """Open a FITS file: its binary tables with the names of their columns, and its bytes."""
     from astropy.io import fits
 
     if content.path is not None:
@@ -155,13 +144,7 @@ def _list_fits_tables(
 
 
 def _check_sum(hdu: Any, buffer: NDArray[np.uint8], label: str) -> None:
-    """Compare a table with the checksum that its header states, where it does.
-
-    Raises
-    ------
-    InputError
-        If they differ: what is read would be other numbers.
-    """
+    """Compare a table with the checksum that its header states, where it does."""
     stated = str(hdu.header.get("DATASUM", "")).strip()
     if not stated.isdigit() or int(stated) == 0:
         return
@@ -239,15 +222,7 @@ def _view_rows(hdu: Any, start: int, stop: int, buffer: NDArray[np.uint8]) -> ND
 
 
 def unscale(raw: NDArray[Any], scale: Any, zero: Any) -> NDArray[Any]:
-    """Return the numbers that scaled ones of a FITS column stand for, integers as integers.
-
-    Parameters
-    ----------
-    raw : ndarray
-        As stored.
-    scale, zero : number
-        ``TSCAL`` and ``TZERO``.
-    """
+    """Return the numbers that scaled ones of a FITS column stand for, integers as integers."""
     native = raw.astype(raw.dtype.newbyteorder("="))
     if scale != 1 or native.dtype.kind not in "iu" or float(zero) != int(zero):
         return np.asarray(native.astype(np.float64) * float(scale) + float(zero))

@@ -168,20 +168,8 @@ class Layout:
 class Block:
     """Consecutive rows of one table, columns as the format holds them.
 
-    Parameters
-    ----------
-    columns : dict
-        Name to column: lists of bytes (text formats), ndarrays, masked arrays, pyarrow arrays.
-    layout : Layout
-        Which is what.
-    label : str
-        File or object, for messages.
-    source : str
-        What ``meta["inputs"]`` says.
-    first_row : int
-        Number of the first row in its table, from 1.
-    infos : dict
-        Units and descriptions by column name.
+    Columns are lists of bytes (text formats), ndarrays, masked arrays or pyarrow arrays; ``label``
+    names them in messages, ``source`` in ``meta["inputs"]``; ``first_row`` counts from 1.
     """
 
     columns: dict[str, Any]
@@ -202,11 +190,7 @@ class Block:
 def choose_ids(names: Sequence[str], peek: Callable[[str], Any]) -> str | None:
     """Return the name of the column of source ids; None where there is none.
 
-    Parameters
-    ----------
-    names : sequence of str
-    peek : callable
-        Gives the first cells of a column: one called just ``source`` may hold names.
+    ``peek`` gives the first cells of a column: one called just ``source`` may hold names.
     """
     name = find_id_name(names)
     if name is None or name.lower().strip() in _SOURCE_ID:
@@ -238,13 +222,7 @@ def tell_unused_ids(names: Iterable[str], label: str) -> None:
 
 
 def parse_keep(keep: Any) -> str | tuple[str, ...] | None:
-    """Return the names of columns to keep, each once; "all" and None as they are.
-
-    Raises
-    ------
-    InputError
-        If it is something else than a name or names.
-    """
+    """Return the names of columns to keep, each once; "all" and None as they are."""
     if keep is None or (isinstance(keep, str) and keep == "all"):
         return keep
     names = (keep,) if isinstance(keep, str) else keep
@@ -265,13 +243,7 @@ def list_names(names: Iterable[str]) -> str:
 
 
 def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layout:
-    """Find source_id, the bands' columns and those to keep; upper and lower case are alike.
-
-    Raises
-    ------
-    InputError
-        If there is no source_id or neither band has coefficients, or a name in ``keep`` is absent.
-    """
+    """Find source_id, the bands' columns and those to keep; upper and lower case are alike."""
     names, masks = set_masks_apart(names)
     if not options.spectra:
         if not names:
@@ -332,17 +304,7 @@ def set_masks_apart(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def fold_masks(columns: dict[str, Any], masks: Mapping[str, str]) -> dict[str, Any]:
     """Mask what the columns of masks beside the others say; these then are gone.
 
-    Parameters
-    ----------
-    columns : dict
-        As a format holds them.
-    masks : mapping
-        Name of a column to that of its mask.
-
-    Raises
-    ------
-    InputError
-        If a mask is none.
+    ``masks`` has the name of a column and that of its mask.
     """
     if not masks:
         return columns
@@ -499,13 +461,7 @@ def from_arrow(column: Any) -> Any:
 
 
 def to_source_ids(column: Any, label: str, first_row: int = 1) -> NDArray[np.int64]:
-    """Turn a column into int64 source ids without ever passing through float.
-
-    Raises
-    ------
-    InputError
-        With the row's number if an id is absent or none, or if floats have lost digits.
-    """
+    """Turn a column into int64 source ids without ever passing through float."""
     column = from_arrow(column)
     mask = None
     if isinstance(column, list):

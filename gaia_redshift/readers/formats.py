@@ -35,24 +35,12 @@ _READERS = {
 
 
 def iter_file_blocks(path: Path, options: ReadOptions) -> Iterator[Block]:
-    """Read a file in blocks.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read; one line that names the file and what is wrong.
-    """
+    """Read a file in blocks."""
     yield from iter_content_blocks(open_path(path, options.meter), options)
 
 
 def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
-    """Read bytes from anywhere in blocks, as `iter_file_blocks` does a file's.
-
-    Raises
-    ------
-    InputError
-        If they cannot be read.
-    """
+    """Read bytes from anywhere in blocks, as `iter_file_blocks` does a file's."""
     if sniff_kind(content) != "zip":
         yield from _iter_content(content, options)
         return

@@ -87,13 +87,7 @@ class _Field:
 def _find_hdf5_tables(
     file: Any, h5py: Any, is_wanted: Callable[[Any], bool], size: int, label: str
 ) -> list[dict[str, Any]]:
-    """Return every table below a group, as a mapping of names to what can be sliced.
-
-    Raises
-    ------
-    InputError
-        If something lies in another file, or claims to be larger than this one can hold.
-    """
+    """Return every table below a group, as a mapping of names to what can be sliced."""
     tables: list[dict[str, Any]] = []
     seen: set[Any] = set()
 

@@ -30,11 +30,6 @@ def build_kept_columns(block: Block) -> Table | None:
 
     Cells of csv files stay text, marked as such: what type a column has only all of it can tell
     (`gaia_redshift.table_types.settle_types`).
-
-    Raises
-    ------
-    InputError
-        If a column that was asked for by name holds arrays.
     """
     if not block.layout.keep:
         return None

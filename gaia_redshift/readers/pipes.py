@@ -26,11 +26,6 @@ def take_file(path: str | os.PathLike[str]) -> Path:
 
     Standard input (``-``) and pipes that a shell has opened (``<(...)``) are copied to a temporary
     file, which goes when the process ends.
-
-    Raises
-    ------
-    InputError
-        If it is a named pipe, which might never end, or a device.
     """
     name = os.fspath(path)
     try:

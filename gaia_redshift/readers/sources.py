@@ -108,13 +108,7 @@ def _nests_spectra(table: Any, names: list[str]) -> bool:
 
 
 def list_inputs(sources: Any) -> list[Any]:
-    """Return the single inputs: files (folders and patterns opened), tables, what is to be fetched.
-
-    Raises
-    ------
-    InputError
-        If a file does not exist, or something is nothing that holds spectra.
-    """
+    """Return the single inputs: files (of folders and patterns), tables, what is to be fetched."""
     if is_for_archive(sources):
         return [sources]
     if isinstance(sources, list | tuple) and sources:
@@ -123,13 +117,7 @@ def list_inputs(sources: Any) -> list[Any]:
 
 
 def iter_sources(sources: Any) -> Iterator[Path | XPSpectra | Any]:
-    """Yield one by one the files, tables and `XPSpectra` that ``sources`` stands for.
-
-    Raises
-    ------
-    InputError
-        If a file does not exist, nothing is given, or it is something else.
-    """
+    """Yield one by one the files, tables and `XPSpectra` that ``sources`` stands for."""
     if isinstance(sources, XPSpectra) or is_table(sources):
         yield sources
     elif isinstance(sources, str | os.PathLike):

@@ -75,13 +75,7 @@ def to_astropy(table: Any) -> Table:
 
 
 def iter_table_blocks(table: Any, options: ReadOptions) -> Iterator[Block]:
-    """Cut a table in memory into blocks.
-
-    Raises
-    ------
-    InputError
-        If it is empty, lacks columns, or its columns differ in length.
-    """
+    """Cut a table in memory into blocks."""
     label = type(table).__name__
     columns, infos = open_table(table)
     layout = find_layout(list(columns), options, label)

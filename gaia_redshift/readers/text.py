@@ -29,13 +29,7 @@ _BLANK_OR_COMMENT = frozenset(b"# \t\r\n\v\f")
 
 
 def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
-    """Read a csv or ecsv file in blocks of some megabytes.
-
-    Raises
-    ------
-    InputError
-        If columns are missing, a row is cut short, or there is no row.
-    """
+    """Read a csv or ecsv file in blocks of some megabytes."""
     chunks = _iter_chunks(content)
     with closing(chunks):
         rest, comments, header = _read_header(chunks, content.label)
@@ -129,13 +123,7 @@ class _Cutter:
         return InputError(f"{self.label}, row {self.n_rows + 1}: {problem}")
 
     def cut(self, data: bytes, rows: list[tuple[bytes, ...]]) -> int:
-        """Append the wanted cells of each row; return where one begins that has no end yet.
-
-        Raises
-        ------
-        InputError
-            If a row has another number of fields than the header.
-        """
+        """Append the wanted cells of each row; return where one begins that has no end yet."""
         at, size, take = 0, len(data), self.take
         quote = data.find(b'"')
         while at < size:
@@ -161,23 +149,9 @@ class _Cutter:
         return at
 
     def cut_row(self, data: bytes, at: int, quote: int) -> tuple[list[bytes], int, int]:
-        """Cut the row that begins here.
+        """Cut the row that begins at a byte; return cells, end (-1: none), and the next quote.
 
-        Parameters
-        ----------
-        data : bytes
-        at : int
-        quote : int
-            Where the next quote is; -1 if there is none.
-
-        Returns
-        -------
-        cells : list of bytes
-            Quoted ones are empty where they are not wanted.
-        end : int
-            Where the row ends, -1 if it does not.
-        quote : int
-            Where the next quote is.
+        Quoted cells are empty where they are not wanted.
         """
         find, delimiter, places = data.find, self.delimiter, self.places
         cells: list[bytes] = []

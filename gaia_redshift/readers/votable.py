@@ -40,24 +40,10 @@ _LONG = np.iinfo(np.int64)
 
 
 def parse_votable(data: bytes, label: str) -> Any:
-    """Parse a VOTable of unknown origin.
+    """Parse a VOTable of unknown origin, as astropy's ``VOTableFile``.
 
-    Parameters
-    ----------
-    data : bytes
-        The document, of a file or of a server's answer.
-    label : str
-        What it is, for messages.
-
-    Returns
-    -------
-    astropy.io.votable.tree.VOTableFile
-
-    Raises
-    ------
-    InputError
-        If it is damaged, its data lie elsewhere, it defines entities or attributes of its own, or
-        it has other rows than it says.
+    Refused is one whose data lie elsewhere, that defines entities or attributes of its own, or has
+    other rows than it says.
     """
     walk = _Walk(data, label)
     if walk.fits:
@@ -132,13 +118,7 @@ class _Table:
     streams: list[tuple[bytes, bool]] = field(default_factory=list)
 
     def take_blocks(self, layout: Layout) -> list[dict[str, Any]]:
-        """Return the columns, some rows at a time.
-
-        Raises
-        ------
-        UnusualError
-            If that is left to astropy.
-        """
+        """Return the columns, some rows at a time."""
         if layout.keep or len(self.streams) + bool(self.rows) > 1:
             raise UnusualError
         if not self.streams:
@@ -271,13 +251,7 @@ class _Walk:
 
 
 def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
-    """Read the tables of a VOTable; it is parsed as a whole.
-
-    Raises
-    ------
-    InputError
-        If it is the archive's error message, is damaged or hostile, or holds no spectra.
-    """
+    """Read the tables of a VOTable; it is parsed as a whole."""
     walk = _Walk(content.read(), content.label, keep_rows=options.spectra)
     if walk.fits:
         for data in walk.fits:

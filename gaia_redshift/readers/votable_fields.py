@@ -60,21 +60,9 @@ class Field:
 
 
 def count_rows(fields: Sequence[Field], data: bytes, label: str, *, flagged: bool) -> int:
-    """Count the rows of a stream.
+    """Count the rows of a stream, which must not end in the middle of one.
 
-    Parameters
-    ----------
-    fields : sequence of Field
-    data : bytes
-    label : str
-        For messages.
-    flagged : bool
-        BINARY2: each row begins with bits that tell its null cells.
-
-    Raises
-    ------
-    InputError
-        If it ends in the middle of a row.
+    ``flagged`` (BINARY2): each row begins with bits that tell its null cells.
     """
     for field in fields:
         if field.datatype not in SIZES and field.datatype != "bit":

@@ -51,13 +51,7 @@ def _is_array(field: Field) -> bool:
 def iter_binary_columns(
     fields: Sequence[Field], data: bytes, names: Sequence[str], *, flagged: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield the columns of some rows at a time of a stream that `count_rows` has gone through.
-
-    Raises
-    ------
-    UnusualError
-        If columns hold something else than numbers; before the first rows.
-    """
+    """Yield the columns of some rows at a time of a stream that `count_rows` has gone through."""
     chosen = _choose_fields(fields, names)
     n_flags = -(-len(fields) // 8) if flagged else 0
     sizes = [(field.size, field) for field in fields]
@@ -132,13 +126,7 @@ def _hide(field: Field, values: NDArray[Any], hidden: NDArray[np.bool_]) -> Any:
 def iter_text_columns(
     fields: Sequence[Field], rows: Sequence[Sequence[str]], names: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the columns of some rows of TABLEDATA at a time.
-
-    Raises
-    ------
-    UnusualError
-        If something else than numbers is there.
-    """
+    """Yield the columns of some rows of TABLEDATA at a time."""
     chosen = _choose_fields(fields, names)
     if any(len(row) != len(fields) for row in rows):
         raise UnusualError

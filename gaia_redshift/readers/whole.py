@@ -22,11 +22,6 @@ def read_columns(source: Path | Content) -> Table:
     """Read the scalar columns of a file of any kind that `read_spectra` reads, spectra or not.
 
     Of several tables that with source ids is taken, else that with positions, else the first.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
     """
     from astropy.table import Table
 

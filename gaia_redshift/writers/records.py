@@ -61,13 +61,7 @@ class Arrays:
 
 
 def plan_columns(spectra: XPSpectra) -> list[OutputColumn]:
-    """List the columns that these spectra need, in the archive's order.
-
-    Raises
-    ------
-    InputError
-        If one of the other columns holds arrays.
-    """
+    """List the columns that these spectra need, in the archive's order."""
     extras = _plan_extras(spectra)
     plan = [
         OutputColumn(
@@ -145,13 +139,7 @@ def narrow(column: OutputColumn) -> np.dtype[Any]:
 
 
 def take_narrow(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.MaskedArray[Any, Any]:
-    """Return a column's values as the type that `narrow` says.
-
-    Raises
-    ------
-    InputError
-        If there are integers beyond 2^63 - 1.
-    """
+    """Return a column's values as the type that `narrow` says."""
     values = take_values(spectra, column)
     if isinstance(values, Arrays) or values.dtype.kind not in "iu":
         return values
@@ -164,13 +152,7 @@ def take_narrow(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.Mask
 
 
 def take_values(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.MaskedArray[Any, Any]:
-    """Return a column's values for a block.
-
-    Raises
-    ------
-    InputError
-        If the block does not fit the column.
-    """
+    """Return a column's values for a block."""
     name = column.name
     if name == "source_id":
         return np.ma.MaskedArray(spectra.source_id)
@@ -194,13 +176,7 @@ def take_values(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.Mask
 
 
 def check_block(spectra: XPSpectra, plan: list[OutputColumn]) -> None:
-    """Refuse a block that has more than the first block had.
-
-    Raises
-    ------
-    InputError
-        Naming what is new.
-    """
+    """Refuse a block that has more than the first block had."""
     planned = {column.name for column in plan}
     for column in plan_columns(spectra):
         if column.name not in planned:
