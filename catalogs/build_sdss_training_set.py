@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gaia_redshift.archive import build_query
-from gaia_redshift.cli.dataset import describe_manifest
-from gaia_redshift.datasets import SkySplit, TrainingCuts, build_training_set
+from gaia_redshift.datasets import SkySplit, TrainingCuts, build_training_set, describe_manifest
 from gaia_redshift.errors import GaiaRedshiftError
 
 DEMO = Path(__file__).parent / "demo_galaxies.parquet"

@@ -19,7 +19,6 @@ from astropy.table import Table, join
 
 from gaia_redshift import predict_table, write_table
 from gaia_redshift.archive import query_catalogue, read_ids
-from gaia_redshift.cli.archive import count_failed
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.evaluate.comparison import in_weak_range
 from gaia_redshift.flags import QualityFlag
@@ -105,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f" median {np.median(offset):+.4f},"
             f" scatter {1.4826 * np.median(np.abs(offset - np.median(offset))):.4f}"
         )
-    lost = count_failed(table["flags_cnn"])
+    lost = int(((table["flags_cnn"] & int(QualityFlag.FETCH_FAILED)) != 0).sum())
     if lost:
         print(f"{lost} spectra could not be fetched: ask again", file=sys.stderr)
     return 1 if lost else 0

@@ -26,6 +26,7 @@ __all__ = [
     "removed_if_empty",
     "same_file",
     "sweep_parts",
+    "write_text",
     "written_whole",
 ]
 
@@ -63,12 +64,7 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_new(target: Path, overwrite: bool) -> None:
-    """Refuse to write over a file, unless that is asked for.
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse to write over a file, unless that is asked for."""
     if target.exists() and not overwrite:
         raise InputError(
             f"{target} exists already: choose another name, or --overwrite (overwrite=True)"
@@ -76,12 +72,7 @@ def check_new(target: Path, overwrite: bool) -> None:
 
 
 def check_apart(target: Path, sources: Iterable[Any]) -> None:
-    """Refuse to write where an input lies.
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse to write where an input lies."""
     for source in sources:
         if isinstance(source, str | os.PathLike) and same_file(source, target):
             raise InputError(f"{target} is one of the inputs: choose another name for the output")
@@ -114,20 +105,17 @@ def removed_if_empty(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
+def write_text(target: Path, text: str) -> None:
+    """Write a text file, which appears all at once."""
+    with written_whole(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def written_whole(target: Path, *, packed: bool = False) -> Iterator[Path]:
     """Give a path to write to; what is there in the end appears as ``target``, all at once.
 
-    Parameters
-    ----------
-    target : Path
-    packed : bool
-        Pack it with gzip in the end.
-
-    Raises
-    ------
-    OSError
-        If nothing can be written there.
+    ``packed`` packs it with gzip in the end. Who removes the file gives up: nothing appears.
     """
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
     squeezed = temporary.with_suffix(".gz")
@@ -136,6 +124,8 @@ def written_whole(target: Path, *, packed: bool = False) -> Iterator[Path]:
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
+        if not temporary.exists():
+            return
         if packed:
             with temporary.open("rb") as source, gzip.open(squeezed, "wb", LEVEL) as out:
                 shutil.copyfileobj(source, out)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib as plain_zlib
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 gzip: Any
 zlib: Any
@@ -18,7 +19,16 @@ except ImportError:
 
     LEVEL = 6
 
-__all__ = ["DAMAGE", "LEVEL", "gzip", "zlib"]
+__all__ = ["DAMAGE", "GZIP", "LEVEL", "gzip", "open_unpacked", "zlib"]
 
 DAMAGE: Any = (EOFError, plain_zlib.error, zlib.error)
 """What packed bytes that are damaged raise, beside OSError."""
+GZIP = b"\x1f\x8b"
+"""How what is packed with gzip begins."""
+
+
+def open_unpacked(path: Path) -> IO[bytes]:
+    """Open a file for reading, through gzip where its first bytes say that it is packed."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == GZIP
+    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[no-any-return]

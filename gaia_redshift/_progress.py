@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["open_bar", "show_progress"]
+__all__ = ["open_bar", "show_progress", "tell"]
 
 
 def open_bar(*items: Any, disable: bool = False, **options: Any) -> Any:
@@ -28,3 +29,10 @@ def show_progress(
         return
     with open_bar(total=total, desc=name, unit=unit, leave=leave) as bar:
         yield bar.update
+
+
+def tell(text: str) -> None:
+    """Print a line above the bars, on stderr."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)

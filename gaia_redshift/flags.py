@@ -116,13 +116,16 @@ FATAL = (
 """Bits with which no redshift can be given: the row is masked."""
 
 
-def decode_flags(flags: Any) -> Any:
+def decode_flags(flags: Any, kind: type[IntFlag] = QualityFlag) -> Any:
     """Turn flag values into words.
 
     Parameters
     ----------
     flags : int or array-like of int, shape (n,)
         Values of ``flags_cnn``. Masked entries count as 0.
+    kind : type
+        What the bits mean: `QualityFlag`, or `gaia_redshift.crossmatch.MatchFlag` for
+        ``match_flag_sdss`` and its like.
 
     Returns
     -------
@@ -138,14 +141,14 @@ def decode_flags(flags: Any) -> Any:
     """
     values = np.ma.filled(np.ma.asarray(flags), 0)
     if values.ndim == 0:
-        return _decode_one(int(values))
-    cache = {int(v): _decode_one(int(v)) for v in np.unique(values)}
+        return _decode_one(int(values), kind)
+    cache = {int(v): _decode_one(int(v), kind) for v in np.unique(values)}
     return [list(cache[int(v)]) for v in values]
 
 
-def _decode_one(value: int) -> list[str]:
-    names = [str(flag.name).lower() for flag in QualityFlag if value & flag]
-    unknown = value & ~sum(int(flag) for flag in QualityFlag)
+def _decode_one(value: int, kind: type[IntFlag]) -> list[str]:
+    names = [str(flag.name).lower() for flag in kind if value & flag]
+    unknown = value & ~sum(int(flag) for flag in kind)
     if unknown:
         names.append(f"unknown_bits_{unknown}")
     return names

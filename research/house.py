@@ -26,7 +26,17 @@ RECORD = Path(__file__).parents[1] / "tests" / "data" / "features.json"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "_version", "_packing", "_progress", "_rows", "_threads", "lines"),
-    ("flags", "grid", "metrics", "peaks", "parquet_encoding", "table_types", "_quiet", "_files"),
+    (
+        "flags",
+        "grid",
+        "metrics",
+        "peaks",
+        "parquet_encoding",
+        "table_types",
+        "_quiet",
+        "_files",
+        "_extras",
+    ),
     ("_html", "clean", "table_stacks"),
     ("spectra",),
     ("calibrated", "vectors", "flux_unit", "readers", "sampling", "model"),

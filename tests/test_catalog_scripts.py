@@ -14,6 +14,7 @@ from doubles.gaia_archive import GaiaArchiveDouble
 from pyarrow import parquet
 
 from gaia_redshift import predict_table, read_table, write_table
+from gaia_redshift.cli import main
 from gaia_redshift.datasets import read_dataset
 
 FOLDER = Path(__file__).parents[1] / "catalogs"
@@ -61,7 +62,6 @@ def archive(tmp_path, monkeypatch):
 def test_there_are_the_scripts():
     assert set(SCRIPTS) >= {
         "build_sdss_training_set",
-        "enrich_catalogue",
         "enrich_ugc_field",
         "plot_redshift_map",
     }
@@ -92,21 +92,28 @@ def test_a_script_runs_as_one(tmp_path):
 
 def test_enrich_the_demo_catalogue(tmp_path, capsys, predicted):
     target = tmp_path / "e.parquet"
-    command = [str(DEMO), "--spectra", str(DEMO), "-o", str(target)]
-    assert load("enrich_catalogue").main(command) == 0
+    command = ["enrich", str(DEMO), "--spectra", str(DEMO), "-o", str(target)]
+    assert main(command) == 0
     assert "500 rows, 500 with a redshift" in capsys.readouterr().out
     before, after = parquet.read_table(DEMO), parquet.read_table(target)
     assert after.select(before.column_names).equals(before)
     np.testing.assert_allclose(after["redshift_cnn"], predicted["redshift_cnn"], rtol=1e-5)
-    assert load("enrich_catalogue").main(command) == 1
+    assert main(command) == 1
     assert "exists already" in capsys.readouterr().err
 
 
 def test_enrich_from_the_archive(tmp_path, capsys, archive):
     ids = [*archive.spectra.source_id[:3].tolist(), 12345]
     (tmp_path / "a.csv").write_text("source_id,n\n" + "".join(f"{i},x\n" for i in ids))
-    command = [str(tmp_path / "a.csv"), "-o", str(tmp_path / "b.csv"), "--suffix", "_mine"]
-    assert load("enrich_catalogue").main(command) == 0
+    command = [
+        "enrich",
+        str(tmp_path / "a.csv"),
+        "-o",
+        str(tmp_path / "b.csv"),
+        "--suffix",
+        "_mine",
+    ]
+    assert main(command) == 0
     assert "4 rows, 3 with a redshift; flags: " in capsys.readouterr().out
     table = Table.read(tmp_path / "b.csv")
     assert table.colnames[:3] == ["source_id", "n", "redshift_cnn_mine"]

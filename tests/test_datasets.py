@@ -324,7 +324,7 @@ def test_an_interrupted_build_goes_on(tmp_path, archive, specobj, monkeypatch):
 
 
 def test_spectra_that_fail_stop_the_build_and_are_asked_again(tmp_path, archive, specobj):
-    settings = make_settings(archive, chunk_size=50, tries=1, parallel=1)
+    settings = make_settings(archive, chunk_size=50, tries=2, parallel=1)
     options = {"settings": settings, "sources": QUERY, "catalogue": specobj}
     archive.faults.append(Fault("status", skip=1, status=400, times=1))
     with pytest.raises(ArchiveError, match=r"\d+ of the spectra could not be fetched; the same"):

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import written_whole
 from gaia_redshift.archive.account import FetchStatus
 from gaia_redshift.archive.cache_folders import INDEX, find_limit
 from gaia_redshift.archive.records import read_records, write_records
@@ -237,12 +238,11 @@ class SpectraCache:
             for i, s in zip(source_id[absent].tolist(), status[absent].tolist(), strict=True)
         ]
         name = f"{time.time_ns():016x}-{os.getpid()}-{secrets.token_hex(3)}.npy"
-        part = self.folder / f".{name}.part"
         try:
             size = 0
             if spectra is not None and len(spectra):
-                size = write_records(spectra, part)
-                os.replace(part, self.folder / name)
+                with written_whole(self.folder / name) as part:
+                    size = write_records(spectra, part)
             with self._transaction() as connection:
                 if spectra is not None and len(spectra):
                     cursor = connection.execute(
@@ -261,9 +261,8 @@ class SpectraCache:
                 "%s: cannot be written (%s): going on without keeping spectra", self.folder, error
             )
             self.writable = False
-            for path in (part, self.folder / name):
-                with suppress(OSError):
-                    path.unlink()
+            with suppress(OSError):
+                (self.folder / name).unlink()
             return False
         with suppress(sqlite3.Error):
             self._evict()

@@ -1,4 +1,4 @@
-"""astroquery's client of the Gaia archive on a `TimedSession`, through the handlers that it takes.
+"""`open_gaia`: astroquery's client of the archive, on our session by the handlers that it takes.
 
 astroquery has neither time-outs nor retries, and takes what makes connections as an argument: so
 its requests, its login and its DataLink go through our session. Importing ``astroquery.gaia``
@@ -18,12 +18,63 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from gaia_redshift._quiet import Shared, preserve_settings, silent_output
+from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import Answer
+from gaia_redshift.archive.login import Login
+from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_release
+from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.archive.web import TimedSession, to_answer
 
-__all__ = ["Handler", "Response", "import_astroquery", "make_connection", "silent_astroquery"]
+__all__ = ["import_astroquery", "open_gaia"]
 
 _import_lock = threading.Lock()
+
+
+def open_gaia(
+    *,
+    release: str | Release = DEFAULT_RELEASE,
+    login: Login = None,
+    settings: ArchiveSettings | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """Return astroquery's client of the Gaia archive, with time-outs.
+
+    Parameters
+    ----------
+    release : str
+        "DR3" or "DR4": its ``MAIN_GAIA_TABLE``.
+    login : see `gaia_redshift.archive.login.find_credentials`
+    settings : ArchiveSettings, optional
+    timeout : float, s, optional
+        Instead of the settings' one.
+
+    Returns
+    -------
+    astroquery.gaia.GaiaClass
+        Its methods raise `ArchiveError` where astroquery would hang. It is meant for queries and
+        tables; its ``load_data`` still writes into the current folder, which `fetch_spectra` does
+        not.
+
+    Raises
+    ------
+    ArchiveError
+        If logging in fails.
+    """
+    connections = Connections(settings or ArchiveSettings(), login, timeout=timeout)
+    gaia_class = import_astroquery()
+    from astroquery.utils.tap import TapPlus
+
+    with silent_astroquery:
+        data = _make_connection(connections.data, "data")
+        client = gaia_class(
+            tap_plus_conn_handler=_make_connection(connections.tap, "tap"),
+            datalink_handler=TapPlus(
+                url=connections.data.url, connhandler=data, use_names_over_ids=True
+            ),
+            show_server_messages=False,
+        )
+    client.MAIN_GAIA_TABLE = find_release(release).source_table
+    return client
 
 
 class Response(io.BytesIO):
@@ -73,11 +124,11 @@ class Handler:
         return self._of_thread.response
 
 
-def make_connection(handler: Handler, service: str) -> Any:
+def _make_connection(session: TimedSession, service: str) -> Any:
     """Return astroquery's ``TapConn`` of a service, "tap" or "data"."""
     from astroquery.utils.tap.conn.tapconn import TapConn
 
-    parts = urlsplit(handler.session.url)
+    parts = urlsplit(session.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     context, _, name = parts.path.strip("/").rpartition("/")
     return TapConn(
@@ -86,7 +137,7 @@ def make_connection(handler: Handler, service: str) -> Any:
         port=port,
         sslport=port,
         server_context=context or None,
-        connhandler=handler,
+        connhandler=Handler(session),
         tap_context=name if service == "tap" else None,
         data_context=name if service == "data" else None,
         upload_context="Upload",

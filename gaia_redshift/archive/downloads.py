@@ -7,11 +7,11 @@ import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._progress import open_bar
 from gaia_redshift.archive.account import FetchAccount, FetchStatus
 from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.chunks import Chunk, fetch_chunk
@@ -19,29 +19,10 @@ from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import TransientError
 from gaia_redshift.archive.releases import Release
 from gaia_redshift.errors import ArchiveError
-from gaia_redshift.spectra import BandSpectra, XPSpectra
 
-__all__ = ["Downloads", "merge_spectra"]
+__all__ = ["Downloads"]
 
 logger = logging.getLogger(__name__)
-
-
-def merge_spectra(parts: list[XPSpectra], positions: list[NDArray[np.intp]], n: int) -> XPSpectra:
-    """Put parts at their positions among n rows; the others are missing."""
-    given = np.concatenate(positions) if positions else np.zeros(0, dtype=np.intp)
-    absent = np.setdiff1d(np.arange(n), given)
-    every = list(parts)
-    if len(absent):
-        ids = np.zeros(len(absent), dtype=np.int64)
-        missing = BandSpectra.missing(len(absent))
-        every.append(XPSpectra(source_id=ids, bp=missing, rp=missing))
-    joined = XPSpectra.concatenate(every)
-    order = np.concatenate([given, absent])
-    if (order == np.arange(n)).all():
-        return joined
-    rows = np.empty(n, dtype=np.intp)
-    rows[order] = np.arange(n)
-    return joined[rows]
 
 
 class Downloads:
@@ -77,18 +58,13 @@ class Downloads:
         self.any_answer = False
         self.gave_up = self.told = False
         self.lock = threading.Lock()
-        self.bar = self._open_bar(progress)
-        self._send()
-
-    def _open_bar(self, progress: bool) -> Any:
-        from gaia_redshift._progress import open_bar
-
-        return open_bar(
-            total=sum(map(len, self.chunks)),
-            desc=f"{self.release.label} archive",
+        self.bar = open_bar(
+            total=sum(map(len, chunks)),
+            desc=f"{release.label} archive",
             unit=" sources",
             disable=not progress,
         )
+        self._send()
 
     def _send(self) -> None:
         while self.n_sent < len(self.chunks) and self.n_sent - self.n_done < self.window:
@@ -99,33 +75,19 @@ class Downloads:
         """Fetch and store one chunk, in a thread."""
         if self.gave_up or self.stop.is_set():
             return None
-        status = np.full(len(source_id), FetchStatus.PENDING, dtype=np.int8)
-        parts: list[tuple[NDArray[np.intp], XPSpectra]] = []
+        chunk = Chunk(source_id, np.full(len(source_id), FetchStatus.PENDING, dtype=np.int8))
         if self.cache is not None:  # another process may have fetched them meanwhile
-            status = _find_again(self.cache, source_id, parts)
-        todo = np.flatnonzero(status == FetchStatus.PENDING)
-        chunk = Chunk(source_id[todo], status[todo], stored=True)
+            chunk.status, chunk.stored = self.cache.find(source_id), True
+        todo = np.flatnonzero(chunk.status == FetchStatus.PENDING)
         if len(todo):
+            status, ids = chunk.status, source_id[todo]
             chunk = fetch_chunk(
-                self.connections,
-                source_id[todo],
-                self.release,
-                stop=self.stop,
-                on_failure=self._note,
+                self.connections, ids, self.release, stop=self.stop, on_failure=self._note
             )
             if self.cache is not None:
-                chunk.stored = self.cache.add(source_id[todo], chunk.status, chunk.spectra)
-        if len(todo) < len(source_id):
+                chunk.stored = self.cache.add(ids, chunk.status, chunk.spectra)
             status[todo] = chunk.status
-            if chunk.spectra is not None:
-                came = np.flatnonzero(chunk.status == FetchStatus.SPECTRUM)
-                parts.append((todo[came], chunk.spectra))
-            merged = None
-            if parts:
-                have = np.flatnonzero(status == FetchStatus.SPECTRUM)
-                where = [np.searchsorted(have, positions) for positions, _ in parts]
-                merged = merge_spectra([spectra for _, spectra in parts], where, len(have))
-            chunk = replace(chunk, source_id=source_id, status=status, spectra=merged)
+            chunk = replace(chunk, source_id=source_id, status=status)
         self._count(chunk)
         return chunk
 
@@ -163,18 +125,15 @@ class Downloads:
             wait(self.futures)  # those under way may still do better
             if not self.any_answer:
                 assert chunk.error is not None
-                raise self._explain(chunk.error)
+                text = str(chunk.error)
+                if n := self.account.n_cached:
+                    text += f" ({n:,} of the sources are in the cache:"
+                    text += " offline=True uses these alone)"
+                raise ArchiveError(text)
         self.futures.popleft()
         self.n_done += 1
         self._send()
         return number, chunk
-
-    def _explain(self, error: ArchiveError) -> ArchiveError:
-        n = self.account.n_cached
-        text = str(error)
-        if n:
-            text += f" ({n:,} of the sources are in the cache: offline=True uses these alone)"
-        return ArchiveError(text)
 
     def close(self) -> None:
         """Stop what is under way and wait for the threads."""
@@ -184,18 +143,3 @@ class Downloads:
         self.connections.abort()
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.bar.close()
-
-
-def _find_again(
-    cache: SpectraCache,
-    source_id: NDArray[np.int64],
-    parts: list[tuple[NDArray[np.intp], XPSpectra]],
-) -> NDArray[np.int8]:
-    """Look a chunk up once more, just before it is asked for."""
-    status = cache.find(source_id)
-    have = np.flatnonzero(status == FetchStatus.SPECTRUM)
-    if have.size:
-        found, lost = cache.read(source_id[have])
-        parts += [(have[positions], spectra) for positions, spectra in found]
-        status[have[lost]] = FetchStatus.PENDING
-    return status

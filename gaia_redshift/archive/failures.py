@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
+from gaia_redshift._packing import GZIP
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.errors import ArchiveError
 
@@ -140,7 +141,7 @@ def read_reason(answer: Answer) -> str:
         match = re.search(pattern, text, re.DOTALL | re.IGNORECASE)
         if match and match[1].strip():
             return _tidy(match[1])
-    if b"\x00" in answer.body[:200] or answer.body[:2] in (b"\x1f\x8b", b"PK"):
+    if b"\x00" in answer.body[:200] or answer.body[:2] in (GZIP, b"PK"):
         return ""
     return _tidy(text)
 

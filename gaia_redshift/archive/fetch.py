@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gaia_redshift._progress import tell
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.account import FetchAccount
 from gaia_redshift.archive.cache import SpectraCache
@@ -212,13 +212,13 @@ def open_stream(
             stacklevel=4,
         )
     kept = parse_keep(keep)
-    notice = _tell if progress else None
+    notice = tell if progress else None
     wanted = resolve_sources(sources, found, connect, radius=radius, notice=notice)
     if not len(wanted):
         raise InputError("no sources asked for")
     always: tuple[str, ...] = ()
     if from_dr3:
-        from gaia_redshift.archive.neighbours import bring_over
+        from gaia_redshift.archive.counterparts import bring_over
 
         wanted, always = bring_over(wanted, found, connect()), ("dr3_source_id",)
     wanted = Wanted(wanted.source_id, _select(wanted, kept, always), wanted.unmatched)
@@ -231,12 +231,6 @@ def open_stream(
         offline=offline,
         progress=progress,
     )
-
-
-def _tell(text: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(text, file=sys.stderr)
 
 
 def _select(

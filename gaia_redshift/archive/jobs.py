@@ -7,6 +7,7 @@ query takes it up instead of queueing again. `ask_now` is for small questions: i
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import logging
 import re
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from gaia_redshift._files import one_line
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.archive.cache_folders import find_cache_root
 from gaia_redshift.archive.connection import Connections
@@ -31,7 +33,7 @@ from gaia_redshift.archive.failures import (
 from gaia_redshift.archive.login import Login
 from gaia_redshift.archive.results import parse_result, to_votable
 from gaia_redshift.archive.settings import ArchiveSettings
-from gaia_redshift.archive.web import TimedSession, in_one_line, to_answer
+from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import ArchiveError, GaiaRedshiftWarning, InputError
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ def run_query(
     for name in upload or {}:
         if not re.fullmatch(r"[A-Za-z]\w*", name):
             raise InputError(f"'{name}' cannot be the name of an uploaded table")
+    importlib.import_module("pyvo.dal.tap")  # now: its time shall not count against the deadline
     if connections is None:
         connections = Connections(settings or ArchiveSettings(), login, notes=find_cache_root())
     settings = connections.settings
@@ -338,7 +341,7 @@ class _Job:
         try:
             self.job.raise_if_error()
         except DALQueryError as error:
-            words = in_one_line(error).removeprefix("Query Error: ")
+            words = one_line(error, 300).removeprefix("Query Error: ")
             if "No useful error" not in words:
                 return read_reason(Answer(400, {}, words.encode()))
         with suppress(ArchiveError), self.session.asking("", self.patience.ends):

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import secrets
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from gaia_redshift._files import write_text
 
 __all__ = ["Notes"]
 
@@ -61,12 +60,8 @@ class Notes:
                     del values[key]
             if self.path is None:
                 return
-            part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                part.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-                os.replace(part, self.path)
+                write_text(self.path, json.dumps(kept, indent=1))
             except OSError as error:
                 logger.info("%s: cannot be written: %s", self.path, error)
-                with suppress(OSError):
-                    part.unlink()

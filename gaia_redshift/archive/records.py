@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ _ARRAYS = ("coefficients", "errors", "correlations")
 
 
 def write_records(spectra: XPSpectra, path: Path) -> int:
-    """Write spectra as one structured array in npy format, safely on disk; return its bytes."""
+    """Write spectra as one structured array in npy format; return its bytes."""
     fields: list[Any] = [("source_id", "<i8"), ("flags", "<i4")]
     for name in ("bp", "rp"):
         band: BandSpectra = getattr(spectra, name)
@@ -40,10 +39,8 @@ def write_records(spectra: XPSpectra, path: Path) -> int:
             if values is not None:
                 records[f"{name}_{quantity}"] = values
     records["crc32"] = _sum_up(records)
-    with path.open("xb") as file:
+    with path.open("wb") as file:
         np.lib.format.write_array(file, records, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
         return file.tell()
 
 

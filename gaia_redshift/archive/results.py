@@ -7,6 +7,8 @@ import io
 import zlib
 from typing import TYPE_CHECKING
 
+from gaia_redshift._files import one_line
+from gaia_redshift._packing import GZIP
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.archive.failures import (
     Answer,
@@ -24,7 +26,7 @@ __all__ = ["parse_result", "to_votable", "unpack"]
 
 def unpack(body: bytes, most: int, host: str) -> bytes:
     """Unpack gzip; a bomb is refused."""
-    if body[:2] != b"\x1f\x8b":
+    if body[:2] != GZIP:
         return body
     unpacker = zlib.decompressobj(31)
     unpacked = unpacker.decompress(body, most)
@@ -61,7 +63,7 @@ def parse_result(answer: Answer, most: int) -> tuple[Table, bool]:
     except (ArchiveError, MemoryError):
         raise
     except Exception as error:  # gzip and the parsers of XML and VOTable raise anything
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = one_line(error, 120)
         raise TransientError(
             f"{answer.host} sent a damaged result of the query ({reason})"
         ) from error

@@ -14,12 +14,12 @@ from gaia_redshift.archive.account import FetchAccount, FetchStatus, status_flag
 from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.chunks import Chunk, fetch_chunk
 from gaia_redshift.archive.connection import Connections
-from gaia_redshift.archive.downloads import Downloads, merge_spectra
+from gaia_redshift.archive.downloads import Downloads
 from gaia_redshift.archive.releases import Release
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.archive.wanted import Wanted
 from gaia_redshift.errors import InputError
-from gaia_redshift.spectra import XPSpectra
+from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 __all__ = ["FetchStream"]
 
@@ -198,7 +198,7 @@ class FetchStream:
         self.account.status[rows] = status
         columns = None if self.wanted.columns is None else self.wanted.columns[rows]
         inputs = [f"{self.release.label} archive ({self.settings.gaia_data_url})"]
-        spectra = merge_spectra(parts, positions, len(distinct))
+        spectra = _merge_spectra(parts, positions, len(distinct))
         inverse = inverse.reshape(-1)
         if n != len(distinct) or (inverse != np.arange(n)).any():
             spectra = spectra[inverse]
@@ -221,9 +221,9 @@ class FetchStream:
             chunk = self._held.get(int(number))
             if chunk is None or chunk.spectra is None:
                 continue
-            mine = np.flatnonzero(have & (numbers == number))
             members = self._chunks[int(number)]
-            held = members[chunk.status == FetchStatus.SPECTRUM]
+            held = members[np.isin(self._ids[members], chunk.spectra.source_id)]
+            mine = np.flatnonzero(have & (numbers == number) & np.isin(distinct, held))
             rows = np.searchsorted(held, distinct[mine])
             whole = len(rows) == len(held)
             parts.append(chunk.spectra if whole else chunk.spectra[rows])
@@ -264,3 +264,21 @@ class FetchStream:
                 positions.append(where[start : start + size][came])
                 if self.cache is not None:
                     self.cache.add(self._ids[some], chunk.status, chunk.spectra)
+
+
+def _merge_spectra(parts: list[XPSpectra], positions: list[NDArray[np.intp]], n: int) -> XPSpectra:
+    """Put parts at their positions among n rows; the others are missing."""
+    given = np.concatenate(positions) if positions else np.zeros(0, dtype=np.intp)
+    absent = np.setdiff1d(np.arange(n), given)
+    every = list(parts)
+    if len(absent):
+        ids = np.zeros(len(absent), dtype=np.int64)
+        missing = BandSpectra.missing(len(absent))
+        every.append(XPSpectra(source_id=ids, bp=missing, rp=missing))
+    joined = XPSpectra.concatenate(every)
+    order = np.concatenate([given, absent])
+    if (order == np.arange(n)).all():
+        return joined
+    rows = np.empty(n, dtype=np.intp)
+    rows[order] = np.arange(n)
+    return joined[rows]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from gaia_redshift.archive.connection import Connections
 
-__all__ = ["Wanted", "read_ids", "resolve_sources"]
+__all__ = ["Wanted", "resolve_sources"]
 
 
 @dataclass
@@ -138,7 +138,7 @@ def _match_positions(
     source_id = np.zeros(len(table), dtype=np.int64)
     separation = np.full(len(table), np.nan)
     if usable.any():
-        from gaia_redshift.archive.positions import find_nearest
+        from gaia_redshift.archive.counterparts import find_nearest
 
         source_id[usable], separation[usable] = find_nearest(
             connect(), ra[usable], dec[usable], release, radius

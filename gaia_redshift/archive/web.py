@@ -26,6 +26,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from gaia_redshift._files import one_line
 from gaia_redshift.archive.failures import (
     Answer,
     RefusedError,
@@ -36,7 +37,7 @@ from gaia_redshift.archive.failures import (
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.errors import ArchiveError
 
-__all__ = ["TimedSession", "in_one_line", "to_answer"]
+__all__ = ["TimedSession", "to_answer"]
 
 logger = logging.getLogger(__name__)
 
@@ -306,9 +307,4 @@ def describe_failure(  # noqa: PLR0911 (one per kind)
         return TransientError(f"{host} sent an answer that is cut short")
     if find(http.client.RemoteDisconnected, ConnectionError, ssl.SSLEOFError):
         return TransientError(f"{host} closed the connection", answered=False)
-    return TransientError(f"{host}: {in_one_line(causes[-1])}", answered=False)
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return an error's message without line ends."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return TransientError(f"{host}: {one_line(causes[-1])}", answered=False)

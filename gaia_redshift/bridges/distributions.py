@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gaia_redshift._extras import import_extra
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 
@@ -59,8 +60,6 @@ def to_qp(table: Table, *, grid: ArrayLike | None = None) -> Any:
     >>> table = predict_table("XP_CONTINUOUS_RAW.csv", pdf=True)  # doctest: +SKIP
     >>> to_qp(table).median()  # doctest: +SKIP
     """
-    from gaia_redshift.scale.partitions import check_installed
-
     density, edges = _find_densities(table, grid)
     with np.errstate(invalid="ignore"):
         usable = np.isfinite(density).all(axis=1) & (density >= 0).all(axis=1)
@@ -72,7 +71,7 @@ def to_qp(table: Table, *, grid: ArrayLike | None = None) -> Any:
         name: np.asarray(_fill(table[name])[rows]) for name in ANCILLARY if name in table.colnames
     }
     ancillary["row"] = rows.astype(np.int64)
-    qp = check_installed("qp", "qp")
+    qp = import_extra("qp", "qp")
     # qp normalises: densities of 32 bits add to 1 within some 1e-6 only.
     return qp.Ensemble(qp.hist, data={"bins": edges, "pdfs": density[rows]}, ancil=ancillary)
 

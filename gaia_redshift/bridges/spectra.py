@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gaia_redshift._extras import import_extra
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid
@@ -60,9 +61,7 @@ def to_specutils(
     >>> from gaia_redshift import to_specutils
     >>> bp, rp = to_specutils("XP_CONTINUOUS_RAW.csv", row=0)  # doctest: +SKIP
     """
-    from gaia_redshift.scale.partitions import check_installed
-
-    specutils = check_installed("specutils", "specutils")
+    specutils = import_extra("specutils", "specutils")
     from astropy import units
     from astropy.nddata import StdDevUncertainty
 

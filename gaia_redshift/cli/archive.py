@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gaia_redshift.cli.options import add_overwrite
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "CACHE_EPILOG",
@@ -43,28 +40,26 @@ CACHE_EPILOG = """examples:
 
 def add_archive_options(
     parser: argparse.ArgumentParser,
-    ids: str = "source ids: one a line, or a table with a column source_id (or with ra and dec)",
+    ids: str
+    | None = "source ids: one a line, or a table with a column source_id (or with ra and dec)",
 ) -> None:
-    """Add what ``predict``, ``fetch`` and ``dataset`` have in common."""
+    """Add what commands that fetch have in common; without ``ids``, these come from elsewhere."""
     group = parser.add_argument_group("from the Gaia archive")
-    group.add_argument(
-        "--ids",
-        action="append",
-        metavar="FILE",
-        help=ids,
-    )
-    group.add_argument(
-        "--adql",
-        action="append",
-        metavar="QUERY",
-        help="a query whose result has a column source_id; @FILE reads it from a file",
-    )
+    if ids is not None:
+        group.add_argument("--ids", action="append", metavar="FILE", help=ids)
+        group.add_argument(
+            "--adql",
+            action="append",
+            metavar="QUERY",
+            help="a query whose result has a column source_id; @FILE reads it from a file",
+        )
+        group.add_argument(
+            "--from-dr3",
+            action="store_true",
+            help="the ids are DR3's: bring them over to --release by its table of neighbours",
+        )
+    parser.set_defaults(from_dr3=False)
     group.add_argument("--release", default="DR3", help="data release of the ids (DR3)")
-    group.add_argument(
-        "--from-dr3",
-        action="store_true",
-        help="the ids are DR3's: bring them over to --release by its table of neighbours",
-    )
     group.add_argument(
         "--mirror",
         metavar="NAME|URL",

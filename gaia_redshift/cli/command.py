@@ -17,6 +17,7 @@ from gaia_redshift.cli.archive import run_cache, run_fetch
 from gaia_redshift.cli.crossmatch import run_crossmatch
 from gaia_redshift.cli.dataset import run_dataset
 from gaia_redshift.cli.doctor import run_doctor
+from gaia_redshift.cli.enrich import run_enrich
 from gaia_redshift.cli.evaluate import run_evaluate
 from gaia_redshift.cli.inspect import run_inspect, run_show
 from gaia_redshift.cli.options import parse_keep
@@ -125,6 +126,10 @@ def _run_fetch(arguments: argparse.Namespace) -> int:
 
 def _run_crossmatch(arguments: argparse.Namespace) -> int:
     return run_crossmatch(arguments, progress=_show_progress(arguments))
+
+
+def _run_enrich(arguments: argparse.Namespace) -> int:
+    return run_enrich(arguments, progress=_show_progress(arguments))
 
 
 def _run_dataset(arguments: argparse.Namespace) -> int:
@@ -267,6 +272,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "show": _run_show,
     "send": run_send,
     "crossmatch": _run_crossmatch,
+    "enrich": _run_enrich,
     "simulate": _run_simulate,
     "dataset": _run_dataset,
     "train": _run_train,

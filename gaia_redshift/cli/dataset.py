@@ -124,7 +124,12 @@ def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int
         return _check(arguments)
     if not arguments.output:
         raise InputError("give -o FILE to build a training set, or --check FILE")
-    from gaia_redshift.datasets import SkySplit, TrainingCuts, build_training_set
+    from gaia_redshift.datasets import (
+        SkySplit,
+        TrainingCuts,
+        build_training_set,
+        describe_manifest,
+    )
 
     classes = parse_names(arguments.classes)
     cuts = TrainingCuts(
@@ -171,24 +176,6 @@ def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int
         print(describe_manifest(manifest))
         print(f"training set: {arguments.output}")
     return 0
-
-
-def describe_manifest(manifest: dict[str, Any]) -> str:
-    """Return the counts of a manifest in lines: what each cut left, and the parts."""
-    lines = []
-    for line in manifest.get("counts", []):
-        removed = f"-{line['removed']:,}" if line["removed"] else ""
-        lines.append(f"{line['left']:>12,} {removed:>10}  {line['meaning']}")
-    parts = manifest.get("split", {}).get("parts", {})
-    lines.append(
-        ", ".join(
-            f"{name} {count['galaxies']:,} galaxies in {count['regions']:,} regions"
-            for name, count in parts.items()
-        )
-    )
-    if manifest.get("simulated"):
-        lines.append("all galaxies are simulated")
-    return "\n".join(lines)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from gaia_redshift.cli.archive import (
 from gaia_redshift.cli.crossmatch import CROSSMATCH_EPILOG, add_crossmatch
 from gaia_redshift.cli.dataset import DATASET_EPILOG, add_dataset
 from gaia_redshift.cli.doctor import DOCTOR_EPILOG, add_doctor
+from gaia_redshift.cli.enrich import ENRICH_EPILOG, add_enrich
 from gaia_redshift.cli.evaluate import EVALUATE_EPILOG, add_evaluate
 from gaia_redshift.cli.inspect import INSPECT_EPILOG, SHOW_EPILOG, add_inspect, add_show
 from gaia_redshift.cli.options import add_overwrite
@@ -93,6 +94,7 @@ def build_parser(
     add_crossmatch(
         add("crossmatch", "find SDSS or other spectroscopic redshifts", CROSSMATCH_EPILOG)
     )
+    add_enrich(add("enrich", "add redshifts to a catalogue of your own", ENRICH_EPILOG))
     _add_simulate(add("simulate", "simulate XP spectra of galaxies", _SIMULATE_EPILOG))
     add_dataset(add("dataset", "build a training set, or check one", DATASET_EPILOG))
     add_train(add("train", "train a model", TRAIN_EPILOG))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import Any
+
+from gaia_redshift.flags import decode_flags
 
 __all__ = ["MatchFlag", "decode_match_flags", "describe_match_flags"]
 
@@ -31,18 +34,27 @@ _DESCRIPTIONS: dict[MatchFlag, str] = {
 }
 
 
-def decode_match_flags(value: int) -> list[str]:
-    """Return the names of the bits that are set.
+def decode_match_flags(flags: Any) -> Any:
+    """Turn values of ``match_flag_sdss`` and its like into words, as `decode_flags` does.
+
+    Parameters
+    ----------
+    flags : int or array-like of int, shape (n,)
+
+    Returns
+    -------
+    list of str, or list of such lists
+        Lower-case names; one list for a scalar, n lists for an array.
 
     Examples
     --------
     >>> from gaia_redshift.crossmatch import decode_match_flags
     >>> decode_match_flags(9)
-    ['AMBIGUOUS', 'REJECTED']
+    ['ambiguous', 'rejected']
     """
-    return [str(flag.name) for flag in MatchFlag if int(value) & flag]
+    return decode_flags(flags, MatchFlag)
 
 
 def describe_match_flags() -> list[tuple[int, str, str]]:
     """Return value, name and meaning of each bit."""
-    return [(int(flag), str(flag.name), _DESCRIPTIONS[flag]) for flag in MatchFlag]
+    return [(int(flag), str(flag.name).lower(), _DESCRIPTIONS[flag]) for flag in MatchFlag]

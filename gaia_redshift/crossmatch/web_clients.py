@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from gaia_redshift._files import one_line
 from gaia_redshift._quiet import ignore_warnings, silent_output
 from gaia_redshift.archive.failures import TransientError
 from gaia_redshift.errors import ArchiveError
@@ -78,7 +79,7 @@ def read_quietly(read: Callable[[], Any], url: str) -> Any:
             if isinstance(cause, ArchiveError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         kind = type(error).__name__
         if kind in ("RemoteServiceError", "DALQueryError", "InvalidQueryError"):
             raise ArchiveError(f"{host} refused the cross-match: {reason}") from error

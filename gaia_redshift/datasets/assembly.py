@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import one_line, written_whole
 from gaia_redshift.datasets.file import MANIFEST_KEY, read_columns
 from gaia_redshift.datasets.manifest import hash_file, manifest_path, write_json
 from gaia_redshift.datasets.splits import PARTS
@@ -49,9 +51,8 @@ def write_dataset(
     import pyarrow as pa
     from pyarrow import parquet
 
-    temporary = target.with_name(f".{target.name}.part")
-    writer, start = None, 0
-    try:
+    def iter_tables() -> Iterator[pa.Table]:
+        start = 0
         for path in paths:
             with parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=_ROWS):
@@ -60,20 +61,17 @@ def write_dataset(
                     table = pa.Table.from_batches([batch])
                     at = table.schema.get_field_index("quality")
                     table = table.add_column(at, "region", pa.array(region[rows]))
-                    table = table.add_column(at, "split", pa.array(part[rows].astype(object)))
-                    if writer is None:
-                        text = json.dumps(manifest, default=str).encode()
-                        schema = table.schema.with_metadata({MANIFEST_KEY: text})
-                        writer = parquet.ParquetWriter(temporary, schema, **choose_encoding(schema))
+                    yield table.add_column(at, "split", pa.array(part[rows].astype(object)))
+
+    first = next(tables := iter_tables())
+    text = json.dumps(manifest, default=str).encode()
+    schema = first.schema.with_metadata({MANIFEST_KEY: text})
+    try:
+        with written_whole(target) as file:
+            with parquet.ParquetWriter(file, schema, **choose_encoding(schema)) as writer:
+                for table in chain([first], tables):
                     writer.write_table(table.replace_schema_metadata(schema.metadata))
-        assert writer is not None
-        writer.close()
-        manifest["sha256"] = hash_file(temporary)
-        os.replace(temporary, target)
+            manifest["sha256"] = hash_file(file)
         write_json(manifest, manifest_path(target))
     except OSError as error:
-        raise InputError(f"cannot write {target}: {error}") from error
-    finally:
-        if writer is not None:
-            writer.close()
-        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {target}: {one_line(error)}") from error

@@ -15,7 +15,6 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.datasets.assembly import count_parts, gather_places, write_dataset
 from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
 from gaia_redshift.datasets.folder import (
-    describe_sources,
     describe_spectra,
     is_from_archive,
     is_simulated,
@@ -43,6 +42,7 @@ from gaia_redshift.datasets.parts import (
 from gaia_redshift.datasets.splits import SkySplit, find_regions, split_regions
 from gaia_redshift.errors import ArchiveError, InputError
 from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.readers.identity import identify
 from gaia_redshift.readers.reading import check_columns
 from gaia_redshift.spectra import XPSpectra
 
@@ -156,7 +156,7 @@ def build_training_set(
         "release": release,
         "coefficients": coefficients,
         "piece_rows": piece_rows,
-        "sources": describe_sources(sources),
+        "sources": None if sources is None else identify(sources),
     }
     folder = open_folder(target, request)
     labels = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
 from gaia_redshift.datasets.labels import LabelOptions, Labels, find_labels, open_sources
 from gaia_redshift.datasets.manifest import write_json
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.identity import identify, identify_path
+from gaia_redshift.readers.identity import identify
 
 __all__ = [
-    "describe_sources",
     "describe_spectra",
     "is_from_archive",
     "is_simulated",
@@ -54,22 +52,6 @@ def describe_spectra(spectra: Any) -> dict[str, Any]:
     if isinstance(spectra, Iterator):
         raise InputError("spectra must be something that can be gone through twice: give a list")
     return {"from": "files", "parts": [identify(part) for part in iter_sources(spectra)]}
-
-
-def describe_sources(sources: Any) -> Any:
-    """Say in JSON what the sources are, without asking or reading them."""
-    from gaia_redshift.readers.sources import is_query
-
-    if sources is None:
-        return None
-    if is_query(sources):
-        return " ".join(sources.split())
-    if isinstance(sources, str | os.PathLike):
-        path = Path(sources)
-        if not path.exists():
-            raise InputError(f"{path}: no such file of sources")
-        return identify_path(path)
-    return identify(sources)
 
 
 def open_folder(target: Path, request: dict[str, Any]) -> Path:

@@ -10,9 +10,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gaia_redshift._files import write_text
 from gaia_redshift._version import __version__
 
-__all__ = ["FORMAT", "describe_versions", "hash_file", "manifest_path", "now", "write_json"]
+__all__ = [
+    "FORMAT",
+    "describe_manifest",
+    "describe_versions",
+    "hash_file",
+    "manifest_path",
+    "now",
+    "write_json",
+]
 
 FORMAT = "gaia_redshift training set 1"
 """Says in every manifest what it is; the number rises when the layout changes."""
@@ -23,6 +32,34 @@ def manifest_path(output: str | os.PathLike[str]) -> Path:
     """Return where the manifest of a training set lies: beside it, with ``.json`` at the end."""
     path = Path(output)
     return path.with_name(f"{path.name}.json")
+
+
+def describe_manifest(manifest: dict[str, Any]) -> str:
+    """Return the counts of a manifest in lines: what each cut left, and the parts.
+
+    Parameters
+    ----------
+    manifest : dict
+        As `build_training_set` returns it.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for line in manifest.get("counts", []):
+        removed = f"-{line['removed']:,}" if line["removed"] else ""
+        lines.append(f"{line['left']:>12,} {removed:>10}  {line['meaning']}")
+    parts = manifest.get("split", {}).get("parts", {})
+    lines.append(
+        ", ".join(
+            f"{name} {count['galaxies']:,} galaxies in {count['regions']:,} regions"
+            for name, count in parts.items()
+        )
+    )
+    if manifest.get("simulated"):
+        lines.append("all galaxies are simulated")
+    return "\n".join(lines)
 
 
 def describe_versions() -> dict[str, str]:
@@ -49,6 +86,4 @@ def now() -> str:
 
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Write JSON; the file appears under its name only when it is complete."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=1, default=str) + "\n")

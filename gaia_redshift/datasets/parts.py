@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import written_whole
 from gaia_redshift.datasets.cuts import CutCounts
 from gaia_redshift.datasets.labels import Labels
 from gaia_redshift.datasets.manifest import write_json
@@ -73,13 +75,12 @@ class PieceWriter:
         from pyarrow import parquet
 
         path = self.folder / f"{piece.name}.parquet"
-        temporary = path.with_name(f".{path.name}.part")
         counts = CutCounts()
         releases: set[str] = set()
         inputs: dict[str, None] = {}
         n = n_failed = 0
-        writer = None
-        try:
+        with written_whole(path) as part, ExitStack() as stack:
+            writer = None
             for block in piece.open():
                 n_failed += int(((block.flags & int(QualityFlag.FETCH_FAILED)) != 0).sum())
                 if block.release:
@@ -89,20 +90,16 @@ class PieceWriter:
                 if table is None:
                     continue
                 if writer is None:
-                    writer = parquet.ParquetWriter(
-                        temporary, table.schema, **choose_encoding(table.schema)
-                    )
+                    encoding = choose_encoding(table.schema)
+                    writer = parquet.ParquetWriter(part, table.schema, **encoding)
+                    stack.enter_context(writer)
                 writer.write_table(table)
                 n += len(table)
-        finally:
-            if writer is not None:
-                writer.close()
+            if n_failed or not n:
+                part.unlink()
         if n_failed:
             self.n_failed += n_failed
-            temporary.unlink(missing_ok=True)
             return None
-        if n:
-            os.replace(temporary, path)
         about = {
             "rows": n,
             "given": counts.n_given,

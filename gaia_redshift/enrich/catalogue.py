@@ -19,8 +19,9 @@ from gaia_redshift._files import (
     one_line,
     written_whole,
 )
+from gaia_redshift._progress import open_bar
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.enrich.columns import Cells, Format, NewColumn
+from gaia_redshift.enrich.columns import Addition, Cells, Format, NewColumn
 from gaia_redshift.enrich.predictions import (
     ArchivePredictions,
     LocalPredictions,
@@ -181,13 +182,15 @@ def enrich_catalogue(
     ``unknown_source_id``, one without a local spectrum ``missing_bp`` and ``missing_rp``. The flag
     ``duplicate_source_id`` is not given: it would need the whole catalogue.
     """
+    from gaia_redshift.pipeline import load_for_prediction
+
     source, target = expand_path(catalogue), expand_path(output)
     kind = _check_files(source, target, overwrite)
     with ExitStack() as stack:
         names = [name.lower() for name in (source_id, ra, dec) if name] or [*ID_NAMES, *RA_NAMES]
         opened = _open(source, kind, stack, names)
         wanted = _find_wanted(opened, source, source_id, ra, dec)
-        loaded = _load(model)
+        loaded = load_for_prediction(model)
         asked: dict[str, Any] = {} if prior is None else {"prior": prior}
         if std:
             asked["std"] = True
@@ -220,7 +223,7 @@ def enrich_catalogue(
                 label=str(source),
                 units=[opened.unit(name) for name in wanted],
             ).compute
-        bar = _open_bar(stack, progress)
+        bar = stack.enter_context(open_bar(desc="catalogue", unit=" rows", disable=not progress))
 
         def compute(cells: Cells) -> dict[str, NDArray[Any]]:
             found = clear_duplicates(find(cells))
@@ -229,7 +232,7 @@ def enrich_catalogue(
             bar.update(len(next(iter(values.values()))))
             return values
 
-        _write(opened, source, target, wanted, new, compute, meta)
+        _write(opened, source, target, Addition(wanted, new, compute, meta))
     return result
 
 
@@ -325,31 +328,11 @@ def _find_wanted(
     return [str(name) for name in place]
 
 
-def _load(model: Any) -> Any:
-    from gaia_redshift.pipeline import load_for_prediction
-
-    return load_for_prediction(model)
-
-
-def _open_bar(stack: ExitStack, progress: bool) -> Any:
-    from gaia_redshift._progress import open_bar
-
-    return stack.enter_context(open_bar(desc="catalogue", unit=" rows", disable=not progress))
-
-
-def _write(  # noqa: PLR0917 (all of one call)
-    opened: Format,
-    source: Path,
-    target: Path,
-    wanted: Sequence[str],
-    new: Sequence[NewColumn],
-    compute: Any,
-    meta: dict[str, Any],
-) -> None:
+def _write(opened: Format, source: Path, target: Path, added: Addition) -> None:
     """Write the file, which appears under its name only when it is complete."""
     try:
         with written_whole(target, packed=target.name.lower().endswith(".gz")) as part:
-            opened.rewrite(part, wanted, new, compute, meta)
+            opened.rewrite(part, added)
     except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"cannot write {target}: {one_line(error)}") from error

@@ -6,7 +6,6 @@ import gzip
 import json
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._packing import DAMAGE, open_unpacked
 from gaia_redshift.errors import InputError
 
 __all__ = [
+    "Addition",
     "Cells",
     "Compute",
     "Format",
@@ -54,6 +55,16 @@ class NewColumn:
         return values == self.null if self.null is not None else np.zeros(len(values), dtype=bool)
 
 
+@dataclass(frozen=True)
+class Addition:
+    """Columns that ``compute`` makes of the ``wanted`` ones of a block, and what to note."""
+
+    wanted: Sequence[str]
+    new: Sequence[NewColumn]
+    compute: Compute
+    meta: dict[str, Any]
+
+
 class Format(Protocol):
     """A catalogue file that can be copied with columns added."""
 
@@ -65,15 +76,8 @@ class Format(Protocol):
     def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
         """Yield the wanted columns block by block."""
 
-    def rewrite(
-        self,
-        target: Path,
-        wanted: Sequence[str],
-        new: Sequence[NewColumn],
-        compute: Compute,
-        meta: dict[str, Any],
-    ) -> None:
-        """Copy the file to ``target`` with the new columns that ``compute`` gives."""
+    def rewrite(self, target: Path, added: Addition) -> None:
+        """Copy the file to ``target`` with the new columns."""
 
 
 def write_cell(column: NewColumn, values: NDArray[Any], null: str) -> list[str]:
@@ -85,17 +89,16 @@ def write_cell(column: NewColumn, values: NDArray[Any], null: str) -> list[str]:
 @contextmanager
 def plain_file(path: Path) -> Iterator[Path]:
     """Give the path of the file unpacked: itself, or a temporary one where it is gzipped."""
-    with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    if not packed:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
+    source = open_unpacked(path)
+    with source, tempfile.TemporaryDirectory() as folder:
+        if not isinstance(source, gzip.GzipFile):
+            yield path
+            return
         unpacked = Path(folder) / "catalogue"
         try:
-            with gzip.open(path, "rb") as source, unpacked.open("wb") as out:
+            with unpacked.open("wb") as out:
                 shutil.copyfileobj(source, out)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, *DAMAGE) as error:
             raise InputError(f"{path}: is damaged: {error}") from error
         yield unpacked
 

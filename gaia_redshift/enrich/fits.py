@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gaia_redshift.enrich.columns import (
     BLOCK_ROWS,
+    Addition,
     Cells,
-    Compute,
     NewColumn,
     add_to_description,
     plain_file,
@@ -115,22 +115,16 @@ class FitsCatalogue:
         for rows in self._blocks():
             yield self._pick(rows, wanted)
 
-    def rewrite(
-        self,
-        target: Path,
-        wanted: Sequence[str],
-        new: Sequence[NewColumn],
-        compute: Compute,
-        meta: dict[str, Any],
-    ) -> None:
+    def rewrite(self, target: Path, added: Addition) -> None:
         """Copy the file to ``target`` with the new columns."""
+        new, meta = added.new, added.meta
         extra = sum(column.dtype.itemsize for column in new)
         heap = int(self.header.get("PCOUNT", 0))
         with self.plain.open("rb") as stream, target.open("wb") as out:
             _copy(stream, out, self.header_at)
             out.write(self._make_header(new, extra, meta))
             for rows in self._blocks():
-                values = compute(self._pick(rows, wanted))
+                values = added.compute(self._pick(rows, added.wanted))
                 parts = [rows]
                 for column in new:
                     big = np.ascontiguousarray(values[column.name]).astype(

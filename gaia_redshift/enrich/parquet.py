@@ -9,8 +9,8 @@ from typing import Any
 
 from gaia_redshift.enrich.columns import (
     BLOCK_ROWS,
+    Addition,
     Cells,
-    Compute,
     NewColumn,
     add_to_description,
     add_to_yaml,
@@ -66,18 +66,12 @@ class ParquetCatalogue:
         folded = fold_masks(columns, masks)
         return {name: from_arrow(folded[name]) for name in wanted}
 
-    def rewrite(
-        self,
-        target: Path,
-        wanted: Sequence[str],
-        new: Sequence[NewColumn],
-        compute: Compute,
-        meta: dict[str, Any],
-    ) -> None:
+    def rewrite(self, target: Path, added: Addition) -> None:
         """Copy the file to ``target`` with the new columns."""
         import pyarrow as pa
         from pyarrow import parquet
 
+        new, meta = added.new, added.meta
         fields = list(self.schema)
         for column in new:
             about = {"unit": column.unit, "description": column.description, "ucd": column.ucd}
@@ -91,7 +85,7 @@ class ParquetCatalogue:
             parquet.ParquetWriter(target, schema, compression=codec) as writer,
         ):
             for batch in file.iter_batches(batch_size=BLOCK_ROWS):
-                values = compute(self._pick(batch, wanted))
+                values = added.compute(self._pick(batch, added.wanted))
                 arrays = list(batch.columns)
                 for column in new:
                     found = values[column.name]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from gaia_redshift._packing import DAMAGE, open_unpacked
 from gaia_redshift.enrich.columns import (
     BLOCK_ROWS,
+    Addition,
     Cells,
-    Compute,
     NewColumn,
     add_to_yaml,
     write_cell,
@@ -50,11 +49,7 @@ class TextCatalogue:
     def _open(self) -> TextIO:
         # Bytes that are not UTF-8 come out as they went in.
         options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-        with self.path.open("rb") as stream:
-            packed = stream.read(2) == b"\x1f\x8b"
-        if packed:
-            return io.TextIOWrapper(gzip.open(self.path, "rb"), **options)  # type: ignore[arg-type]
-        return self.path.open(**options)  # type: ignore[no-any-return]
+        return io.TextIOWrapper(open_unpacked(self.path), **options)
 
     def unit(self, name: str) -> str:
         """Return the unit of a column, where the header of an ECSV file says it."""
@@ -98,7 +93,7 @@ class TextCatalogue:
                         self._refuse_open(text)
                     yield text, cells or None
                 yield from ((line, None) for line in passed)
-            except (csv.Error, OSError, EOFError, zlib.error) as error:
+            except (csv.Error, OSError, *DAMAGE) as error:
                 raise InputError(f"{self.path}: cannot be read: {error}") from error
 
     def _refuse_open(self, text: str) -> None:
@@ -139,22 +134,16 @@ class TextCatalogue:
         for _, rows in self._blocks():
             yield self._pick(rows, wanted)
 
-    def rewrite(
-        self,
-        target: Path,
-        wanted: Sequence[str],
-        new: Sequence[NewColumn],
-        compute: Compute,
-        meta: dict[str, Any],
-    ) -> None:
+    def rewrite(self, target: Path, added: Addition) -> None:
         """Copy the file to ``target`` with the new columns."""
+        new, meta = added.new, added.meta
         null = '""' if self.ecsv else ""
         with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
             out.writelines(self._make_head(new, meta))
             title = self.title.rstrip("\r\n")
             out.write(self.delimiter.join([title, *(column.name for column in new)]) + self.end)
             for texts, rows in self._blocks():
-                values = compute(self._pick(rows, wanted))
+                values = added.compute(self._pick(rows, added.wanted))
                 cells = zip(*(write_cell(c, values[c.name], null) for c in new), strict=True)
                 for text, row in zip(texts, rows, strict=True):
                     if row is None:

@@ -7,8 +7,6 @@ made longer and packed again (``votable_rows``).
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +15,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from gaia_redshift.enrich.columns import BLOCK_ROWS, Cells, Compute, NewColumn
+from gaia_redshift._packing import DAMAGE, open_unpacked
+from gaia_redshift.enrich.columns import BLOCK_ROWS, Addition, Cells, NewColumn
 from gaia_redshift.enrich.votable_rows import BinaryRows
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.votable_fields import Field
@@ -39,7 +38,7 @@ class VOTableCatalogue:
 
     def __init__(self, path: Path, likely: Sequence[str]) -> None:
         self.path = path
-        tables = _Walk(self, None).list_tables()
+        tables = _Walk(self).list_tables()
         if not tables:
             raise InputError(f"{path}: holds no table with data")
         named = [t for t in tables if {f.name.lower() for f in t[1]} & set(likely)]
@@ -52,26 +51,17 @@ class VOTableCatalogue:
 
     def open(self) -> BinaryIO:
         """Open the file, unpacked."""
-        with self.path.open("rb") as stream:
-            packed = stream.read(2) == b"\x1f\x8b"
-        return gzip.open(self.path, "rb") if packed else self.path.open("rb")  # type: ignore[return-value]
+        return open_unpacked(self.path)  # type: ignore[return-value]
 
     def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
         """Yield the wanted columns block by block."""
-        walk = _Walk(self, None, wanted)
+        walk = _Walk(self, wanted)
         yield from walk.iter_blocks()
 
-    def rewrite(
-        self,
-        target: Path,
-        wanted: Sequence[str],
-        new: Sequence[NewColumn],
-        compute: Compute,
-        meta: dict[str, Any],
-    ) -> None:
+    def rewrite(self, target: Path, added: Addition) -> None:
         """Copy the file to ``target`` with the new columns."""
         with target.open("wb") as out:
-            walk = _Walk(self, out, wanted, new, compute, meta)
+            walk = _Walk(self, added.wanted, out, added)
             for _ in walk.iter_blocks():
                 pass
 
@@ -79,17 +69,17 @@ class VOTableCatalogue:
 class _Walk:
     """One pass through the document, with or without a copy being written."""
 
-    def __init__(  # noqa: PLR0917 (all of one call)
+    def __init__(
         self,
         catalogue: VOTableCatalogue,
-        out: BinaryIO | None,
         wanted: Sequence[str] = (),
-        new: Sequence[NewColumn] = (),
-        compute: Compute | None = None,
-        meta: dict[str, Any] | None = None,
+        out: BinaryIO | None = None,
+        added: Addition | None = None,
     ) -> None:
         self.catalogue, self.out, self.wanted = catalogue, out, list(wanted)
-        self.new, self.compute, self.meta = list(new), compute, meta or {}
+        self.new = list(added.new) if added else []
+        self.compute = added.compute if added else None
+        self.meta = added.meta if added else {}
         self.pending, self.base = bytearray(), 0  # bytes read and not written, and where they begin
         self.path: list[str] = []
         self.prefix = ""
@@ -144,7 +134,7 @@ class _Walk:
                         break
         except expat.ExpatError as error:
             raise InputError(f"{label}: is no well-formed VOTable: {error}") from None
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, *DAMAGE) as error:
             raise InputError(f"{label}: cannot be read: {error}") from error
         if self.out is not None:
             self.out.write(self.pending)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._files import check_new
+from gaia_redshift._files import check_new, write_text
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.clean import CleanLevel, find_clean
 from gaia_redshift.errors import InputError
@@ -114,14 +114,10 @@ def inspect_spectra(
     n = len(found)
     title = f"{n:,} object{'s' * (n != 1)}: {_name_input(found)}"
     page = format_inspection(found, title, file=target.stem)
-    temporary = target.with_name(f".{target.name}.part")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, target)
+        write_text(target, page)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 

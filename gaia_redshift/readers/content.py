@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from gaia_redshift._packing import DAMAGE, gzip
+from gaia_redshift._packing import DAMAGE, GZIP, gzip
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.readers.pipes import take_file
 
@@ -51,22 +51,11 @@ class ReadMeter:
 
 @dataclass(frozen=True)
 class Content:
-    """Something to read.
+    """Something to read: ``open`` gives it as a binary stream, from its start.
 
-    Parameters
-    ----------
-    label : str
-        Its name in messages.
-    source : str
-        What ``meta["inputs"]`` says: the file that the user named.
-    open : callable
-        Opens it as a binary stream, from its start.
-    path : Path or None
-        Where it lies as a plain, uncompressed file.
-    packed : Path or None
-        Where it lies as a file packed with gzip, once.
-    meter : ReadMeter or None
-        Told how far reading has come.
+    ``label`` names it in messages, ``source`` in ``meta["inputs"]``. ``path`` is where it lies as a
+    plain file, ``packed`` where it lies packed with gzip, once; ``meter`` is told how far reading
+    has come.
     """
 
     label: str
@@ -113,19 +102,7 @@ def _open_gzip(opener: Callable[[], IO[bytes]]) -> IO[bytes]:
 
 
 def open_path(path: Path, meter: ReadMeter | None = None) -> Content:
-    """Return a file's content, through gzip as often as it was packed (told by its first bytes).
-
-    Parameters
-    ----------
-    path : Path
-    meter : ReadMeter, optional
-        To be told how far reading has come.
-
-    Raises
-    ------
-    InputError
-        If it cannot be opened, is empty, or is damaged from the start.
-    """
+    """Return a file's content, through gzip as often as it was packed (told by its first bytes)."""
     source = take_file(path)
 
     def open_file() -> IO[bytes]:
@@ -139,20 +116,14 @@ def unpack(content: Content) -> Content:
     """Look through gzip, which the archive also uses without saying so in a name."""
     for _ in range(3):
         head = read_head(content)
-        if head[:2] != b"\x1f\x8b":
+        if head[:2] != GZIP:
             return content
         content = content.unzipped()
     return content
 
 
 def read_head(content: Content) -> bytes:
-    """Return the first bytes.
-
-    Raises
-    ------
-    InputError
-        If there are none or they cannot be read.
-    """
+    """Return the first bytes."""
     try:
         with content.open() as stream:
             head = stream.read(HEAD)
@@ -183,18 +154,7 @@ _OTHER = (
 
 
 def sniff_kind(content: Content) -> str:
-    """Tell a file's kind from its first bytes (names are often wrong).
-
-    Returns
-    -------
-    str
-        "zip", "avro", "parquet", "hdf5", "fits", "votable", "ecsv" or "csv".
-
-    Raises
-    ------
-    InputError
-        If it is none of these.
-    """
+    """Tell a file's kind from its first bytes (names are often wrong): "zip", "avro", "csv", ..."""
     head = read_head(content)
     for magic, kind in _MAGIC:
         if head.startswith(magic):
@@ -244,13 +204,7 @@ def report_damage(items: Iterator[T], label: str, kind: str) -> Iterator[T]:
 
 
 def read_chunks(content: Content) -> Iterator[bytes]:
-    """Read ahead in a thread: unpacking gzip then costs no time besides parsing.
-
-    Raises
-    ------
-    InputError
-        If the file is cut short or damaged.
-    """
+    """Read ahead in a thread: unpacking gzip then costs no time besides parsing."""
     chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=8)
     stop = threading.Event()
 

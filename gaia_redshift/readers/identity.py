@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.sources import is_query
 
 __all__ = ["identify", "identify_path"]
 
@@ -19,32 +20,22 @@ PIECE = 1 << 20
 
 
 def identify(source: Any) -> dict[str, Any]:
-    """Say in JSON what a file, a folder, a table in memory or `XPSpectra` holds.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read.
-    """
+    """Say in JSON what a file, a folder, a table in memory, `XPSpectra`, ids or a query holds."""
+    if is_query(source):
+        return {"query": " ".join(source.split())}
     if isinstance(source, str | os.PathLike):
         return identify_path(Path(source))
     digest = hashlib.sha256()
     _add(digest, source)
     return {
         "table": type(source).__name__,
-        "rows": len(source),
+        "rows": len(source) if hasattr(source, "__len__") else 1,
         "sha256": digest.hexdigest(),
     }
 
 
 def identify_path(path: Path) -> dict[str, Any]:
-    """Say in JSON what a file or folder holds; its name counts, where it lies does not.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
+    """Say in JSON what a file or folder holds; its name counts, where it lies does not."""
     try:
         if path.is_dir():
             files = sorted(one for one in path.rglob("*") if one.is_file())
@@ -67,6 +58,8 @@ def identify_path(path: Path) -> dict[str, Any]:
                 for place in (0, status.st_size // 2, status.st_size - PIECE):
                     stream.seek(place)
                     digest.update(stream.read(PIECE))
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: '{path}'") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
     return {**about, "sha256": digest.hexdigest()}
@@ -92,8 +85,7 @@ def _add(digest: Any, value: Any) -> None:
         digest.update(np.ma.getmaskarray(array).tobytes())
     elif hasattr(value, "to_pylist"):
         digest.update(repr(value.to_pylist()).encode())
-    elif hasattr(value, "tolist"):
-        with np.printoptions(threshold=2**31):
-            digest.update(repr(value.tolist()).encode())
     else:
-        digest.update(repr(value).encode("utf-8", "backslashreplace"))
+        with np.printoptions(threshold=2**31):  # nothing left out
+            shown = repr(value.tolist() if hasattr(value, "tolist") else value)
+        digest.update(shown.encode("utf-8", "backslashreplace"))

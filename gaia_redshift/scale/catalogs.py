@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from gaia_redshift._extras import import_extra
 from gaia_redshift.errors import InputError
-from gaia_redshift.scale.partitions import check_installed, choose_columns, predict_partition
+from gaia_redshift.scale.partitions import choose_columns, predict_partition
 
 __all__ = ["predict_catalog"]
 
@@ -50,7 +51,7 @@ def predict_catalog(
     """
     from gaia_redshift.pipeline import load_for_prediction
 
-    lsdb = check_installed("lsdb", "lsdb")
+    lsdb = import_extra("lsdb", "lsdb")
     if not isinstance(catalog, lsdb.Catalog):
         raise InputError(f"predict_catalog takes an LSDB catalogue, not {type(catalog).__name__}")
     loaded = load_for_prediction(model, "cpu")  # this machine only plans

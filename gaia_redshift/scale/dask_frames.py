@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from gaia_redshift._extras import import_extra
 from gaia_redshift.errors import InputError
 from gaia_redshift.scale.partitions import (
-    check_installed,
     choose_columns,
     make_meta,
     predict_partition,
@@ -54,7 +54,7 @@ def predict_dask(
     """
     from gaia_redshift.pipeline import load_for_prediction
 
-    check_installed("dask.dataframe", "dask")
+    import_extra("dask.dataframe", "dask")
     if not hasattr(frame, "map_partitions") or not hasattr(frame, "_meta"):
         raise InputError(
             f"predict_dask takes a Dask DataFrame, not {type(frame).__name__}: predict_partition"

@@ -200,13 +200,7 @@ def make_job(
     archive: Mapping[str, Any] | None = None,
     options: Mapping[str, Any],
 ) -> Job:
-    """Load the model and settle what is read.
-
-    Raises
-    ------
-    InputError, ModelError
-        If an argument or the model cannot be used.
-    """
+    """Load the model and settle what is read."""
     from gaia_redshift.grid import read_grid
     from gaia_redshift.pipeline import load_for_prediction
     from gaia_redshift.readers import parse_keep
@@ -244,32 +238,11 @@ def run_to_file(
     collect: Callable[[Table], None] | None = None,
     clean: str | None = None,
 ) -> FileSummary:
-    """Do the work of `predict_to_file`.
+    """Do the work of `predict_to_file` for single inputs.
 
-    Parameters
-    ----------
-    inputs : sequence
-        See `gaia_redshift.readers.sources.list_inputs`.
-    output : path
-    job : Job
-    resume, overwrite, progress : bool
-    complain : callable
-        Told in one line of each input that cannot be read.
-    note : callable, optional
-        Given the account of what was fetched, as soon as it is there.
-    collect : callable, optional
-        Given each table as it goes into the output, duplicates flagged.
-    clean : str, optional
-        As for `predict_to_file`.
-
-    Returns
-    -------
-    FileSummary
-
-    Raises
-    ------
-    InputError, ModelError, ArchiveError
-        As for `predict_to_file`.
+    ``complain`` is told in one line of each input that cannot be read, ``note`` given the account
+    of what was fetched as soon as it is there, and ``collect`` each table as it goes into the
+    output, duplicates flagged.
     """
     target = expand_path(output)
     check_output(target, overwrite=overwrite)
@@ -329,13 +302,7 @@ class _Storable:
         self._seen: set[Any] = set()
 
     def check(self, rows: PredictedRows) -> None:
-        """Write two rows of columns that are new to nowhere.
-
-        Raises
-        ------
-        InputError
-            If that cannot be done.
-        """
+        """Write two rows of columns that are new to nowhere."""
         columns = rows.columns
         names = (
             () if columns is None else tuple((n, columns[n].dtype.str) for n in columns.colnames)

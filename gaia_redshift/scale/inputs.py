@@ -15,19 +15,12 @@ from gaia_redshift._version import __version__
 from gaia_redshift.model.prior import MagnitudePrior
 from gaia_redshift.readers.identity import identify, identify_path
 from gaia_redshift.readers.sources import is_for_archive
-from gaia_redshift.readers.tables import is_table
 
 __all__ = ["compare_plans", "describe_plan", "to_json"]
 
 
 def describe_plan(sources: Sequence[Any], model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells this run from another one, as plain numbers and strings.
-
-    Raises
-    ------
-    InputError
-        If a file is gone.
-    """
+    """Return what tells this run from another one, as plain numbers and strings."""
     return {
         "version": __version__,
         "model": f"{model.name} {model.version} {model.sha256}",
@@ -61,10 +54,8 @@ def _describe_input(source: Any) -> dict[str, Any]:
     what = type(source).__name__
     if isinstance(source, str):
         return {"what": source}
-    if is_table(source) and is_for_archive(source):
-        return {**identify(source), "what": what}
     if is_for_archive(source):
-        return {"what": what, "sha256": _digest(repr(np.asarray(source).tolist()).encode())}
+        return {**identify(source), "what": what}
     return {"what": what, "in_memory": True}
 
 

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._files import write_text, written_whole
 from gaia_redshift.errors import InputError
 from gaia_redshift.scale.inputs import compare_plans, to_json
 from gaia_redshift.table import join_meta, stack_rows
@@ -47,24 +48,11 @@ def name_folder(output: Path) -> Path:
 
 
 class Journal:
-    """The parts of one output, written in order.
+    """The parts of one output, written in order, by a plan of `describe_plan`.
 
-    Parameters
-    ----------
-    output : Path
-        Where the result will be.
-    plan : mapping
-        See `gaia_redshift.scale.inputs.describe_plan`.
-    resume : bool
-        Go on with what is there; without anything there, begin.
-    restart : bool
-        Discard what is there. (What holds no part yet is discarded anyway.)
-
-    Raises
-    ------
-    InputError
-        If another run writes the same output, if what is there belongs to other inputs or options,
-        or if it is neither to be continued nor discarded.
+    ``resume`` goes on with what is there; without anything there it begins. ``restart`` discards
+    what is there. (What holds no part yet is discarded anyway.) Refused is what another run
+    writes, what belongs to other inputs or options, and what is neither continued nor discarded.
     """
 
     def __init__(
@@ -89,7 +77,7 @@ class Journal:
             if resume and lines is not None:
                 self._check_plan(output, plan)
                 # What lies behind the last whole line is done again.
-                _write(self.folder / "journal.jsonl", "".join(lines))
+                write_text(self.folder / "journal.jsonl", "".join(lines))
             elif self.parts and not restart and not resume:
                 raise InputError(
                     f"an unfinished run of {output} is here ({self.n_rows:,} rows): continue it"
@@ -131,13 +119,7 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting, and note it.
-
-        Raises
-        ------
-        InputError
-            If it cannot be written.
-        """
+        """Write what is waiting, and note it."""
         if not self._rows and self._noted == (self.position, len(self.failed)):
             return
         from pyarrow import parquet
@@ -151,10 +133,8 @@ class Journal:
             if self._rows:
                 table = take_plain_columns(stack_rows(self._rows).to_table())
                 name = f"part-{len(self.parts):06d}.parquet"
-                temporary = self.folder / f"{name}.new"
-                parquet.write_table(make_arrow_table(table, for_astropy=False), temporary)
-                _sync(temporary)
-                os.replace(temporary, self.folder / name)
+                with written_whole(self.folder / name) as file:
+                    parquet.write_table(make_arrow_table(table, for_astropy=False), file)
                 line |= {
                     "part": name,
                     "bytes": (self.folder / name).stat().st_size,
@@ -270,10 +250,12 @@ class Journal:
 
     def _begin(self, plan: Mapping[str, Any]) -> None:
         for path in self.folder.iterdir():
-            if path.name == "plan.json" or path.name.startswith(("part-", "journal.jsonl")):
+            if path.name == "plan.json" or path.name.lstrip(".").startswith(
+                ("part-", "journal.jsonl", "plan.json")
+            ):
                 path.unlink()
         self.parts, self.failed, self.position = [], {}, (0, 0)
-        _write(self.folder / "plan.json", to_json(plan))
+        write_text(self.folder / "plan.json", to_json(plan))
 
 
 def _list_types(columns: Table | None) -> list[tuple[str, Any]]:
@@ -282,18 +264,6 @@ def _list_types(columns: Table | None) -> list[tuple[str, Any]]:
         return []
     kinds = [(name, columns[name].dtype) for name in columns.colnames]
     return [(name, "text" if kind.kind in "OSU" else kind.str) for name, kind in kinds]
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    os.replace(temporary, path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _lock(folder: Path, output: Path) -> IO[str]:

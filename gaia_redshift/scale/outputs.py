@@ -43,19 +43,10 @@ Columns = dict[str, Note]
 
 
 def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -> NDArray[np.int64]:
-    """Find the source ids that occur more than once.
+    """Return the source ids that occur more than once, each once, in order.
 
-    Parameters
-    ----------
-    read_ids : callable
-        Returns all ids, array by array; called again for each pass.
-    n : int
-        How many there are. Beyond `IDS_AT_ONCE` several passes are made, so that memory is bounded.
-
-    Returns
-    -------
-    ndarray of int64
-        Each once, in order.
+    ``read_ids`` gives all n ids, array by array; called again for each pass. Beyond `IDS_AT_ONCE`
+    several passes are made, so that memory is bounded.
     """
     # Odd: nearly all Gaia ids are multiples of 128, and divide into even numbers badly.
     n_passes = -(-n // IDS_AT_ONCE) | 1
@@ -143,23 +134,8 @@ def write_tables(
 ) -> None:
     """Write tables one after the other as one file, which appears when it is complete.
 
-    Parameters
-    ----------
-    tables : iterable of Table
-        Of these columns, see `fit_columns`.
-    path : Path
-        Its ending says the format, as in `gaia_redshift.write_table`.
-    columns : dict
-        See `join_columns`.
-    example : Table
-        Has the units, descriptions and UCDs of the columns, and the whole's ``meta``.
-    n_rows : int
-        Rows of all tables.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
+    ``example`` has the units, descriptions and UCDs of the columns, and the whole's ``meta``;
+    ``n_rows`` are those of all tables.
     """
     kind = table_format(path)
     if kind in ("votable", "hdf5"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gaia_redshift.pipeline import Model
 
-__all__ = ["check_installed", "choose_columns", "make_meta", "predict_partition"]
+__all__ = ["choose_columns", "make_meta", "predict_partition"]
 
 BLOCK_SIZE = 8192
 _SHAPING = ("prior", "pdf", "std", "peaks", "shape")
@@ -83,20 +83,8 @@ def make_meta(
 ) -> pd.DataFrame:
     """Return what `predict_partition` gives for such a frame, without rows.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Only its columns count.
-    model, keep, **options
-        As for `predict_partition`. The processor is used whatever the ``device``, which the
-        machine that plans the work need not have.
-
-    Raises
-    ------
-    InputError
-        If columns are missing.
-    ModelError
-        If the model cannot be loaded.
+    The processor is used whatever the ``device``, which the machine that plans the work need not
+    have.
     """
     from gaia_redshift.grid import N_FLUX
     from gaia_redshift.model.device import check_device
@@ -120,11 +108,6 @@ def choose_columns(
     """Return the columns (or the index) with the spectra, and the columns to carry along.
 
     Errors and correlations are among the first only where they are needed.
-
-    Raises
-    ------
-    InputError
-        If a column is missing.
     """
     errors = model.uses_errors if flux_errors is None else flux_errors
     names = [str(name) for name in frame.columns]
@@ -138,13 +121,7 @@ def choose_columns(
 
 
 def _take(frame: pd.DataFrame, name: str) -> Any:
-    """Return a column or the index.
-
-    Raises
-    ------
-    InputError
-        If it holds arrays as Python prints them.
-    """
+    """Return a column or the index."""
     if name not in frame.columns:
         return frame.index.to_series()
     column = frame[name]
@@ -182,21 +159,3 @@ def _to_lists(values: np.ndarray[Any, Any]) -> Any:
     offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1])
     lists = pa.ListArray.from_arrays(offsets, flat)
     return pd.array(lists, dtype=pd.ArrowDtype(lists.type))
-
-
-def check_installed(name: str, extra: str) -> Any:
-    """Import a library that an extra of this package brings.
-
-    Raises
-    ------
-    InputError
-        If it is not installed.
-    """
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"{name} is not installed ({error}): pip install 'gaia-redshift[{extra}]'"
-        ) from error

@@ -18,14 +18,7 @@ __all__ = ["Progress", "count_rows"]
 class Progress:
     """Counts sources; how many there will be is counted or, for text, estimated from bytes.
 
-    Parameters
-    ----------
-    sources : sequence
-        The inputs.
-    shown : bool
-        Show a bar on stderr.
-    done : int
-        Sources done in an earlier run.
+    ``done`` are those of an earlier run.
     """
 
     def __init__(self, sources: Sequence[Any], *, shown: bool, done: int = 0) -> None:

@@ -38,23 +38,10 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Job:
-    """How to predict.
+    """How to predict: ``options`` of `gaia_redshift.predict_table`, but for those about reading.
 
-    Parameters
-    ----------
-    model : Model
-    options : mapping
-        Arguments of `gaia_redshift.predict_table`, but for ``model``, ``keep`` and those about
-        reading.
-    keep : "all", tuple of str, or None
-        Columns to carry along.
-    optional : tuple of str
-        Columns to carry along where there are any.
-    errors : bool
-        Read errors and correlations.
-    block_size : int
-    archive : mapping or None
-        Arguments of `gaia_redshift.fetch_spectra`.
+    ``optional`` columns are carried along where there are any; ``archive`` has arguments of
+    `gaia_redshift.fetch_spectra`.
     """
 
     model: Model
@@ -68,18 +55,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """What has become of one block, or of one input.
+    """What has become of one block, or of one input, by its number from 0.
 
-    Parameters
-    ----------
-    index : int
-        Number of the input, from 0.
-    rows : PredictedRows or None
-        Predictions of the input's next rows.
-    failure : str or None
-        Why this input could not be read, in one line; its rows so far do not count.
-    ended : bool
-        The input is done, or has failed.
+    ``rows`` are the predictions of the input's next rows; ``failure`` says why it could not be
+    read: its rows so far then do not count. ``ended``: the input is done, or has failed.
     """
 
     index: int
@@ -181,28 +160,10 @@ class _Reader:
 def iter_steps(
     sources: Sequence[Any], job: Job, *, start: tuple[int, int] = (0, 0), progress: Progress
 ) -> Generator[Step, None, None]:
-    """Predict the inputs in order, a block at a time.
+    """Predict the inputs in order, a block at a time, from an input's number and row on.
 
-    Memory is bounded by the size of a block: some are read ahead, and some are worked on.
-
-    Parameters
-    ----------
-    sources : sequence
-        Files, or anything else that holds spectra or is fetched, each an input of its own.
-    job : Job
-    start : tuple of int
-        Number of the first input, and of the rows in it to pass over.
-    progress : Progress
-
-    Yields
-    ------
-    Step
-        Predictions in order; after an input's last one, a step that ends it.
-
-    Raises
-    ------
-    GaiaRedshiftError
-        If the whole cannot work: the model fails, or the archive.
+    Memory is bounded by the size of a block: some are read ahead, and some are worked on. After an
+    input's last predictions comes a step that ends it.
     """
     from gaia_redshift.model.registry import RedshiftModel
 

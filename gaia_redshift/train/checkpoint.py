@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import written_whole
 from gaia_redshift.errors import InputError
 from gaia_redshift.train.config import TrainingConfig
 
@@ -66,12 +66,8 @@ def write_checkpoint(
     arrays |= {f"network_{i:03d}": np.asarray(v) for i, v in enumerate(network.variables)}
     arrays |= {f"optimizer_{i:03d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
     arrays |= {f"best_{i:03d}": value for i, value in enumerate(best or [])}
-    temporary = folder / (_NAME + ".part")
-    with temporary.open("wb") as stream:
+    with written_whole(folder / _NAME) as part, part.open("wb") as stream:
         np.savez(stream, **arrays)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, folder / _NAME)
     with (folder / "history.csv").open("w", newline="") as text:
         writer = csv.DictWriter(text, list(history[0]))
         writer.writeheader()

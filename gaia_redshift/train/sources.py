@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import write_text
 from gaia_redshift.datasets.checks import check_dataset
 from gaia_redshift.datasets.file import GalaxyDataset, is_dataset, read_dataset
 from gaia_redshift.errors import InputError
@@ -199,9 +199,7 @@ def collect_vectors(
     for name in _name_arrays(request):
         np.save(folder / f"{name}.npy", getattr(vectors, name), allow_pickle=False)
     # Written last and at once: its presence says that the arrays are complete.
-    temporary = folder / "vectors.json.part"
-    temporary.write_text(json.dumps({"request": request, "description": description}, indent=1))
-    os.replace(temporary, marker)
+    write_text(marker, json.dumps({"request": request, "description": description}, indent=1))
     return vectors
 
 

@@ -259,7 +259,7 @@ def test_queries_join_the_tables_of_the_draft(settings, sources):
 
 
 def test_ids_of_dr3_are_brought_over(settings, sources):
-    from gaia_redshift.archive.neighbours import bring_over
+    from gaia_redshift.archive.counterparts import bring_over
     from gaia_redshift.archive.releases import find_release
     from gaia_redshift.archive.wanted import Wanted
 
@@ -269,7 +269,7 @@ def test_ids_of_dr3_are_brought_over(settings, sources):
 
 
 def test_a_few_positions_find_their_sources_without_an_upload(settings, sources):
-    from gaia_redshift.archive.positions import find_nearest
+    from gaia_redshift.archive.counterparts import find_nearest
     from gaia_redshift.archive.releases import find_release
 
     found, separation = find_nearest(

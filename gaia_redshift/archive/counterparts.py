@@ -1,4 +1,4 @@
-"""The nearest Gaia source of positions, by queries with an upload or, for a few, without."""
+"""Gaia sources beside what was given: the nearest of positions, and those that DR3's ids became."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import Patience, RefusedError
 from gaia_redshift.archive.jobs import ask_now, run_query
-from gaia_redshift.archive.releases import Release
-from gaia_redshift.archive.tables import find_tables
+from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release
+from gaia_redshift.archive.tables import find_tables, read_truth
+from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["find_nearest"]
+    from gaia_redshift.archive.wanted import Wanted
+
+__all__ = ["bring_over", "find_nearest"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ FEW_POSITIONS = 100
 """Up to so many are asked for at once and without an upload, which counts against a quota."""
 CONES_AT_ONCE = 50
 MOST_IN_CONES = 5000
+IDS_AT_ONCE = 500
+_MOST_NEIGHBOURS = 20
 
 
 def find_nearest(
@@ -121,3 +126,55 @@ def _separate(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> NDArray[np.float64]:
     half = np.sin((dec2 - dec1) / 2) ** 2
     half = half + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
     return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(np.minimum(half, 1.0)))))
+
+
+def bring_over(wanted: Wanted, release: Release, connections: Connections) -> Wanted:
+    """Replace DR3's ids by those that the same sources have in a later release.
+
+    Of several neighbours the one that the table calls probable is taken, else the nearest; those
+    without any have no Gaia source. The columns have ``dr3_source_id`` and ``separation_dr3``
+    (arcsec) in addition.
+    """
+    from astropy.table import Table
+
+    from gaia_redshift.archive.wanted import Wanted
+
+    if release.name == DEFAULT_RELEASE:
+        raise InputError("ids of DR3 are brought over to a later release: give --release DR4")
+    table = find_tables(connections, release).find_neighbours()
+    asked = wanted.source_id
+    distinct = np.unique(asked[asked > 0])
+    best: dict[int, tuple[bool, float, int]] = {}
+    for start in range(0, len(distinct), IDS_AT_ONCE):
+        ids = distinct[start : start + IDS_AT_ONCE]
+        names = ("dr3_source_id", "source_id", "angular_distance", "probable_match")
+        rows = ask_now(
+            connections.tap,
+            f"SELECT {', '.join(names)} FROM {table}"
+            f" WHERE dr3_source_id IN ({','.join(map(str, ids.tolist()))})",
+            Patience(connections.settings, connections.settings.query_deadline),
+            maxrec=_MOST_NEIGHBOURS * len(ids),
+            columns=names,
+        )
+        probable = read_truth(rows["probable_match"])
+        distance = [
+            np.inf if one is None or one is np.ma.masked else float(one)
+            for one in rows["angular_distance"].tolist()
+        ]
+        for old, new, likely, far in zip(
+            rows["dr3_source_id"].tolist(),
+            rows["source_id"].tolist(),
+            probable.tolist(),
+            distance,
+            strict=True,
+        ):
+            rank = (not likely, far, new)
+            best[old] = min(best.get(old, rank), rank)
+    found = [best.get(one) for one in asked.tolist()]
+    source_id = np.array([one[2] if one else 0 for one in found], dtype=np.int64)
+    columns = Table() if wanted.columns is None else wanted.columns.copy(copy_data=False)
+    columns["dr3_source_id"] = asked
+    columns["separation_dr3"] = [one[1] / 1000 if one else np.nan for one in found]
+    columns["separation_dr3"].unit = "arcsec"
+    columns["separation_dr3"].description = "Distance of the DR3 source from this one"
+    return Wanted(source_id, columns, source_id == 0)
