@@ -6,6 +6,8 @@ import argparse
 import sys
 
 from gaia_redshift.cli.archive import add_archive_options, make_archive_options
+from gaia_redshift.cli.options import add_overwrite
+from gaia_redshift.cli.prior import add_prior, read_prior
 
 __all__ = ["ENRICH_EPILOG", "add_enrich", "run_enrich"]
 
@@ -27,7 +29,7 @@ def add_enrich(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="a file of the same format"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    add_overwrite(parser)
     parser.add_argument(
         "--spectra", nargs="+", metavar="FILE", help="files or folders of XP spectra (else fetched)"
     )
@@ -38,7 +40,7 @@ def add_enrich(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suffix", default="", metavar="WORD", help="put behind the names of the new columns"
     )
-    parser.add_argument("--prior", help="redshift distribution to assume, such as `flat`")
+    add_prior(parser)
     parser.add_argument("--std", action="store_true", help="add standard deviations")
     parser.add_argument("--any-release", action="store_true", help="whatever the data release")
     add_archive_options(parser, ids=None)
@@ -57,7 +59,7 @@ def run_enrich(arguments: argparse.Namespace, *, progress: bool = False) -> int:
         ra=arguments.ra,
         dec=arguments.dec,
         suffix=arguments.suffix,
-        prior=arguments.prior,
+        prior=read_prior(arguments.prior),
         std=arguments.std,
         archive=make_archive_options(arguments),
         any_release=arguments.any_release,
