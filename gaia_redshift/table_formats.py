@@ -436,11 +436,12 @@ def _write_hdf5(table: Table, path: Path) -> None:
     import h5py
 
     made = io.BytesIO()  # HDF5 on a full disk ends in a segmentation fault
-    with h5py.File(made, "w") as file:
+    # Since 1.10 the structure has checksums, too: damaged, HDF5 may read it for ever.
+    with h5py.File(made, "w", libver="v110") as file:
         # With checksums, which need a row to be of.
         options = {"path": HDF5_PATH, "serialize_meta": True, "fletcher32": bool(len(table))}
         table.write(file, format="hdf5", **options)
-        file[HDF5_PATH].attrs[META_KEY] = _describe(table)
+        file[HDF5_PATH].attrs[META_KEY] = np.bytes_(_describe(table).encode("ascii"))
     path.write_bytes(made.getbuffer())
 
 

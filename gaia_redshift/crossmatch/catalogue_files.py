@@ -86,7 +86,6 @@ def _find_hats_data(path: Path) -> Path:
 
 def iter_parquet(path: Path, find_columns: ColumnFinder, near: Neighbourhood) -> Iterator[Columns]:
     """Read a Parquet file, a folder of such or a HATS catalogue, where sources are."""
-    import pyarrow as pa
     from pyarrow import dataset
 
     from gaia_redshift.readers.binary import read_parquet_infos
@@ -116,7 +115,9 @@ def iter_parquet(path: Path, find_columns: ColumnFinder, near: Neighbourhood) ->
                 columns = fold_masks({name: table[name] for name in wanted}, masks)
                 piece = {what: from_arrow(columns[name]) for what, name in names.items()}
                 yield _place(piece, units, names, label)
-    except (pa.ArrowException, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes make pyarrow raise anything
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{label}: cannot be read as Parquet: {reason}") from error
 
@@ -171,7 +172,7 @@ def iter_fits(path: Path, find_columns: ColumnFinder) -> Iterator[Columns]:
                 yield _place(piece, units, names, str(path))
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # damaged bytes make astropy raise anything
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read as FITS: {reason}") from error
 

@@ -64,7 +64,8 @@ class HDF5Sink:
         import h5py
 
         self.columns = columns
-        self.file = h5py.File(path, "w", track_order=True)
+        # Since 1.10 the structure has checksums, too: damaged, HDF5 may read it for ever.
+        self.file = h5py.File(path, "w", track_order=True, libver="v110")
         self.n = 0
         self.text = h5py.string_dtype()
         for column in columns:

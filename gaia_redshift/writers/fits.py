@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,6 +18,23 @@ __all__ = ["FITSSink"]
 
 _CODES = {"int16": "I", "int32": "J", "int64": "K", "float32": "E", "float64": "D"}
 _BLOCK = 2880
+
+
+class _Summed:
+    """Passes bytes on and adds them up as FITS's DATASUM says: in ones' complement, by four."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.total, self.rest = file, 0, b""
+
+    def write(self, data: bytes) -> None:
+        """Write, and add."""
+        self.file.write(data)
+        data = self.rest + data
+        end = len(data) // 4 * 4
+        self.total += int(np.frombuffer(data[:end], ">u4").sum(dtype=np.uint64))
+        while self.total >> 32:
+            self.total = (self.total & 0xFFFFFFFF) + (self.total >> 32)
+        self.rest = data[end:]
 
 
 class FITSSink:
@@ -73,8 +90,10 @@ class FITSSink:
         dtype = np.dtype([(c.name, *self._row_type(c)) for c in self.columns])
         n = sum(self.block_sizes)
         nulls = {k: choose_storage(join_notes(v), "fits")[1] for k, v in self.notes.items()}
-        with open_output(self.path, self.packed) as file:
-            file.write(self._make_header(dtype.itemsize, n, nulls))
+        with open_output(self.path, self.packed) as target:
+            header = self._make_header(dtype.itemsize, n, nulls)
+            target.write(header)
+            file = _Summed(target)
             self.rows.seek(0)
             for size in self.block_sizes:
                 rows = np.zeros(size, dtype=dtype)
@@ -86,8 +105,11 @@ class FITSSink:
                     rows[column.name] = field
                 file.write(rows.tobytes())
             self.heap.seek(0)
-            shutil.copyfileobj(self.heap, file, 1 << 20)  # type: ignore[misc]
+            shutil.copyfileobj(self.heap, file, 1 << 20)
             file.write(b"\0" * (-(n * dtype.itemsize + self.heap_size) % _BLOCK))
+            if not self.packed:  # which has a checksum of its own
+                target.seek(0)
+                target.write(self._make_header(dtype.itemsize, n, nulls, file.total))
         self.abort()
 
     def abort(self) -> None:
@@ -102,7 +124,9 @@ class FITSSink:
             return (f"S{self.longest[column.name]}",)
         return ("u1",) if column.dtype.kind == "b" else (narrow(column).newbyteorder(">"),)
 
-    def _make_header(self, row_size: int, n: int, nulls: dict[str, int | None]) -> bytes:
+    def _make_header(
+        self, row_size: int, n: int, nulls: dict[str, int | None], datasum: int = 0
+    ) -> bytes:
         from astropy.io import fits
 
         primary = fits.Header([("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)])
@@ -130,6 +154,7 @@ class FITSSink:
             ):
                 if value:
                     table[f"{key}{i}"] = value.encode("ascii", errors="replace").decode()
+        table["DATASUM"] = str(datasum)  # 0: none
         return b"".join(header.tostring().encode("ascii") for header in (primary, table))
 
     def _format(self, column: OutputColumn) -> str:
