@@ -38,7 +38,8 @@ def table_format(path: str | os.PathLike[str]) -> str:
 
 def _tell_format(path: Path) -> str:
     """Tell what came through a pipe, which has no ending, from its first bytes."""
-    from gaia_redshift.readers.content import open_path, sniff_kind
+    from gaia_redshift.readers.content import open_path
+    from gaia_redshift.readers.formats import sniff_kind
 
     return sniff_kind(open_path(path))
 

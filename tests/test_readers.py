@@ -24,6 +24,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
 
+from gaia_redshift import simulate_spectra
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers import flag_duplicates, iter_spectra, read_spectra
@@ -1188,3 +1189,27 @@ def test_a_votable_cell_that_is_no_array_of_numbers_is_told_or_flagged(tmp_path,
     told = contextlib.suppress(InputError)
     with told:
         assert read_spectra(tmp_path / "a.xml").flags[0]
+
+
+def test_another_format_needs_a_reader_and_an_entry(tmp_path, monkeypatch):
+    from gaia_redshift.readers import formats
+    from gaia_redshift.readers.text import iter_text_blocks
+
+    def iter_marked_blocks(content, options):
+        def skip_the_mark():
+            stream = content.open()
+            stream.read(5)
+            return stream
+
+        yield from iter_text_blocks(replace(content, open=skip_the_mark, path=None), options)
+
+    marked = formats.Format("marked csv", iter_marked_blocks, (".mcsv",), b"MCSV\n")
+    monkeypatch.setitem(formats.FORMATS, "marked", marked)
+    expected = simulate_spectra(3, seed=2)
+    write_spectra(expected, tmp_path / "plain.csv")
+    path = tmp_path / "three.mcsv"
+    path.write_bytes(b"MCSV\n" + (tmp_path / "plain.csv").read_bytes())
+    assert read_spectra(path).source_id.tolist() == expected.source_id.tolist()
+    path.write_bytes(b"MCSV\nnonsense\n")
+    with pytest.raises(InputError, match=r"three\.mcsv"):
+        read_spectra(path)

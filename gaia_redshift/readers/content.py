@@ -1,4 +1,4 @@
-"""Bytes of a file or zip member, decompressed on the way, and what kind of file they are."""
+"""Bytes of a file or zip member, decompressed on the way."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = [
     "ReadMeter",
     "open_path",
     "read_chunks",
+    "read_head",
     "report_damage",
-    "sniff_kind",
     "unpack",
 ]
 
@@ -134,56 +134,6 @@ def read_head(content: Content) -> bytes:
     if not head:
         raise InputError(f"{content.label}: the file is empty")
     return head
-
-
-_MAGIC = (
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),
-    (b"Obj\x01", "avro"),
-    (b"PAR1", "parquet"),
-    (b"\x89HDF\r\n\x1a\n", "hdf5"),
-    (b"SIMPLE  =", "fits"),
-)
-_OTHER = (
-    (b"BZh", "a bzip2 file"),
-    (b"\xfd7zXZ", "an xz file"),
-    (b"7z\xbc\xaf", "a 7z file"),
-    (b"%PDF", "a PDF document"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
-)
-
-
-def sniff_kind(content: Content) -> str:
-    """Tell a file's kind from its first bytes (names are often wrong): "zip", "avro", "csv", ..."""
-    head = read_head(content)
-    for magic, kind in _MAGIC:
-        if head.startswith(magic):
-            return kind
-    for magic, words in _OTHER:
-        if head.startswith(magic):
-            raise InputError(f"{content.label}: is {words}, which cannot be read; unpack it first")
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    lowered = text[:1024].lower()
-    if lowered.startswith((b"<!doctype html", b"<html")):
-        raise InputError(
-            f"{content.label}: is an HTML page (an error page of a server?), not a data file"
-        )
-    if lowered.startswith(b"<"):
-        if b"<votable" in head.lower() or lowered.startswith(b"<?xml"):
-            return "votable"
-        raise InputError(f"{content.label}: is XML but no VOTable")
-    if lowered.startswith(b"# %ecsv"):
-        return "ecsv"
-    if lowered.startswith((b"{", b"[")):
-        raise InputError(f"{content.label}: looks like JSON, which is not read; use csv or VOTable")
-    if not text:
-        raise InputError(f"{content.label}: the file is empty")
-    if b"\x00" in head:
-        raise InputError(
-            f"{content.label}: is of no known kind (csv, ecsv, FITS, VOTable, avro, Parquet, HDF5"
-            " and zip are read)"
-        )
-    return "csv"
 
 
 def report_damage(items: Iterator[T], label: str, kind: str) -> Iterator[T]:

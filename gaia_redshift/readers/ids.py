@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from gaia_redshift._files import expand_path
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import to_source_ids
-from gaia_redshift.readers.content import Content, open_path, sniff_kind
+from gaia_redshift.readers.content import Content, open_path
+from gaia_redshift.readers.formats import sniff_kind
 from gaia_redshift.readers.pipes import take_file
 from gaia_redshift.readers.whole import read_columns
 

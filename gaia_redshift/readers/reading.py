@@ -15,8 +15,8 @@ from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.bands import build_spectra, flag_duplicates
 from gaia_redshift.readers.columns import ReadOptions, Skip, list_names, parse_keep
-from gaia_redshift.readers.content import ReadMeter, open_path, sniff_kind
-from gaia_redshift.readers.formats import iter_file_blocks
+from gaia_redshift.readers.content import ReadMeter, open_path
+from gaia_redshift.readers.formats import iter_file_blocks, sniff_kind
 from gaia_redshift.readers.kept import build_kept_columns
 from gaia_redshift.readers.sources import iter_sources
 from gaia_redshift.readers.tables import iter_table_blocks
