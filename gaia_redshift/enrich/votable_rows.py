@@ -12,18 +12,10 @@ from numpy.typing import NDArray
 
 from gaia_redshift.enrich.columns import Cells, NewColumn
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.votable_fields import SIZES, Field
+from gaia_redshift.readers.votable_fields import NUMBERS, SIZES, Field
 
 __all__ = ["BinaryRows"]
 
-_NUMBERS = {
-    "unsignedByte": "u1",
-    "short": ">i2",
-    "int": ">i4",
-    "long": ">i8",
-    "float": ">f4",
-    "double": ">f8",
-}
 _LINE = 57
 """Bytes in a line of 76 characters of base64."""
 
@@ -118,9 +110,9 @@ class BinaryRows:
             cells = [self._take_text(places[name], field) for _, _, places in self.taken]
             hidden = self.flags[:, number] if self.n_flags else np.zeros(len(cells))
             return ["" if h or c == field.null else c for c, h in zip(cells, hidden, strict=True)]
-        if field.datatype not in _NUMBERS or field.arraysize not in ("", "1"):
+        if field.datatype not in NUMBERS or field.arraysize not in ("", "1"):
             raise InputError(f"the column '{name}' must hold one number a row")
-        kind = np.dtype(_NUMBERS[field.datatype])
+        kind = np.dtype(NUMBERS[field.datatype])
         raw = b"".join(bytes(self.data[p[name] : p[name] + kind.itemsize]) for *_, p in self.taken)
         values = np.frombuffer(raw, kind).astype(kind.newbyteorder("="))
         mask = np.zeros(len(values), dtype=bool)

@@ -9,8 +9,17 @@ from dataclasses import dataclass
 
 from gaia_redshift.errors import InputError
 
-__all__ = ["SIZES", "Field", "count_rows"]
+__all__ = ["NUMBERS", "SIZES", "Field", "count_rows"]
 
+NUMBERS = {
+    "unsignedByte": "u1",
+    "short": ">i2",
+    "int": ">i4",
+    "long": ">i8",
+    "float": ">f4",
+    "double": ">f8",
+}
+"""NumPy's types of the numbers in a stream, by their data type."""
 SIZES = {
     "boolean": 1,
     "unsignedByte": 1,

@@ -11,19 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.readers.arrays import Ragged, parse_text_arrays
-from gaia_redshift.readers.votable_fields import Field
+from gaia_redshift.readers.votable_fields import NUMBERS, Field
 
 __all__ = ["UnusualError", "iter_binary_columns", "iter_text_columns"]
 
 BLOCK_ROWS = 2048
-_KINDS = {
-    "unsignedByte": "u1",
-    "short": ">i2",
-    "int": ">i4",
-    "long": ">i8",
-    "float": ">f4",
-    "double": ">f8",
-}
 
 
 class UnusualError(Exception):
@@ -35,7 +27,7 @@ def _choose_fields(fields: Sequence[Field], names: Sequence[str]) -> list[int]:
     by_name = {field.name: number for number, field in enumerate(fields)}
     chosen = [by_name[name] for name in names]
     for field in (fields[number] for number in chosen):
-        kind = _KINDS.get(field.datatype, "")
+        kind = NUMBERS.get(field.datatype, "")
         floats = kind.startswith(">f")
         if not kind or not re.fullmatch(r"\d*\*?", field.arraysize) or len(by_name) < len(fields):
             raise UnusualError
@@ -97,7 +89,7 @@ def _take_binary(
     counts: NDArray[np.int64],
     hidden: NDArray[np.bool_],
 ) -> Any:
-    kind = np.dtype(_KINDS[field.datatype])
+    kind = np.dtype(NUMBERS[field.datatype])
     fixed = field.size
     if fixed is not None:
         counts = np.full(len(starts), fixed // kind.itemsize)
@@ -138,7 +130,7 @@ def iter_text_columns(
 
 
 def _take_text(field: Field, cells: list[str]) -> Any:
-    kind = np.dtype(_KINDS[field.datatype]).newbyteorder("=")
+    kind = np.dtype(NUMBERS[field.datatype]).newbyteorder("=")
     if _is_array(field):
         found = parse_text_arrays([_to_list(cell) for cell in cells])
         stated = field.arraysize
