@@ -888,6 +888,24 @@ def test_a_mirror_answers_for_every_id_even_if_it_cuts_its_answers(max_rows):
         assert "127.0.0.1" in got.meta["inputs"][0]
 
 
+def test_a_cut_answer_to_which_have_spectra_calls_no_id_unknown():
+    with make_archive() as archive:
+        asked = ask_for(archive)
+        query = archive.database.query
+
+        def cut(adql, uploads=None, maxrec=None):
+            return query(adql, uploads, min(maxrec, 2) if " IN (" in adql else maxrec)
+
+        archive.database.query = cut
+        _, account = fetch_with_account(asked, settings=make_settings(archive))
+        unknown = account.source_id[account.status == 2]
+        assert (unknown < FIRST_ID).all()
+        assert account.counts["failed"]
+        archive.database.query = query
+        _, account = fetch_with_account(asked, settings=make_settings(archive))
+        assert account.counts["unknown id"] == 3  # nothing wrong was remembered
+
+
 def test_a_mirror_without_the_table_says_so(monkeypatch):
     with make_archive(n=3) as archive:
         settings = use_mirror(f"{archive.tap_url}#gaiadr3.nothing", make_settings(archive))
