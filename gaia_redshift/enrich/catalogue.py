@@ -26,7 +26,7 @@ from gaia_redshift.enrich.predictions import (
     ArchivePredictions,
     LocalPredictions,
     clear_duplicates,
-    find_columns,
+    describe_output,
 )
 from gaia_redshift.errors import GaiaRedshiftError, InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
@@ -194,7 +194,7 @@ def enrich_catalogue(
         asked: dict[str, Any] = {} if prior is None else {"prior": prior}
         if std:
             asked["std"] = True
-        columns, meta = find_columns(loaded, asked)
+        columns, meta = describe_output(loaded, asked)
         local = not (isinstance(spectra, str) and spectra == "archive")
         if len(wanted) == 2:
             if local:

@@ -16,14 +16,20 @@ from gaia_redshift.grid import N_FLUX
 from gaia_redshift.pipeline import predict_redshift, predict_table
 from gaia_redshift.readers.angles import to_degrees
 
-__all__ = ["ArchivePredictions", "LocalPredictions", "clear_duplicates", "find_columns", "to_ids"]
+__all__ = [
+    "ArchivePredictions",
+    "LocalPredictions",
+    "clear_duplicates",
+    "describe_output",
+    "to_ids",
+]
 
 Columns = dict[str, NDArray[Any]]
 _EMPTY = ("", "null", "nan", "--", "none")
 _DUPLICATE = np.int32(~int(QualityFlag.DUPLICATE_SOURCE_ID))
 
 
-def find_columns(
+def describe_output(
     model: Any, options: Mapping[str, Any] | None = None
 ) -> tuple[list[NewColumn], dict[str, Any]]:
     """Return the columns that a model's predictions have by some options, and its provenance."""
@@ -47,11 +53,7 @@ def to_ids(cells: Any, label: str) -> NDArray[np.int64]:
 
     if isinstance(cells, list):
         texts = ["" if c is None else str(c).strip() for c in cells]
-        empty = np.array(
-            [t.lower() in ("", "null", "nan", "--", "none") for t in texts], dtype=bool
-        )
-        filled: Any = ["0" if e else t for t, e in zip(texts, empty, strict=True)]
-        return to_source_ids(filled, label)
+        return to_source_ids(["0" if t.lower() in _EMPTY else t for t in texts], label)
     array = np.ma.asarray(cells)
     if array.dtype.kind == "f":
         known = ~np.ma.getmaskarray(array) & np.isfinite(np.ma.getdata(array))
