@@ -184,3 +184,32 @@ def test_where_a_redirect_may_lead(target, goes_to):
             session.rebase(target)
     else:
         assert session.rebase(target) == goes_to
+
+
+def test_each_request_has_a_connection_of_its_own():
+    """A server closes one after its answer, maybe just as the next request is sent on it."""
+    places = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            places.append(self.client_address)
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+            self.close_connection = False  # for now
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        session = TimedSession(f"http://127.0.0.1:{server.server_port}", ArchiveSettings())
+        for _ in range(3):
+            assert to_answer(session.get(session.url)).body == b"ok"
+        assert len(set(places)) == 3
+        session.close()
+        server.shutdown()

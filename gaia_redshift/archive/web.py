@@ -90,6 +90,10 @@ class _Adapter(HTTPAdapter):
     def __init__(self, sockets: _Sockets) -> None:
         def track(kind: Any) -> Any:
             class Tracked(kind):  # type: ignore[misc]
+                # Servers close a connection after the answer, as they are asked to, but some a
+                # moment later: a request sent in that moment would be lost.
+                is_connected = False
+
                 def connect(self) -> None:
                     super().connect()
                     sockets.use(self.sock)
