@@ -6,6 +6,11 @@ import zlib as plain_zlib
 from pathlib import Path
 from typing import IO, Any
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python built without it, which opens no such zips
+    LZMAError = EOFError  # type: ignore[assignment,misc]
+
 gzip: Any
 zlib: Any
 try:
@@ -21,7 +26,7 @@ except ImportError:
 
 __all__ = ["DAMAGE", "GZIP", "LEVEL", "gzip", "open_unpacked", "zlib"]
 
-DAMAGE: Any = (EOFError, plain_zlib.error, zlib.error)
+DAMAGE: Any = (EOFError, plain_zlib.error, zlib.error, LZMAError)
 """What packed bytes that are damaged raise, beside OSError."""
 GZIP = b"\x1f\x8b"
 """How what is packed with gzip begins."""

@@ -342,6 +342,19 @@ def test_a_file_that_asks_for_too_much_memory_is_named(tmp_path, monkeypatch):
         read_spectra(write_columns(tmp_path / "a.parquet", n=4))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members_of_zips_of_any_compression_are_named(tmp_path, method):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("XP_CONTINUOUS_RAW.csv", b"source_id,bp_coefficients\n" * 999)
+        start = archive.start_dir - archive.infolist()[0].compress_size
+    data = bytearray(path.read_bytes())
+    data[start + 10 : start + 20] = bytes(10)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.zip.* (unpacked|read as a zip) .*damaged"):
+        read_spectra(path)
+
+
 # --- models and queries of strangers -------------------------------------------------------------
 
 
