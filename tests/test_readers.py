@@ -1183,6 +1183,13 @@ def test_a_votable_of_numbers_holds_what_astropy_finds_in_it(tmp_path, monkeypat
             np.testing.assert_array_equal(got, wanted, err_msg=f"{band} {name}")
 
 
+def test_commas_between_a_votables_numbers_add_none(tmp_path):
+    (tmp_path / "a.xml").write_text(VOTABLE.format(TABLEDATA.replace(" 0.1 0.2", "0.5, 2,3")))
+    rp = read_spectra(tmp_path / "a.xml").rp
+    assert rp.n_coefficients[0] == 3
+    assert rp.coefficients[0].tolist() == [0.5, 2, 3]
+
+
 @pytest.mark.parametrize("cell", ["1,2,3", "1 2 3 4", "1 2 x", "1 2", ""])
 def test_a_votable_cell_that_is_no_array_of_numbers_is_told_or_flagged(tmp_path, cell):
     (tmp_path / "a.xml").write_text(VOTABLE.format(TABLEDATA.replace("1.5  -2 3e5", cell)))

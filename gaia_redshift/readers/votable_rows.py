@@ -150,6 +150,6 @@ def _take_text(field: Field, cells: list[str]) -> Any:
 
 def _to_list(cell: str) -> str:
     """Return numbers with blanks between them as an array is written in csv."""
-    if "  " in cell or "\n" in cell or "\t" in cell or "," in cell:
-        cell = " ".join(cell.replace(",", " , ").split())
-    return f"[{cell.replace(' ', ',')}]"
+    if "," in cell:  # no VOTable has them between numbers, but astropy reads them
+        raise UnusualError
+    return f"[{','.join(cell.split())}]"
