@@ -365,6 +365,14 @@ def test_lists_that_are_none_are_refused(tmp_path, text, message):
         read_ids(tmp_path / "ids.txt")
 
 
+@pytest.mark.parametrize("word", ["float6", "int7", "bool"])
+def test_what_is_not_of_the_type_that_ecsv_states_is_text(tmp_path, word):
+    write_table(Table({"source_id": IDS, "x": ["a", "b", "c"]}), tmp_path / "a.ecsv")
+    text = (tmp_path / "a.ecsv").read_text()
+    (tmp_path / "a.ecsv").write_text(text.replace("datatype: string", f"datatype: {word}"))
+    assert read_ids(tmp_path / "a.ecsv")["x"].tolist() == ["a", "b", "c"]
+
+
 def test_a_column_that_looks_like_ids_and_is_not_used_is_told(tmp_path, caplog):
     columns = ["ra", "dec", "gaia_dr2_source_id"]
     tell_unused_ids(columns, "a.csv")

@@ -112,6 +112,6 @@ def _take_text(cells: Sequence[bytes | None], dtype: str | None) -> tuple[Any, b
     if re.fullmatch(r"(u?int|float)\d+|bool", dtype) and not re.fullmatch(r"float128", dtype):
         try:
             return cast_column(values, np.dtype(dtype)), False
-        except (ValueError, OverflowError, KeyError):  # not what the header says
+        except (ValueError, OverflowError, KeyError, TypeError):  # not what the header says
             return values, True
     return values, False
