@@ -16,6 +16,7 @@ import weakref
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -337,7 +338,8 @@ def test_a_file_that_asks_for_too_much_memory_is_named(tmp_path, monkeypatch):
         raise MemoryError
         yield
 
-    monkeypatch.setitem(formats._READERS, "parquet", ("Parquet", refuse))
+    refusing = replace(formats.FORMATS["parquet"], read=refuse)
+    monkeypatch.setitem(formats.FORMATS, "parquet", refusing)
     with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet: it asks for"):
         read_spectra(write_columns(tmp_path / "a.parquet", n=4))
 
