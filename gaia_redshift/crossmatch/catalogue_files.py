@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import one_line
 from gaia_redshift.crossmatch.matching import ARCSEC
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.angles import find_factor, to_degrees
@@ -118,8 +119,7 @@ def iter_parquet(path: Path, find_columns: ColumnFinder, near: Neighbourhood) ->
     except InputError:
         raise
     except Exception as error:  # damaged bytes make pyarrow raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{label}: cannot be read as Parquet: {reason}") from error
+        raise InputError(f"{label}: cannot be read as Parquet: {one_line(error)}") from error
 
 
 def _place(
@@ -173,8 +173,7 @@ def iter_fits(path: Path, find_columns: ColumnFinder) -> Iterator[Columns]:
     except InputError:
         raise
     except Exception as error:  # damaged bytes make astropy raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot be read as FITS: {reason}") from error
+        raise InputError(f"{path}: cannot be read as FITS: {one_line(error)}") from error
 
 
 def _choose_table(

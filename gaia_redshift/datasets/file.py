@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import one_line
 from gaia_redshift.datasets.rules import (
     MINIMUM_GALAXIES,
     check_content,
@@ -250,7 +251,7 @@ def _open(path: str | os.PathLike[str]) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise InputError(f"{path}: is no Parquet file that can be read: {reason}") from None
 
 

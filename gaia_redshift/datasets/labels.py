@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelOptions", "Labels", "find_labels", "label_table", "open_sources"]
 
-_FLOATS = ("ra", "dec", "redshift", "redshift_error")
-
 
 @dataclass(frozen=True)
 class LabelOptions:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gaia_redshift._files import one_line
 from gaia_redshift.enrich.columns import (
     BLOCK_ROWS,
     Addition,
@@ -43,7 +44,7 @@ class ParquetCatalogue:
         try:
             return parquet.ParquetFile(self.path)
         except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())[:150]
+            reason = one_line(error, 150)
             raise InputError(f"{self.path}: cannot be read as Parquet: {reason}") from None
 
     def unit(self, name: str) -> str:

@@ -29,10 +29,6 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ASCII_LIKE = ("utf-8", "us-ascii", "ascii", "iso-8859", "latin", "windows-125")
 
 
-class _FoundError(Exception):
-    """Stops the parser when the fields are known."""
-
-
 class VOTableCatalogue:
     """The first table of a VOTable that has the columns looked for, in lower case."""
 

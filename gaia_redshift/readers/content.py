@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from gaia_redshift._files import one_line
 from gaia_redshift._packing import DAMAGE, GZIP, gzip
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.readers.pipes import take_file
@@ -147,9 +148,8 @@ def report_damage(items: Iterator[T], label: str, kind: str) -> Iterator[T]:
             f"{label}: cannot be read as {kind}: it asks for more memory than there is (damaged?)"
         ) from error
     except Exception as error:  # parsers raise anything: struct.error, IndexError, ExpatError, ...
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"{label}: cannot be read as {kind} (damaged or cut short?): {reason}"
+            f"{label}: cannot be read as {kind} (damaged or cut short?): {one_line(error)}"
         ) from error
 
 

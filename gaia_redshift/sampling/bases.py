@@ -344,9 +344,7 @@ def _evaluate(
     return matrices
 
 
-def _check_shipped(
-    source: str | BasisFunction, matrices: dict[str, NDArray[np.float64]] | None = None
-) -> None:
+def _check_shipped(source: str | BasisFunction, matrices: dict[str, NDArray[np.float64]]) -> None:
     """Refuse a file of GaiaXPy's that holds other bases than when this version was made.
 
     A later GaiaXPy may put another release's under the same name, with as many RP coefficients.
@@ -356,7 +354,7 @@ def _check_shipped(
             continue
         expected = (known.bp_basis_id, known.rp_basis_id, known.n_bp, known.n_rp)
         lengths = [
-            len(matrices[band]) if matrices is not None and band in matrices else n
+            len(matrices[band]) if band in matrices else n
             for band, n in (("bp", known.n_bp), ("rp", known.n_rp))
         ]
         found = (*_read_ids(source), *lengths)
@@ -369,12 +367,6 @@ def _check_shipped(
                 f" {found[2]} + {found[3]} functions, not {expected[0]} and {expected[1]} with"
                 f" {expected[2]} + {expected[3]}; install gaiaxpy 2.1.5, or update this package"
             )
-
-
-def read_shipped_config(source: str) -> Any:
-    """Return GaiaXPy's configuration of bases that it ships, once they are checked."""
-    _check_shipped(source)
-    return _read_config(source)
 
 
 def _read_ids(source: str) -> tuple[int | None, int | None]:

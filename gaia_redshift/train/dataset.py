@@ -70,14 +70,17 @@ class TrainingSet:
         """Inputs for training: some rows on moved grids, levels and errors changed or hidden."""
         flux = _take_flux(self.vectors, self.moved, rows)
         flux_error = None
-        level = np.ones((len(rows), 1), dtype=np.float32)
+        level = None
         if config.level_jitter:
-            level[:, 0] = 10 ** rng.normal(0.0, config.level_jitter, len(rows))
+            drawn = 10 ** rng.normal(0.0, config.level_jitter, len(rows))
+            level = drawn.astype(np.float32)[:, None]
             flux = flux * level
         if self.vectors.flux_error is not None:
             factor = np.exp(rng.normal(0.0, config.error_jitter, (len(rows), 2)))
             factor[rng.uniform(size=len(rows)) < config.error_dropout] = np.nan
-            flux_error = self.vectors.flux_error[rows] * level
+            flux_error = self.vectors.flux_error[rows]
+            if level is not None:
+                flux_error *= level
             flux_error *= np.repeat(factor, (N_BP, N_FLUX - N_BP), axis=1)
         return self.scaler.transform(flux, flux_error)
 
