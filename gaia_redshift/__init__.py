@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gaia_redshift.model.registry import available_models, load_model
     from gaia_redshift.pipeline import predict_redshift, predict_table
     from gaia_redshift.readers import read_spectra
+    from gaia_redshift.readers.results import read_table
     from gaia_redshift.sampling import register_basis_set, sample_spectra, sample_wavelengths
     from gaia_redshift.scale import (
         predict_catalog,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     )
     from gaia_redshift.simulate import simulate_spectra
     from gaia_redshift.spectra import FluxVectors, XPSpectra
-    from gaia_redshift.table import read_table, write_table
+    from gaia_redshift.tables import write_table
     from gaia_redshift.writers import write_spectra
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -71,7 +72,7 @@ _HOMES = {
     "read_dataset": "datasets.file",
     "read_grid": "grid",
     "read_spectra": "readers",
-    "read_table": "table",
+    "read_table": "readers.results",
     "register_basis_set": "sampling",
     "register_formats": "bridges.formats",
     "sample_spectra": "sampling",
@@ -82,7 +83,7 @@ _HOMES = {
     "to_qp": "bridges.distributions",
     "to_specutils": "bridges.spectra",
     "write_spectra": "writers",
-    "write_table": "table",
+    "write_table": "tables",
 }
 
 __all__ = [

@@ -21,15 +21,14 @@ from gaia_redshift.flux_unit import PHOTOMETRY, flag_unit, warn_of_unit
 from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.peaks import find_peaks
 from gaia_redshift.spectra import FluxVectors, XPSpectra
-from gaia_redshift.table import (
+from gaia_redshift.tables import (
     PredictedRows,
     describe_provenance,
     join_meta,
     select_columns,
     stack_rows,
 )
-from gaia_redshift.table_stacks import stack_tables
-from gaia_redshift.table_types import settle_types
+from gaia_redshift.tables.stacks import settle_types, stack_tables
 from gaia_redshift.vectors import check_vectors, make_vectors
 
 if TYPE_CHECKING:

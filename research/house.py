@@ -31,18 +31,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "grid",
         "metrics",
         "peaks",
-        "parquet_encoding",
-        "table_types",
         "_quiet",
         "_files",
         "_extras",
     ),
-    ("_html", "clean", "table_stacks"),
+    ("_html", "clean", "tables"),
     ("spectra",),
     ("calibrated", "vectors", "flux_unit", "readers", "sampling", "model"),
-    ("table_formats", "archive", "simulate"),
-    ("table_files", "writers"),
-    ("table", "crossmatch"),
+    ("archive", "simulate", "writers"),
+    ("crossmatch",),
     ("pipeline",),
     ("scale", "enrich", "inspect", "doctor"),
     ("bridges", "plot", "datasets"),
@@ -62,8 +59,8 @@ def list_features() -> dict[str, list[str]]:
     from gaia_redshift.crossmatch import MatchFlag
     from gaia_redshift.flags import QualityFlag
     from gaia_redshift.readers.formats import EXTENSIONS
-    from gaia_redshift.table import COLUMNS
-    from gaia_redshift.table_formats import FORMATS
+    from gaia_redshift.tables import COLUMNS
+    from gaia_redshift.tables.formats import FORMATS
 
     features: dict[str, Iterable[str]] = {
         "options": _list_options(build_parser(_COMMANDS)),

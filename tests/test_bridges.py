@@ -17,8 +17,9 @@ from gaia_redshift.bridges import SampError, messages
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID
+from gaia_redshift.readers.results import read_table
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
-from gaia_redshift.table import build_table, describe_provenance, read_table, write_table
+from gaia_redshift.tables import build_table, describe_provenance, write_table
 
 IDS = np.array([2**62 + 1, 4295806720, 2**62 + 3], dtype=np.int64)  # floats would lose digits
 EDGES = np.linspace(0.0, 0.6, 7)

@@ -12,7 +12,7 @@ from gaia_redshift.clean import LEVELS, explain_unusable, find_clean, format_cle
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL
 from gaia_redshift.simulate import simulate_contaminants
-from gaia_redshift.table import build_table
+from gaia_redshift.tables import build_table
 from research.clean_samples import measure_levels, measure_passing
 
 N = 400

@@ -38,7 +38,7 @@ from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.scale import predict_to_file
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.table_formats import make_arrow_table
+from gaia_redshift.tables.formats import make_arrow_table
 from gaia_redshift.writers import SpectraWriter
 
 FORMATS = ["ecsv", "fits", "vot", "parquet", "h5", "csv"]

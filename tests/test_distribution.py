@@ -20,9 +20,10 @@ from gaia_redshift.model.distribution import (
 from gaia_redshift.model.novelty import Novelty, parse_novelty
 from gaia_redshift.model.postprocess import flag_distributions
 from gaia_redshift.model.scaler import NoiseScaler, parse_scaler
+from gaia_redshift.readers.results import read_table
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.simulate import simulate_spectra
-from gaia_redshift.table import read_table, write_table
+from gaia_redshift.tables import write_table
 from gaia_redshift.train.calibrate import fit_temperature
 
 EDGES = np.linspace(0.0, 0.6, 301)

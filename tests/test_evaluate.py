@@ -25,7 +25,7 @@ from gaia_redshift.evaluate import (
 from gaia_redshift.evaluate.comparison import in_weak_range
 from gaia_redshift.evaluate.figures import plot_bias, plot_coverage, plot_density, plot_pit
 from gaia_redshift.metrics.distributions import bin_coverage, summarise_pit
-from gaia_redshift.table import write_table
+from gaia_redshift.tables import write_table
 
 GRID = np.linspace(-1.0, 1.6, 2601)
 

@@ -108,7 +108,8 @@ gaia_redshift.sample_wavelengths()
 table = gaia_redshift.read_spectra({"source_id": [1], "bp_coefficients": [[1.0] * 55],
                                     "rp_coefficients": [[1.0] * 55]})
 assert warnings.filters == filters, "read_spectra"
-from gaia_redshift.table import build_table, write_table, read_table
+from gaia_redshift import read_table, write_table
+from gaia_redshift.tables import build_table
 write_table(build_table([1], [0.1], [0]), "t.vot")
 read_table("t.vot")
 assert warnings.filters == filters, "write_table"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate import bin_metrics, compute_metrics
 from gaia_redshift.plot import plot_predictions, save_plot
-from gaia_redshift.table import build_table
+from gaia_redshift.tables import build_table
 
 
 def test_metrics_of_a_few_numbers_worked_out_by_hand():

@@ -17,12 +17,12 @@ from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.pipeline import join_predictions, predict_table
+from gaia_redshift.readers.results import read_table
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.scale import predict_to_file
 from gaia_redshift.scale.outputs import find_repeated
 from gaia_redshift.scale.progress import Progress
 from gaia_redshift.spectra import BandSpectra, XPSpectra
-from gaia_redshift.table import read_table
 from gaia_redshift.writers import write_spectra
 
 

@@ -14,7 +14,8 @@ from astropy.table import MaskedColumn, Table
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID
-from gaia_redshift.table import COLUMNS, build_table, describe_provenance, read_table, write_table
+from gaia_redshift.readers.results import read_table
+from gaia_redshift.tables import COLUMNS, build_table, describe_provenance, write_table
 
 IDS = np.array([2**62 + 1, 4295806720, 2**62 + 3], dtype=np.int64)  # floats would lose digits
 RICH = ["t.ecsv", "t.fits", "t.vot", "t.xml", "t.parquet", "t.h5", "t.ecsv.gz", "t.fits.gz"]

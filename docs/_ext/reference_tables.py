@@ -82,7 +82,7 @@ class ColumnsTable(SphinxDirective):
         """Return the table."""
         import numpy as np
 
-        from gaia_redshift.table import COLUMNS, build_table
+        from gaia_redshift.tables import COLUMNS, build_table
 
         ones = np.ones(1)
         intervals = {"lower": ones, "upper": ones, "std": ones, "pdf": np.ones((1, 2))}
@@ -102,8 +102,8 @@ class ProvenanceList(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         from gaia_redshift.grid import DEFAULT_GRID
-        from gaia_redshift.table import describe_provenance
-        from gaia_redshift.table_formats import FITS_CARDS
+        from gaia_redshift.tables import describe_provenance
+        from gaia_redshift.tables.formats import FITS_CARDS
 
         words = dict.fromkeys(("model_name", "model_version", "model_sha256", "trained_on"), "")
         found = describe_provenance(**words, grid=DEFAULT_GRID, inputs=["file"], prior="sdss")

@@ -22,7 +22,7 @@ from gaia_redshift.readers.columns import (
 from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.sources import is_id, is_id_list, is_query, is_sky_coord
 from gaia_redshift.readers.tables import is_table, to_astropy
-from gaia_redshift.table_types import simplify_column
+from gaia_redshift.tables.types import simplify_column
 
 if TYPE_CHECKING:
     from astropy.table import Table

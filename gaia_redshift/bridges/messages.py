@@ -87,7 +87,7 @@ def send_table(
     >>> send_table(predict_table("XP_CONTINUOUS_RAW.csv"))  # doctest: +SKIP
     ['topcat']
     """
-    from gaia_redshift.table import write_table
+    from gaia_redshift.tables import write_table
 
     if not hasattr(table, "colnames"):
         raise InputError(f"send_table takes a table, not {type(table).__name__}")

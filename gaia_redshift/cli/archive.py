@@ -181,7 +181,7 @@ def run_fetch(
     from gaia_redshift.archive.account import FetchAccount, FetchStatus
     from gaia_redshift.archive.fetch import open_stream
     from gaia_redshift.spectra import XPSpectra
-    from gaia_redshift.table import check_output, write_table
+    from gaia_redshift.tables import check_output, write_table
     from gaia_redshift.writers import SpectraWriter
 
     if arguments.account:

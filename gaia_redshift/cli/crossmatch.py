@@ -76,7 +76,7 @@ def run_crossmatch(arguments: argparse.Namespace, *, progress: bool = False) -> 
 def _run(arguments: argparse.Namespace, progress: bool) -> int:
     from gaia_redshift.crossmatch import crossmatch_catalogue, crossmatch_sdss
     from gaia_redshift.crossmatch.table import summarise_matches
-    from gaia_redshift.table import check_output, write_table
+    from gaia_redshift.tables import check_output, write_table
 
     check_output(arguments.output, overwrite=arguments.overwrite)
     options = {

@@ -193,7 +193,7 @@ def _run_table(arguments: argparse.Namespace, progress: bool) -> int:
 
 def _load_table(arguments: argparse.Namespace, progress: bool) -> Table:
     """Return the table of predictions, predicting spectra where that is what the files hold."""
-    from gaia_redshift.table import read_table
+    from gaia_redshift.readers.results import read_table
 
     if arguments.prediction and arguments.model:
         raise InputError("--prediction is for tables, --model for spectra: give one of them")
@@ -209,7 +209,7 @@ def _load_table(arguments: argparse.Namespace, progress: bool) -> Table:
 def _holds_spectra(name: str) -> bool:
     """Whether this is anything but a table of `write_table` without coefficients."""
     from gaia_redshift.readers import iter_spectra
-    from gaia_redshift.table_files import table_format
+    from gaia_redshift.tables.files import table_format
 
     try:
         table_format(name)

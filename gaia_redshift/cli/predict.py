@@ -27,7 +27,7 @@ from gaia_redshift.grid import read_grid
 
 if TYPE_CHECKING:
     from gaia_redshift.scale.stream import Job
-    from gaia_redshift.table import PredictedRows
+    from gaia_redshift.tables import PredictedRows
 
 __all__ = ["PREDICT_EPILOG", "TRUTH", "add_predict", "run_predict"]
 
@@ -146,7 +146,7 @@ def run_predict(arguments: argparse.Namespace, *, progress: bool, complain: Comp
 
 
 def _run(arguments: argparse.Namespace, *, progress: bool, complain: Complain) -> int:
-    from gaia_redshift.table import check_output
+    from gaia_redshift.tables import check_output
 
     if arguments.resume and not arguments.output:
         raise InputError("--resume goes with --output: without it nothing is kept")

@@ -39,7 +39,7 @@ def run_send(arguments: argparse.Namespace) -> int:
     import os
 
     from gaia_redshift.bridges.messages import send_table
-    from gaia_redshift.table import read_table
+    from gaia_redshift.readers.results import read_table
 
     if not os.path.exists(arguments.table):
         raise InputError(f"{arguments.table}: no such file")

@@ -71,7 +71,7 @@ class Summary:
         """
         from gaia_redshift.clean import find_clean, format_clean
         from gaia_redshift.cli.terminal import measure, summarise_counts, summarise_metrics
-        from gaia_redshift.table_stacks import stack_tables
+        from gaia_redshift.tables.stacks import stack_tables
 
         arguments = self.arguments
         table = stack_tables(self._tables) if self._tables else None

@@ -220,6 +220,6 @@ def _iter_file(path: Path, find_columns: ColumnFinder, near: Neighbourhood) -> I
     elif name.removesuffix(".gz").endswith((".fits", ".fit")):
         yield from iter_fits(path, find_columns)
     else:
-        from gaia_redshift.table_files import read_table
+        from gaia_redshift.readers.results import read_table
 
         yield from _iter_table(read_table(path), find_columns, str(path))

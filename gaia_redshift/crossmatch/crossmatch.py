@@ -270,7 +270,7 @@ def _to_table(source: Any) -> Table:
     from gaia_redshift.readers.tables import is_table, to_astropy
 
     if isinstance(source, str | os.PathLike):
-        from gaia_redshift.table_files import read_table
+        from gaia_redshift.readers.results import read_table
 
         return read_table(source)
     if not is_table(source):

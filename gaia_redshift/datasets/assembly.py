@@ -16,7 +16,7 @@ from gaia_redshift.datasets.file import MANIFEST_KEY, read_columns
 from gaia_redshift.datasets.manifest import hash_file, manifest_path, write_json
 from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import InputError
-from gaia_redshift.parquet_encoding import choose_encoding
+from gaia_redshift.tables.parquet import choose_encoding
 
 __all__ = ["count_parts", "gather_places", "write_dataset"]
 

@@ -22,7 +22,7 @@ from gaia_redshift.enrich.columns import (
 )
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import unscale
-from gaia_redshift.table_formats import FITS_CARDS
+from gaia_redshift.tables.formats import FITS_CARDS
 
 __all__ = ["FitsCatalogue"]
 

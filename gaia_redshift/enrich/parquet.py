@@ -19,7 +19,7 @@ from gaia_redshift.enrich.columns import (
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import read_parquet_infos
 from gaia_redshift.readers.columns import fold_masks, from_arrow, set_masks_apart
-from gaia_redshift.table_formats import META_KEY
+from gaia_redshift.tables.formats import META_KEY
 
 __all__ = ["ParquetCatalogue"]
 

@@ -83,7 +83,7 @@ class ReportFolder:
 
     def save_table(self, name: str, table: Table) -> None:
         """Write a table."""
-        from gaia_redshift.table import write_table
+        from gaia_redshift.tables import write_table
 
         write_table(table, self.path / f"{self._name_file(name)}.ecsv", overwrite=True)
 

@@ -13,7 +13,7 @@ from gaia_redshift._quiet import import_tables
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.arrays import Ragged
 from gaia_redshift.readers.columns import Block, ColumnInfo, from_arrow
-from gaia_redshift.table_types import AS_WRITTEN, cast_column, simplify_column
+from gaia_redshift.tables.types import AS_WRITTEN, cast_column, simplify_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -29,7 +29,7 @@ def build_kept_columns(block: Block) -> Table | None:
     """Return the block's kept columns as a table, or None; masked where they are blank or null.
 
     Cells of csv files stay text, marked as such: what type a column has only all of it can tell
-    (`gaia_redshift.table_types.settle_types`).
+    (`gaia_redshift.tables.stacks.settle_types`).
     """
     if not block.layout.keep:
         return None

@@ -10,7 +10,8 @@ import numpy as np
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_layout, from_arrow
-from gaia_redshift.table_types import simplify_column
+from gaia_redshift.tables.columns import split_places
+from gaia_redshift.tables.types import simplify_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -20,7 +21,6 @@ __all__ = [
     "iter_table_blocks",
     "list_columns",
     "open_table",
-    "split_places",
     "to_astropy",
 ]
 
@@ -137,26 +137,6 @@ def _read_info(column: Any) -> ColumnInfo:
     info = column.info
     unit = str(info.unit) if info.unit else None
     return ColumnInfo(unit, info.description, (info.meta or {}).get("ucd"))
-
-
-def split_places(table: Any) -> Any:
-    """Return a table with two columns, as other programs have them, for each of `SkyCoord`."""
-    from astropy.table import Table
-    from astropy.units import deg
-
-    split = Table(meta=table.meta)
-    for name in table.colnames:
-        column = table[name]
-        if hasattr(column, "icrs"):
-            split[f"{name}_ra"], split[f"{name}_dec"] = (
-                column.icrs.ra.to(deg),
-                column.icrs.dec.to(deg),
-            )
-            for part in ("ra", "dec"):
-                split[f"{name}_{part}"].info.description = column.info.description
-        else:
-            split[name] = column
-    return split
 
 
 def _open_astropy_column(column: Any) -> Any:

@@ -26,8 +26,7 @@ def read_columns(source: Path | Content) -> Table:
     from astropy.table import Table
 
     from gaia_redshift.readers.content import open_path
-    from gaia_redshift.table_stacks import stack_tables
-    from gaia_redshift.table_types import settle_types
+    from gaia_redshift.tables.stacks import settle_types, stack_tables
 
     content = open_path(source) if isinstance(source, Path) else source
     tables = []

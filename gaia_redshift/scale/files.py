@@ -26,14 +26,14 @@ from gaia_redshift.scale.journal import Journal
 from gaia_redshift.scale.outputs import find_repeated, fit_columns, join_columns, write_tables
 from gaia_redshift.scale.progress import Progress
 from gaia_redshift.scale.stream import Job, iter_steps
-from gaia_redshift.table_files import check_output, table_format
-from gaia_redshift.table_formats import WRITERS, take_plain_columns
-from gaia_redshift.table_types import settle_types
+from gaia_redshift.tables.files import check_output, table_format
+from gaia_redshift.tables.formats import WRITERS, take_plain_columns
+from gaia_redshift.tables.stacks import settle_types
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from gaia_redshift.table import PredictedRows
+    from gaia_redshift.tables import PredictedRows
 
 __all__ = ["FileSummary", "make_job", "predict_to_file", "run_to_file"]
 

@@ -23,15 +23,16 @@ import numpy as np
 
 from gaia_redshift._files import write_text, written_whole
 from gaia_redshift.errors import InputError
+from gaia_redshift.readers.results import READERS
 from gaia_redshift.scale.inputs import compare_plans, to_json
-from gaia_redshift.table import join_meta, stack_rows
-from gaia_redshift.table_formats import READERS, make_arrow_table, take_plain_columns
-from gaia_redshift.table_types import note_column
+from gaia_redshift.tables import join_meta, stack_rows
+from gaia_redshift.tables.formats import make_arrow_table, take_plain_columns
+from gaia_redshift.tables.types import note_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from gaia_redshift.table import PredictedRows
+    from gaia_redshift.tables import PredictedRows
 
 __all__ = ["Journal", "name_folder"]
 

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from gaia_redshift._files import one_line, written_whole
 from gaia_redshift._packing import LEVEL, gzip
 from gaia_redshift.errors import InputError
-from gaia_redshift.parquet_encoding import choose_encoding
-from gaia_redshift.table import write_table
-from gaia_redshift.table_files import table_format
-from gaia_redshift.table_formats import (
-    add_column,
+from gaia_redshift.tables import write_table
+from gaia_redshift.tables.columns import add_column
+from gaia_redshift.tables.files import table_format
+from gaia_redshift.tables.formats import (
     format_text,
     make_arrow_table,
     make_fits_hdu,
     store_columns,
     take_plain_columns,
 )
-from gaia_redshift.table_stacks import stack_tables
-from gaia_redshift.table_types import Note, cast_column, join_notes
+from gaia_redshift.tables.parquet import choose_encoding
+from gaia_redshift.tables.stacks import stack_tables
+from gaia_redshift.tables.types import Note, cast_column, join_notes
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gaia_redshift.pipeline import Model
     from gaia_redshift.scale.progress import Progress
     from gaia_redshift.spectra import XPSpectra
-    from gaia_redshift.table import PredictedRows
+    from gaia_redshift.tables import PredictedRows
 
 __all__ = ["Job", "Step", "iter_steps"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.parquet_encoding import choose_encoding
 from gaia_redshift.readers.columns import MASK
 from gaia_redshift.spectra import XPSpectra
+from gaia_redshift.tables.parquet import choose_encoding
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
 from gaia_redshift.writers.text import to_arrow
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.table_types import Note, choose_storage, join_notes, note_column
+from gaia_redshift.tables.types import Note, choose_storage, join_notes, note_column
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, narrow, take_narrow
 from gaia_redshift.writers.text import open_output
 

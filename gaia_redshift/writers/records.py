@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import BandSpectra, XPSpectra
-from gaia_redshift.table_types import cast_column, simplify_column
+from gaia_redshift.tables.types import cast_column, simplify_column
 
 __all__ = ["Arrays", "OutputColumn", "narrow", "plan_columns", "take_narrow", "take_values"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gaia_redshift._packing import LEVEL, gzip
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.table_formats import escape_texts
+from gaia_redshift.tables.formats import escape_texts
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values
 
 __all__ = ["TextSink", "open_output"]

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.table_formats import escape_texts
+from gaia_redshift.tables.formats import escape_texts
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, narrow, take_narrow
 from gaia_redshift.writers.text import open_output
 

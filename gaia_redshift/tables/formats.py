@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,18 +21,9 @@ from numpy.typing import NDArray
 
 from gaia_redshift._files import escape_controls
 from gaia_redshift.errors import InputError
-from gaia_redshift.parquet_encoding import choose_encoding
-from gaia_redshift.readers.columns import fold_masks, set_masks_apart
-from gaia_redshift.readers.tables import split_places
-from gaia_redshift.table_stacks import add_column
-from gaia_redshift.table_types import (
-    Note,
-    cast_column,
-    choose_storage,
-    note_column,
-    replace_column,
-    simplify_column,
-)
+from gaia_redshift.tables.columns import add_column, replace_column, split_places
+from gaia_redshift.tables.parquet import choose_encoding
+from gaia_redshift.tables.types import Note, choose_storage, note_column, simplify_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -41,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "NOT_GZIPPED",
-    "READERS",
     "WRITERS",
     "format_text",
     "make_arrow_table",
@@ -49,8 +38,6 @@ __all__ = [
     "store_columns",
     "take_plain_columns",
 ]
-
-logger = logging.getLogger(__name__)
 
 FITS_CARDS = {
     "gaia_redshift_version": "GRZVER",
@@ -154,53 +141,6 @@ def _to_plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
 
 
-def _restore(table: Table, description: str | bytes | None) -> Table:
-    """Give a table read from a file what `_describe` noted."""
-    from astropy import units
-
-    if description is None:
-        return table
-    noted = json.loads(description)
-    table.meta.clear()
-    table.meta.update(noted["meta"])
-    for name, about in noted["columns"].items():
-        if name not in table.colnames:
-            continue
-        _restore_mask(table, name, about.get("masked"))
-        _restore_type(table, name, about.get("dtype"))
-        column = table[name]
-        if "unit" in about:
-            column.unit = units.Unit(about["unit"], parse_strict="silent")
-        if "description" in about:
-            column.info.description = about["description"]
-        column.info.meta = {key: about[key] for key in ("ucd", GRID_KEY) if key in about}
-    return table
-
-
-def _restore_mask(table: Table, name: str, kind: str | None) -> None:
-    """Mask the empty texts of formats without masked ones; make FITS's 0, 1 and null boolean."""
-    from astropy.table import MaskedColumn
-
-    values = np.ma.asarray(table[name])
-    if kind == "U" and not _is_masked(values):
-        table[name] = MaskedColumn(values.data, mask=values.data == "")
-    elif kind == "b" and values.dtype.kind == "i":
-        table[name] = MaskedColumn(values.data == 1, mask=values.mask)
-
-
-def _restore_type(table: Table, name: str, noted: str | None) -> None:
-    """Give integers and short floats back the type that the format does not have."""
-    if noted is None or table[name].dtype.str[1:] == noted:
-        return
-    values = np.ma.asarray(table[name])
-    mask = np.ma.getmaskarray(values)
-    if values.dtype.kind == "U":
-        mask = mask | (np.ma.getdata(values) == "")
-    replace_column(
-        table, name, cast_column(np.ma.MaskedArray(values.data, mask=mask), np.dtype(noted))
-    )
-
-
 def format_text(table: Table, kind: str) -> bytes:
     """Return a table of plain columns as ECSV or csv, which holds no arrays."""
     arrays = [name for name in table.colnames if table[name].ndim > 1]
@@ -224,20 +164,8 @@ def _write_ecsv(table: Table, path: Path) -> None:
     path.write_bytes(format_text(table, "ecsv"))
 
 
-def _read_ecsv(path: Path) -> Table:
-    from astropy.table import Table
-
-    return Table.read(path, format="ascii.ecsv")
-
-
 def _write_csv(table: Table, path: Path) -> None:
     path.write_bytes(format_text(table, "csv"))
-
-
-def _read_csv(path: Path) -> Table:
-    from gaia_redshift.readers.whole import read_columns
-
-    return read_columns(path)
 
 
 def _write_fits(table: Table, path: Path) -> None:
@@ -281,28 +209,6 @@ def make_fits_hdu(table: Table, notes: Mapping[str, Note] | None = None) -> Any:
     return hdu
 
 
-def _read_fits(path: Path) -> Table:
-    from astropy.table import Table
-
-    from gaia_redshift.readers.binary import choose_layouts, open_fits
-    from gaia_redshift.readers.columns import ReadOptions
-    from gaia_redshift.readers.content import open_path
-
-    with open_fits(open_path(path)) as (tables, _):
-        hdu, _ = choose_layouts(tables, ReadOptions(spectra=False), str(path))[0]
-        table = Table.read(hdu)
-        _make_native(table)
-        return _restore(table, hdu.header.get("GRZMETA"))
-
-
-def _make_native(table: Table) -> None:
-    """Turn bytes into text (astropy's own way loses masks), and numbers into this machine's."""
-    for name in table.colnames:
-        dtype = getattr(table[name], "dtype", np.dtype("O"))
-        if dtype.kind == "S" or not dtype.isnative:
-            replace_column(table, name, simplify_column(table[name], name))
-
-
 def _write_votable(table: Table, path: Path) -> None:
     from astropy.io.votable import from_table
     from astropy.io.votable.tree import Info
@@ -315,24 +221,6 @@ def _write_votable(table: Table, path: Path) -> None:
     resource.infos.append(Info(name=META_KEY, value=_describe(table)))
     resource.tables[0].description = "Redshifts from Gaia BP/RP spectra, made with gaia_redshift"
     document.to_xml(os.fspath(path))
-
-
-def _read_votable(path: Path) -> Table:
-    from gaia_redshift.readers.content import open_path
-    from gaia_redshift.readers.votable import FITSInsideError, parse_votable
-    from gaia_redshift.readers.whole import read_columns
-
-    try:
-        document = parse_votable(open_path(path).read(), str(path))
-    except FITSInsideError:
-        return read_columns(path)
-    found = document.get_first_table()
-    table = found.to_table(use_names_over_ids=True)
-    for field in found.fields:
-        if str(field.arraysize) == "1" and table[field.name].ndim == 2:  # one number, in words
-            replace_column(table, field.name, table[field.name][:, 0])
-    infos = {info.name: info.value for info in document.resources[0].infos}
-    return _restore(table, infos.get(META_KEY))
 
 
 def _write_parquet(table: Table, path: Path) -> None:
@@ -376,62 +264,6 @@ def make_arrow_table(table: Table, *, for_astropy: bool = True) -> Any:
     return pa.table(arrays, schema=pa.schema(fields, metadata=metadata))
 
 
-def _read_parquet(path: Path) -> Table:
-    from astropy.table import Table
-    from astropy.units import Unit
-    from pyarrow import parquet
-
-    from gaia_redshift.readers.binary import read_parquet_infos
-
-    content = parquet.read_table(path, page_checksum_verification=True)
-    columns: dict[str, Any] = {}
-    for name in content.column_names:
-        values = _take_arrow(content.column(name).combine_chunks(), name)
-        if values is None:
-            logger.info("%s: column '%s' holds %s and is left out", path, name, content[name].type)
-        else:
-            columns[name] = values
-    table = Table()
-    for name, values in fold_masks(columns, set_masks_apart(list(columns))[1]).items():
-        hidden = np.ma.getmaskarray(np.ma.asarray(values)).any()
-        table[name] = values if hidden else np.ma.getdata(values)
-    for name, info in read_parquet_infos(content.schema).items():
-        if name in table.colnames:
-            table[name].unit = Unit(info.unit, parse_strict="silent") if info.unit else None
-            table[name].info.description = info.description
-    return _restore(table, (content.schema.metadata or {}).get(META_KEY.encode()))
-
-
-def _take_arrow(column: Any, name: str) -> Any:
-    """Return an arrow column as an array, masked where null; None where it is no table's column."""
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.dictionary_decode()
-        kind = column.type
-    null = column.is_null().to_numpy(zero_copy_only=False)
-    if pa.types.is_fixed_size_list(kind) and not column.null_count:
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        data = flat.reshape(len(column), kind.list_size)
-        return np.ma.MaskedArray(data, mask=np.isnan(data)) if data.dtype.kind == "f" else data
-    if pa.types.is_nested(kind):
-        try:
-            data = np.array(column.to_pylist())
-        except ValueError:  # of different lengths
-            return None
-        return data if data.dtype.kind in "biuf" and data.ndim > 1 else None
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        filler = float("nan") if pa.types.is_floating(kind) else 0
-        data = column.fill_null(pa.scalar(filler).cast(kind)).to_numpy(zero_copy_only=False)
-        return np.ma.MaskedArray(data, mask=null)
-    cells = np.empty(len(column), dtype=object)
-    cells[:] = column.to_pylist()
-    values = simplify_column(np.ma.MaskedArray(cells, mask=null), name)
-    # Nothing but nulls is text, as in csv files.
-    return values if len(values) and not null.all() else np.ma.MaskedArray(cells.astype("U1"), null)
-
-
 def _write_hdf5(table: Table, path: Path) -> None:
     import h5py
 
@@ -443,25 +275,6 @@ def _write_hdf5(table: Table, path: Path) -> None:
         table.write(file, format="hdf5", **options)
         file[HDF5_PATH].attrs[META_KEY] = np.bytes_(_describe(table).encode("ascii"))
     path.write_bytes(made.getbuffer())
-
-
-def _read_hdf5(path: Path) -> Table:
-    import h5py
-    from astropy.table import Table
-
-    from gaia_redshift.readers.hdf5 import check_dataset
-
-    with h5py.File(path) as file:
-        link = file.get(HDF5_PATH, getlink=True)
-        if not isinstance(link, h5py.HardLink):  # another program's
-            from gaia_redshift.readers.whole import read_columns
-
-            return read_columns(path)
-        check_dataset(file[HDF5_PATH], path.stat().st_size, str(path))
-        description = file[HDF5_PATH].attrs.get(META_KEY)
-    table = Table.read(path, format="hdf5", path=HDF5_PATH)
-    _make_native(table)
-    return _restore(table, description)
 
 
 FORMATS = {
@@ -484,12 +297,4 @@ WRITERS: dict[str, Callable[[Table, Path], None]] = {
     "parquet": _write_parquet,
     "hdf5": _write_hdf5,
     "csv": _write_csv,
-}
-READERS: dict[str, Callable[[Path], Table]] = {
-    "ecsv": _read_ecsv,
-    "fits": _read_fits,
-    "votable": _read_votable,
-    "parquet": _read_parquet,
-    "hdf5": _read_hdf5,
-    "csv": _read_csv,
 }

@@ -1,4 +1,4 @@
-"""Write output tables to files and read them back: `write_table`, `read_table`."""
+"""Write output tables to files: `write_table`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 from gaia_redshift._files import check_new, escape_controls, is_utf8, one_line, written_whole
 from gaia_redshift._quiet import ignore_warnings, import_tables, preserve_settings
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.pipes import take_file
-from gaia_redshift.table_formats import (
+from gaia_redshift.tables.formats import (
     FORMATS,
     NOT_GZIPPED,
-    READERS,
     WRITERS,
     take_plain_columns,
 )
@@ -21,7 +19,7 @@ from gaia_redshift.table_formats import (
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["check_output", "read_table", "table_format", "write_table"]
+__all__ = ["check_output", "table_format", "write_table"]
 
 
 def table_format(path: str | os.PathLike[str]) -> str:
@@ -34,14 +32,6 @@ def table_format(path: str | os.PathLike[str]) -> str:
             f" {', '.join(FORMATS)} (or .gz after those of text, FITS and VOTable)"
         )
     return FORMATS[suffix]
-
-
-def _tell_format(path: Path) -> str:
-    """Tell what came through a pipe, which has no ending, from its first bytes."""
-    from gaia_redshift.readers.content import open_path
-    from gaia_redshift.readers.formats import sniff_kind
-
-    return sniff_kind(open_path(path))
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -89,34 +79,3 @@ def write_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool =
         raise InputError(f"cannot write {target}: {one_line(error)}") from error
     except Exception as error:
         raise InputError(f"cannot write {target} as {kind}: {one_line(error)}") from error
-
-
-@preserve_settings()
-def read_table(path: str | os.PathLike[str]) -> Table:
-    """Read a table that `write_table` wrote, with its provenance, masks, units and UCDs.
-
-    Parameters
-    ----------
-    path : path
-        ``-`` is standard input.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    InputError
-        If the ending is unknown or the file cannot be read.
-    """
-    import_tables()
-    source = take_file(path)
-    kind = table_format(path) if source == Path(path) else _tell_format(source)
-    try:
-        table = READERS[kind](source)
-    except Exception as error:
-        raise InputError(f"cannot read {os.fspath(path)} as {kind}: {one_line(error)}") from error
-    for name in table.colnames:
-        if name.startswith("redshift_cnn") and table[name].dtype.kind == "f":
-            table[name].info.format = ".4f"  # as shown; they hold every digit
-    return table

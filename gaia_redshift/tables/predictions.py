@@ -16,8 +16,7 @@ from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
 from gaia_redshift.grid import SamplingGrid
-from gaia_redshift.table_files import check_output, read_table, write_table
-from gaia_redshift.table_stacks import stack_tables
+from gaia_redshift.tables.stacks import stack_tables
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -26,13 +25,10 @@ __all__ = [
     "COLUMNS",
     "PredictedRows",
     "build_table",
-    "check_output",
     "describe_provenance",
     "join_meta",
-    "read_table",
     "select_columns",
     "stack_rows",
-    "write_table",
 ]
 
 COLUMNS: dict[str, dict[str, str]] = {

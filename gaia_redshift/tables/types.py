@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 __all__ = [
     "AS_WRITTEN",
@@ -28,8 +25,6 @@ __all__ = [
     "choose_storage",
     "join_notes",
     "note_column",
-    "replace_column",
-    "settle_types",
     "simplify_column",
 ]
 
@@ -345,30 +340,6 @@ def _parse(texts: Sequence[str], dtype: np.dtype[Any]) -> Any:
     if dtype.kind in "iu":
         return np.array([int(text) for text in texts], dtype=dtype)
     return np.array([float(text) for text in texts], dtype=dtype)
-
-
-def settle_types(table: Table, notes: Mapping[str, Note] | None = None) -> Table:
-    """Give columns of csv files the types that they prove to have; the table itself is changed.
-
-    ``notes`` tell, by name in lower case, what the whole of each column holds, where this is a
-    part of it.
-    """
-    for name in table.colnames:
-        if (table[name].info.meta or {}).get(AS_WRITTEN):
-            note = (notes or {}).get(name.lower()) or join_notes([note_column(table[name])])
-            replace_column(table, name, cast_column(table[name], np.dtype(note["dtype"])))
-    return table
-
-
-def replace_column(table: Table, name: str, values: Any) -> None:
-    """Put values in the place of a column, which keeps its unit and description."""
-    from astropy.table import Column, MaskedColumn
-
-    old = table[name]
-    kind = MaskedColumn if isinstance(values, np.ma.MaskedArray) else Column
-    meta = {k: v for k, v in (old.info.meta or {}).items() if k != AS_WRITTEN}
-    about = {"unit": getattr(old, "unit", None), "description": old.info.description}
-    table.replace_column(name, kind(values, name=name, meta=meta, **about))
 
 
 def choose_storage(note: Note, kind: str) -> tuple[np.dtype[Any], int | None]:

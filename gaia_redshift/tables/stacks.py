@@ -1,15 +1,17 @@
-"""Tables stacked whose columns may differ: `stack_tables`."""
+"""Tables stacked whose columns may differ, and given types: `stack_tables`, `settle_types`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.table_types import (
+from gaia_redshift.tables.columns import add_column, replace_column
+from gaia_redshift.tables.types import (
     AS_WRITTEN,
+    Note,
     cast_column,
     join_notes,
     note_column,
@@ -19,13 +21,13 @@ from gaia_redshift.table_types import (
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["add_column", "stack_tables"]
+__all__ = ["settle_types", "stack_tables"]
 
 
 def stack_tables(tables: Sequence[Table]) -> Table:
     """Stack tables whose columns may differ: a column that a part lacks is masked there.
 
-    Numbers become the type that holds them all, or text (see `gaia_redshift.table_types`).
+    Numbers become the type that holds them all, or text (see `gaia_redshift.tables.types`).
 
     Raises
     ------
@@ -78,24 +80,14 @@ def _choose_described(holders: Sequence[Any]) -> Any:
     return (said or list(holders))[0]
 
 
-def add_column(
-    table: Table, name: str, values: Any, like: Any, *, unit: Any = None, null: Any = None
-) -> None:
-    """Add values as a column with the unit and description of another."""
-    from astropy.table import Column, MaskedColumn
+def settle_types(table: Table, notes: Mapping[str, Note] | None = None) -> Table:
+    """Give columns of csv files the types that they prove to have; the table itself is changed.
 
-    info = like.info
-    about = {
-        "name": name,
-        "unit": unit or getattr(like, "unit", None),
-        "description": info.description,
-        "meta": dict(info.meta or {}),
-    }
-    if not isinstance(values, np.ma.MaskedArray):
-        table[name] = Column(values, **about)
-        return
-    if null is None and values.dtype.kind == "f":
-        null = np.nan
-    if null is None and values.dtype.kind in "iu":  # the default overflows small types
-        null = np.iinfo(values.dtype).max
-    table[name] = MaskedColumn(values, fill_value=null, **about)
+    ``notes`` tell, by name in lower case, what the whole of each column holds, where this is a
+    part of it.
+    """
+    for name in table.colnames:
+        if (table[name].info.meta or {}).get(AS_WRITTEN):
+            note = (notes or {}).get(name.lower()) or join_notes([note_column(table[name])])
+            replace_column(table, name, cast_column(table[name], np.dtype(note["dtype"])))
+    return table
