@@ -21,7 +21,7 @@ from gaia_redshift.simulate.redshifts import Survey
 from gaia_redshift.simulate.survey import SurveyParameters, load_parameters
 from gaia_redshift.spectra import XPSpectra
 
-__all__ = ["load_kcorrect_templates", "simulate_seds"]
+__all__ = ["simulate_seds"]
 
 Float = NDArray[np.float64]
 
@@ -151,27 +151,3 @@ def _make_library(wavelength: ArrayLike, flux: ArrayLike) -> GalaxyLibrary:
         components=(binned / level[:, None]).astype(np.float32),
         coefficients=np.eye(k, dtype=np.float32),
     )
-
-
-def load_kcorrect_templates() -> tuple[Float, Float]:
-    """Return wavelengths (m,), A, and the five rest-frame spectra (5, m) of kcorrect.
-
-    Their sums with positive weights describe the SDSS's galaxies (Blanton & Roweis 2007, AJ 133,
-    734; dust, ages and lines included). Without kcorrect (extra ``eval``): `InputError`.
-    """
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    from astropy.io import fits
-
-    try:
-        # Its files alone are wanted: importing it would set up matplotlib.
-        path = distribution("kcorrect").locate_file(
-            "kcorrect/data/templates/kcorrect-default-v4.fits"
-        )
-    except PackageNotFoundError as error:
-        raise InputError(
-            "these templates come with kcorrect: pip install 'gaia-redshift[eval]'"
-        ) from error
-    with fits.open(str(path)) as file:
-        row = file["FLUX"].data[0]
-        return np.asarray(row["wave"], dtype=float), np.asarray(row["flux"], dtype=float)
