@@ -1,13 +1,16 @@
 """What a model does when the sky differs from the one that it was trained for.
 
-    python benchmarks/shifts.py [--galaxies 2000] [--model NAME ...] [--real FILE ...] [-o FILE]
+    python benchmarks/shifts.py [--galaxies 2000] [--model NAME ...] [--real FILE ...]
+        [--limit 0] [--templates 200000] [-o FILE]
 
 Everything but ``--real`` is simulated. One thing at a time is changed in simulated galaxies of the
 survey "sdss": flux, size, background, neighbours, centring, noise, transits, calibration. For each
 row: bias (mean of predicted less true redshift), mean absolute error, how many 68 % intervals hold,
 how many rows are dropped by flags, and how many of those that are wrong by more than two sigma are.
 Then: which redshift a model follows where flux or size are those of a galaxy at another; what it
-says of sources that are no galaxies; galaxies of other generators (extra ``eval``).
+says of sources that are no galaxies; galaxies of other generators (extra ``eval``). With
+``--limit``, of so many galaxies a row also what the posterior under the simulator itself says: the
+best answer for the sky that was thought to be.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from templates import GENERATORS
 from gaia_redshift import load_model, read_spectra
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
-from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid
+from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
+from gaia_redshift.metrics.distributions import find_quantiles
 from gaia_redshift.sampling import sample_spectra, sample_wavelengths
 from gaia_redshift.simulate import simulate_contaminants
 from gaia_redshift.simulate.generate import TRUTH_COLUMNS, point_source_coefficients
@@ -44,6 +48,7 @@ from gaia_redshift.simulate.survey import (
     load_parameters,
 )
 from gaia_redshift.spectra import FluxVectors, XPSpectra
+from research.benchmark.limit import Posterior, estimate_limit
 
 Array = NDArray[Any]
 Truth = dict[str, Array]
@@ -57,6 +62,7 @@ IGNORED = (
 """Flags that say nothing against a redshift."""
 PER_SAMPLE = 0.35
 """Width of a sample in pseudo-wavelength."""
+COMMON = ["redshift_true", "bp_standard_deviation", "rp_standard_deviation"]
 FAINT = (97.0, 365.0)
 """RP flux (e-/s) of sources with 0.8 to 3 e-/s per sample."""
 
@@ -129,8 +135,8 @@ def add_noise(spectra: XPSpectra, factor: float, seed: int) -> XPSpectra:
     return dataclasses.replace(spectra, **bands)
 
 
-def make_rows(n: int, seed: int) -> dict[str, FluxVectors]:
-    """Return the vectors of each row of the table."""
+def make_skies(n: int, seed: int) -> dict[str, XPSpectra]:
+    """Return the spectra of the table's rows whose galaxies or observation are changed."""
     p = load_parameters()
 
     def change(**values: Any) -> SurveyParameters:
@@ -163,13 +169,27 @@ def make_rows(n: int, seed: int) -> dict[str, FluxVectors]:
         "E(B-V) 0.15": (p, set_values(ebv=0.15)),
         "Sersic n 1-4": (change(profile_index=np.full(6, 2.5), profile_index_scatter=0.8), None),
     }
-    rows = {}
     plain = simulate(n, seed, p)
-    for name, (parameters, alter) in skies.items():
-        spectra = plain if name == "none" else simulate(n, seed, parameters, alter)
-        rows[name] = sample_spectra(spectra)
-    base = rows["none"]
-    rows["noise x 1.3 untold"] = sample_spectra(add_noise(plain, 1.3, seed))
+    spectra = {
+        name: plain if name == "none" else simulate(n, seed, parameters, alter)
+        for name, (parameters, alter) in skies.items()
+    }
+    for percent in (-5, 5):
+        factor = np.float32(1 + percent / 100)
+        bp = dataclasses.replace(
+            plain.bp, coefficients=plain.bp.coefficients * factor, errors=plain.bp.errors * factor
+        )
+        spectra[f"BP/RP {percent:+} %"] = dataclasses.replace(plain, bp=bp)
+    for name, mix in GENERATORS.items():
+        with contextlib.suppress(InputError):  # not installed
+            spectra[name] = simulate_seds(*mix(seed + 5), n, seed=seed + 5, colours=True)
+    return spectra
+
+
+def change_vectors(plain: XPSpectra, seed: int) -> dict[str, FluxVectors]:
+    """Return the vectors of the table's rows whose noise, grid or calibration is changed."""
+    base = sample_spectra(plain)
+    rows = {"noise x 1.3 untold": sample_spectra(add_noise(plain, 1.3, seed))}
     for factor in (0.7, 1.3):
         told = dataclasses.replace(base, flux_error=base.flux_error * factor)
         rows[f"noise told as {factor} of it"] = told
@@ -180,10 +200,6 @@ def make_rows(n: int, seed: int) -> dict[str, FluxVectors]:
         )
         moved = sample_spectra(plain, grid=grid)
         rows[f"wavelength {move:+.0f} nm"] = dataclasses.replace(moved, grid=DEFAULT_GRID)
-    for percent in (-5, 5):
-        ratio = np.ones(186)
-        ratio[:N_BP] += percent / 100
-        rows[f"BP/RP {percent:+} %"] = scale(base, ratio)
     wavelength = sample_wavelengths(DEFAULT_GRID)
     tilt = 1 + 0.02 * (wavelength - wavelength.mean()) / (0.5 * np.ptp(wavelength))
     rows["tilt 2 %"] = scale(base, tilt)
@@ -235,32 +251,61 @@ def describe(name: str, found: Any, true: Array) -> dict[str, Any]:
     return row
 
 
-def follow_others(model: Any, n: int, seed: int) -> list[dict[str, Any]]:
+def change_owners(n: int, seed: int) -> dict[str, XPSpectra]:
+    """Return galaxies with the flux, or the light profile, of galaxies at other redshifts."""
+    changes = {"flux": take_flux_of_another, "size": take_size_of_another}
+    return {name: simulate(n, seed, load_parameters(), f) for name, f in changes.items()}
+
+
+def fit_slopes(spectra: XPSpectra, z: Array) -> dict[str, float]:
+    """Fit redshifts by a galaxy's own and by that whose flux or size it has."""
+    own, other = (
+        np.asarray(spectra.columns[c], float) for c in ("redshift_true", "redshift_other")
+    )
+    slopes = np.linalg.lstsq(np.column_stack([own, other, np.ones(len(z))]), z, rcond=None)[0]
+    return {
+        "slope on its own": float(slopes[0]),
+        "slope on the other": float(slopes[1]),
+        "MAE": float(np.abs(z - own).mean()),
+    }
+
+
+def follow_others(model: Any, owners: dict[str, XPSpectra]) -> list[dict[str, Any]]:
     """Which redshift is followed where flux or size belong to another."""
     rows = []
-    for name, change in (("flux", take_flux_of_another), ("size", take_size_of_another)):
-        spectra = simulate(n, seed, load_parameters(), change)
+    for name, spectra in owners.items():
         found = predict(model, sample_spectra(spectra))
-        own, other = (
-            np.asarray(spectra.columns[c], float) for c in ("redshift_true", "redshift_other")
-        )
         answers = {"with prior": found.redshift}
         if found.shape is not None:
             answers["shape alone"] = found.shape
         conflict = (found.flags & int(QualityFlag.PRIOR_CONFLICT)) != 0
+        own = np.asarray(spectra.columns["redshift_true"], float)
         for words, z in answers.items():
-            design = np.column_stack([own, other, np.ones(n)])
-            slopes = np.linalg.lstsq(design, z, rcond=None)[0]
             far = np.abs(z - own) > 0.1
             rows.append(
                 {
-                    f"{'flux or size'} of another redshift": f"{name}, {words}",
-                    "slope on its own": float(slopes[0]),
-                    "slope on the other": float(slopes[1]),
-                    "MAE": float(np.abs(z - own).mean()),
+                    "flux or size of another redshift": f"{name}, {words}",
+                    **fit_slopes(spectra, z),
                     "conflicts": float(conflict.mean()),
                     "off by > 0.1": float(far.mean()),
                     "of them dropped": float(is_dropped(found)[far].mean()) if far.any() else 1.0,
+                }
+            )
+    return rows
+
+
+def follow_limit(owners: dict[str, XPSpectra], n: int, templates: int) -> list[dict[str, Any]]:
+    """Which redshift the best observer of the unchanged sky follows."""
+    some = {name: spectra[:n] for name, spectra in owners.items()}
+    rows = []
+    for words, survey in (("with prior", "sdss"), ("shape alone", "flat")):
+        found = find_limit(some, templates, survey=survey, brightness=survey == "sdss")
+        for i, (name, spectra) in enumerate(some.items()):
+            z = found.median[i * n : (i + 1) * n]
+            rows.append(
+                {
+                    "flux or size of another redshift": f"{name}, {words}",
+                    **fit_slopes(spectra, z),
                 }
             )
     return rows
@@ -316,13 +361,36 @@ def judge_others(
     return rows
 
 
-def use_generators(n: int, seed: int) -> dict[str, FluxVectors]:
-    """Return galaxies of each of the other generators that are installed."""
-    vectors = {}
-    for name, mix in GENERATORS.items():
-        with contextlib.suppress(InputError):
-            vectors[name] = sample_spectra(simulate_seds(*mix(seed), n, seed=seed, colours=True))
-    return vectors
+def find_limit(some: dict[str, XPSpectra], templates: int, **options: Any) -> Posterior:
+    """Return the posterior of spectra, one after another, under the simulator."""
+    bare = [dataclasses.replace(s, columns=s.columns[COMMON]) for s in some.values()]
+    joined = XPSpectra.concatenate(bare)
+    return estimate_limit(joined, n_templates=templates, seed=77, progress=True, **options)
+
+
+def ask_limit(skies: dict[str, XPSpectra], n: int, templates: int) -> list[dict[str, Any]]:
+    """Ask the best observer of the sky without changes, who knows the simulator itself.
+
+    What is wrong of the posterior that the simulator gives, when it is given another sky, is wrong
+    of any estimate that is near it on its own.
+    """
+    some = {name: spectra[:n] for name, spectra in skies.items()}
+    found = find_limit(some, templates)
+    lower, median, upper = find_quantiles(found.pdf, found.edges, [0.16, 0.5, 0.84]).T
+    rows = []
+    for i, (name, spectra) in enumerate(some.items()):
+        here = slice(i * n, (i + 1) * n)
+        true = np.asarray(spectra.columns["redshift_true"], float)
+        rows.append(
+            {
+                "change": name,
+                "bias": float((median[here] - true).mean()),
+                "MAE": float(np.abs(median[here] - true).mean()),
+                "68 % holds": float(((lower[here] <= true) & (true <= upper[here])).mean()),
+                "templates": float(np.median(found.sample_size[here])),
+            }
+        )
+    return rows
 
 
 def main() -> None:
@@ -333,12 +401,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=4001)
     parser.add_argument("--model", nargs="+", default=["default"], help="names or folders")
     parser.add_argument("--real", type=Path, nargs="+", default=[], help="real other sources")
+    parser.add_argument("--limit", type=int, default=0, help="galaxies a row for the best observer")
+    parser.add_argument("--templates", type=int, default=200_000, help="that observer's templates")
     parser.add_argument("-o", "--output", type=Path, help="JSON file of all numbers")
     args = parser.parse_args()
-    rows = make_rows(args.galaxies, args.seed)
+    skies = make_skies(args.galaxies, args.seed)
+    rows = {name: sample_spectra(spectra) for name, spectra in skies.items()}
+    rows |= change_vectors(skies["none"], args.seed)
     base = rows["none"]
-    rows |= use_generators(args.galaxies, args.seed + 5)
+    owners = change_owners(args.galaxies, args.seed + 2)
     result: dict[str, Any] = {}
+    if args.limit:
+        result["limit"] = ask_limit(skies, args.limit, args.templates)
+        tell("posterior under the simulator: one thing changed unknown to it", result["limit"])
+        result["limit_follows"] = follow_limit(owners, args.limit, args.templates)
+        tell("posterior under the simulator: whose redshift", result["limit_follows"])
     for name in args.model:
         model = load_model(name)
         tables = result[model.name] = {}
@@ -347,7 +424,7 @@ def main() -> None:
             for change, v in rows.items()
         ]
         tell(f"{model.name}: simulated galaxies, one thing changed", tables["shifts"])
-        tables["follows"] = follow_others(model, args.galaxies, args.seed + 2)
+        tables["follows"] = follow_others(model, owners)
         tell(f"{model.name}: whose redshift", tables["follows"])
         tables["scaled"] = scale_one(model, base)
         tell(f"{model.name}: flux multiplied", tables["scaled"])

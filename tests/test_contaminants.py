@@ -223,6 +223,15 @@ def test_the_library_given_as_spectra_gives_the_librarys_galaxies():
     assert np.isfinite(sample_spectra(found, errors=False).flux).all()
 
 
+def test_given_spectra_have_the_light_profiles_of_the_surveys_galaxies():
+    options = {"survey": [0.12, 0.12], "correlations": False, "noise": False}
+    given = simulate_seds(*make_seds(), 2000, seed=2, **options).columns
+    own = simulate_spectra(2000, seed=3, **options).columns
+    for name in ("radius_sersic", "n_sersic"):
+        # As if all were active, they would be 10 % larger and 0.6 less concentrated.
+        assert np.mean(given[name]) == pytest.approx(np.mean(own[name]), rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

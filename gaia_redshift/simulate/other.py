@@ -18,6 +18,7 @@ from gaia_redshift.simulate.galaxies import NORMALISATION_A, GalaxyLibrary
 from gaia_redshift.simulate.generate import TRUTH_COLUMNS, simulate_chunk
 from gaia_redshift.simulate.observation import assemble_blocks, check_numbers
 from gaia_redshift.simulate.redshifts import Survey
+from gaia_redshift.simulate.selection import GIVEN
 from gaia_redshift.simulate.survey import SurveyParameters, load_parameters
 from gaia_redshift.spectra import XPSpectra
 
@@ -81,7 +82,7 @@ def simulate_seds(
     p = parameters or load_parameters()
     plain = dataclasses.replace(
         p,
-        type_fractions={"sed": np.ones_like(p.redshift_knots)},
+        type_fractions=p.type_fractions | {GIVEN: np.ones_like(p.redshift_knots)},
         colour_active_offset=0.0,
         colour_active_factor=1.0,
         colour_scatter=(
@@ -144,7 +145,7 @@ def _make_library(wavelength: ArrayLike, flux: ArrayLike) -> GalaxyLibrary:
     k = len(f)
     return GalaxyLibrary(
         edges=edges,
-        types=np.full(k, "sed"),
+        types=np.full(k, GIVEN),
         parameters={"av": np.zeros(k), "age": np.zeros(k)},
         provenance={},
         mean=np.zeros(centre.size, dtype=np.float32),

@@ -19,7 +19,7 @@ from gaia_redshift.simulate.instrument import BANDS, load_instrument
 if TYPE_CHECKING:
     from gaia_redshift.simulate.survey import SurveyParameters
 
-__all__ = ["NODES", "QUIESCENT", "Selection", "choose_galaxies", "load_selection"]
+__all__ = ["GIVEN", "NODES", "QUIESCENT", "Selection", "choose_galaxies", "load_selection"]
 
 Float = NDArray[np.float64]
 
@@ -27,6 +27,8 @@ NODES = np.linspace(0.0, 0.6, 49)
 """Redshifts at which weights are worked out; a galaxy takes those of the nearest."""
 QUIESCENT = ("passive", "green_valley", "post_burst")
 """Types of little star formation; the others are called active."""
+GIVEN = "sed"
+"""Type of spectra that a user gives, which are of no type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,8 @@ def weigh_galaxies(p: SurveyParameters, library: GalaxyLibrary, nodes: Float = N
     centre, sigma = (
         np.interp(nodes, p.colour_redshift_knots, v) for v in (p.colour_median, p.colour_scatter)
     )
-    shares = {name: p.at(nodes, share) for name, share in p.type_fractions.items()}
+    present = np.unique(library.types)
+    shares = {name: p.at(nodes, v) for name, v in p.type_fractions.items() if name in present}
     total = sum(shares.values())
     for name, share in shares.items():
         rows = np.flatnonzero(library.types == name)

@@ -23,6 +23,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.simulate.galaxies import GalaxyLibrary, load_library
 from gaia_redshift.simulate.redshifts import REDSHIFT_RANGE, SURVEYS, Survey
 from gaia_redshift.simulate.selection import (
+    GIVEN,
     QUIESCENT,
     choose_galaxies,
     find_node,
@@ -115,6 +116,12 @@ class SurveyParameters:
     def at(self, z: Float, values: Float) -> Float:
         """Interpolate values given at the knots."""
         return np.interp(z, self.redshift_knots, values)
+
+    def share_quiescent(self, z: Float) -> Float:
+        """Share of the quiescent among galaxies at redshifts z, shape (n,)."""
+        shares = {k: self.at(z, v) for k, v in self.type_fractions.items() if k != GIVEN}
+        quiescent = np.sum([shares[k] for k in QUIESCENT], axis=0)
+        return np.asarray(quiescent / np.sum(list(shares.values()), axis=0))
 
 
 @functools.lru_cache(maxsize=1)
@@ -234,11 +241,16 @@ def draw_truth(
     selection = load_selection(p, library)
     galaxy = choose_galaxies(selection, z, rng.uniform(size=n))
     types = library.types[galaxy]
+    # Spectra that a user gives are of no type: their profiles are those of all.
+    if types[0] == GIVEN:
+        quiescent = rng.uniform(size=n) < p.share_quiescent(z)
+    else:
+        quiescent = np.isin(types, QUIESCENT)
     return {
         "redshift_true": z,
         "galaxy": galaxy,
         "type": types,
-        **draw_profiles(z, np.isin(types, QUIESCENT), rng, p),
+        **draw_profiles(z, quiescent, rng, p),
         "rp_flux": draw_brightness(z, rng, p)
         * 10 ** (p.brightness_colour_slope * selection.excess[galaxy, find_node(z)]),
         "ebv": rng.lognormal(
