@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "one_thread"]
 
 _MOST = 8
 """Threads at most; more are untried."""
+_alone = ContextVar("alone", default=False)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Work in the caller's thread alone: somebody else gives the other processors work."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 class Crew:
@@ -22,8 +34,13 @@ class Crew:
     """
 
     def __init__(self) -> None:
-        self.n_threads = _count_threads()
-        self._places = deque(range(self.n_threads))
+        self._most = _count_threads()
+        self._places = deque(range(self._most))
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that a call made here may have."""
+        return 1 if _alone.get() else self._most
 
     def share(self, work: Callable[[int], object], n: int) -> None:
         """Call ``work(0)`` to ``work(n - 1)``, in any order; its first exception ends it all."""
@@ -39,7 +56,7 @@ class Crew:
             except Exception as error:
                 failures.append(error)
 
-        places = self._take_places(n)
+        places = self._take_places(min(n, self.n_threads))
         helpers = [threading.Thread(target=go_on, daemon=True) for _ in places[1:]]
         try:
             for helper in helpers:

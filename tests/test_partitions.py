@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gaia_redshift._threads import Crew
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.pipeline import predict_table
@@ -138,6 +139,25 @@ def test_a_dask_frame_reads_only_what_it_needs(frame, expected, tmp_path):
         predict_dask(dd.from_pandas(frame, npartitions=2), model=MODEL).compute(scheduler="sync")
     with pytest.raises(InputError, match="takes a Dask DataFrame"):
         predict_dask(frame)
+
+
+def test_a_task_of_dask_takes_the_one_thread_that_it_was_given(frame, tmp_path, monkeypatch):
+    dd = pytest.importorskip("dask.dataframe")
+    frame.to_parquet(tmp_path / "0.parquet")
+    given, share = [], Crew.share
+
+    def watch(crew, work, n):
+        monkeypatch.setattr(crew, "_most", 4)
+        given.append(crew.n_threads)
+        share(crew, work, n)
+
+    monkeypatch.setattr(Crew, "share", watch)
+    predict_partition(frame, model=MODEL)
+    assert set(given) == {4}
+    found = predict_dask(dd.read_parquet(tmp_path), model=MODEL)
+    given.clear()
+    found.compute(scheduler="threads")
+    assert set(given) == {1}
 
 
 def test_a_cluster_that_loses_a_worker_still_gives_everything(frame, expected, tmp_path):

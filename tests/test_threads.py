@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gaia_redshift import sample_spectra, simulate_spectra
-from gaia_redshift._threads import Crew
+from gaia_redshift._threads import Crew, one_thread
 
 
 def test_every_piece_is_done_once_whoever_else_calls():
@@ -43,6 +43,16 @@ def test_the_first_failure_ends_the_work_and_the_crew_stays_usable():
     done = []
     crew.share(done.append, 50)
     assert sorted(done) == list(range(50))
+
+
+def test_who_is_to_keep_to_one_thread_starts_no_other(monkeypatch):
+    monkeypatch.setattr("gaia_redshift._threads._count_threads", lambda: 4)
+    crew, threads = Crew(), set()
+    with one_thread():
+        crew.share(lambda _: threads.add(threading.current_thread()), 1000)
+        assert crew.n_threads == 1
+    assert threads == {threading.current_thread()}
+    assert crew.n_threads == 4
 
 
 def test_flux_errors_of_many_blocks_stand_in_their_rows():

@@ -8,7 +8,7 @@ from typing import Any
 
 from gaia_redshift._extras import import_extra
 from gaia_redshift.errors import InputError
-from gaia_redshift.scale.partitions import choose_columns, predict_partition
+from gaia_redshift.scale.partitions import choose_columns, run_task
 
 __all__ = ["predict_catalog"]
 
@@ -61,4 +61,4 @@ def predict_catalog(
     wanted = dict.fromkeys([*names, *kept])
     frame = catalog[[name for name in wanted if name in catalog.columns]]  # no others are read
     # LSDB finds the columns of the result by calling it without rows.
-    return frame.map_partitions(predict_partition, model=model, keep=kept, **options)
+    return frame.map_partitions(run_task, model=model, keep=kept, **options)

@@ -8,11 +8,7 @@ from typing import Any
 
 from gaia_redshift._extras import import_extra
 from gaia_redshift.errors import InputError
-from gaia_redshift.scale.partitions import (
-    choose_columns,
-    make_meta,
-    predict_partition,
-)
+from gaia_redshift.scale.partitions import choose_columns, make_meta, run_task
 
 __all__ = ["predict_dask"]
 
@@ -66,4 +62,4 @@ def predict_dask(
     frame = frame[[name for name in wanted if name in frame.columns]]  # no others are read
     keep = kept or None
     meta = make_meta(frame._meta, model=model, keep=keep, **options)
-    return frame.map_partitions(predict_partition, model=model, keep=keep, meta=meta, **options)
+    return frame.map_partitions(run_task, model=model, keep=keep, meta=meta, **options)

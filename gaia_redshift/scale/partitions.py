@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._threads import one_thread
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import ReadOptions, find_layout, parse_keep
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from gaia_redshift.pipeline import Model
 
-__all__ = ["choose_columns", "make_meta", "predict_partition"]
+__all__ = ["choose_columns", "make_meta", "predict_partition", "run_task"]
 
 BLOCK_SIZE = 8192
 _SHAPING = ("prior", "pdf", "std", "peaks", "shape")
@@ -72,6 +73,12 @@ def predict_partition(
     spectra = {name: _take(frame, name) for name in names}
     table = predict_table(spectra, model=loaded, block_size=BLOCK_SIZE, **options)
     return _to_frame(table, frame, kept)
+
+
+def run_task(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """Do `predict_partition` as a task of Dask, which runs as many at once as it has threads."""
+    with one_thread():
+        return predict_partition(frame, **options)
 
 
 def make_meta(
