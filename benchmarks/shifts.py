@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,6 @@ from gaia_redshift.simulate.survey import (
     load_parameters,
 )
 from gaia_redshift.spectra import FluxVectors, XPSpectra
-from research.benchmark.limit import Posterior, estimate_limit
 
 Array = NDArray[Any]
 Truth = dict[str, Array]
@@ -361,8 +361,11 @@ def judge_others(
     return rows
 
 
-def find_limit(some: dict[str, XPSpectra], templates: int, **options: Any) -> Posterior:
+def find_limit(some: dict[str, XPSpectra], templates: int, **options: Any) -> Any:
     """Return the posterior of spectra, one after another, under the simulator."""
+    sys.path.append(str(Path(__file__).resolve().parents[1]))  # research/ is not installed
+    from research.benchmark.limit import estimate_limit
+
     bare = [dataclasses.replace(s, columns=s.columns[COMMON]) for s in some.values()]
     joined = XPSpectra.concatenate(bare)
     return estimate_limit(joined, n_templates=templates, seed=77, progress=True, **options)
