@@ -30,16 +30,17 @@ if TYPE_CHECKING:
     from gaia_redshift.inspect.page import inspect_spectra
     from gaia_redshift.model.prior import MagnitudePrior
     from gaia_redshift.model.registry import available_models, load_model
-    from gaia_redshift.pipeline import predict_redshift, predict_table
-    from gaia_redshift.readers import read_spectra
-    from gaia_redshift.readers.results import read_table
-    from gaia_redshift.sampling import register_basis_set, sample_spectra, sample_wavelengths
-    from gaia_redshift.scale import (
+    from gaia_redshift.predict import (
         predict_catalog,
         predict_dask,
         predict_partition,
+        predict_redshift,
+        predict_table,
         predict_to_file,
     )
+    from gaia_redshift.readers import read_spectra
+    from gaia_redshift.readers.results import read_table
+    from gaia_redshift.sampling import register_basis_set, sample_spectra, sample_wavelengths
     from gaia_redshift.simulate import simulate_spectra
     from gaia_redshift.spectra import FluxVectors, XPSpectra
     from gaia_redshift.tables import write_table
@@ -63,12 +64,12 @@ _HOMES = {
     "fetch_spectra": "archive.fetch",
     "inspect_spectra": "inspect.page",
     "load_model": "model.registry",
-    "predict_catalog": "scale.catalogs",
-    "predict_dask": "scale.dask_frames",
-    "predict_partition": "scale.partitions",
-    "predict_redshift": "pipeline",
-    "predict_table": "pipeline",
-    "predict_to_file": "scale.files",
+    "predict_catalog": "predict",
+    "predict_dask": "predict",
+    "predict_partition": "predict",
+    "predict_redshift": "predict",
+    "predict_table": "predict",
+    "predict_to_file": "predict",
     "read_dataset": "datasets.file",
     "read_grid": "grid",
     "read_spectra": "readers",

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import gaia_redshift.scale.journal as journal_module
+import gaia_redshift.predict.journal as journal_module
 from gaia_redshift.cli import main
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.pipeline import join_predictions, predict_table
+from gaia_redshift.predict import predict_to_file
+from gaia_redshift.predict.outputs import find_repeated
+from gaia_redshift.predict.progress import Progress
+from gaia_redshift.predict.table import join_predictions, predict_table
 from gaia_redshift.readers.results import read_table
 from gaia_redshift.sampling import sample_spectra
-from gaia_redshift.scale import predict_to_file
-from gaia_redshift.scale.outputs import find_repeated
-from gaia_redshift.scale.progress import Progress
 from gaia_redshift.spectra import BandSpectra, XPSpectra
 from gaia_redshift.writers import write_spectra
 
@@ -336,7 +336,7 @@ def test_repeated_ids_are_found_in_any_number_of_passes(monkeypatch):
     values, counts = np.unique(np.concatenate(parts), return_counts=True)
     expected = values[counts > 1].tolist()
     assert find_repeated(lambda: parts, 800).tolist() == expected
-    monkeypatch.setattr("gaia_redshift.scale.outputs.IDS_AT_ONCE", 100)
+    monkeypatch.setattr("gaia_redshift.predict.outputs.IDS_AT_ONCE", 100)
     assert find_repeated(lambda: parts, 800).tolist() == expected
     assert find_repeated(lambda: [], 0).tolist() == []
 
@@ -372,8 +372,8 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import gaia_redshift.model.registry as registry
-import gaia_redshift.scale.files as files
-import gaia_redshift.scale.journal as journal
+import gaia_redshift.predict.files as files
+import gaia_redshift.predict.journal as journal
 from gaia_redshift.sampling.bases import basis_sets, compute_design_matrices
 from gaia_redshift.cli import main
 from gaia_redshift.grid import DEFAULT_GRID
@@ -454,7 +454,7 @@ MODELS = [FakeModel()]
 
 def test_the_command_resumes_and_says_so(fake_default, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(journal_module, "PART_ROWS", 1)
-    monkeypatch.setattr("gaia_redshift.scale.files.BLOCK_SIZE", 8)
+    monkeypatch.setattr("gaia_redshift.predict.files.BLOCK_SIZE", 8)
     write_columns("a.parquet", redshift_true=np.full(40, 0.5))
     MODELS[0] = FakeModel(fail_after=20)
     assert main(["predict", "a.parquet", "-o", "z.fits"]) == 1

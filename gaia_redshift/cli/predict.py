@@ -26,7 +26,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
 
 if TYPE_CHECKING:
-    from gaia_redshift.scale.stream import Job
+    from gaia_redshift.predict.stream import Job
     from gaia_redshift.tables import PredictedRows
 
 __all__ = ["PREDICT_EPILOG", "TRUTH", "add_predict", "run_predict"]
@@ -187,7 +187,7 @@ def _run(arguments: argparse.Namespace, *, progress: bool, complain: Complain) -
 
 
 def _make_job(arguments: argparse.Namespace) -> Job:
-    from gaia_redshift.scale.files import make_job
+    from gaia_redshift.predict.files import make_job
 
     # True redshifts are carried along where a file has them; asked for by name, they must be there.
     keep = parse_keep(arguments.keep)
@@ -234,7 +234,7 @@ def _write(
     complain: Complain,
 ) -> tuple[int, int]:
     """Write the output block by block; return how many inputs and fetched sources failed."""
-    from gaia_redshift.scale.files import run_to_file
+    from gaia_redshift.predict.files import run_to_file
 
     wanted = Summary(arguments)
     named: list[str] = []
@@ -282,8 +282,8 @@ def _show(
 ) -> tuple[int, int]:
     """Print the first rows; return how many inputs and fetched sources failed."""
     from gaia_redshift.cli.terminal import count_columns, format_columns
-    from gaia_redshift.scale.progress import Progress
-    from gaia_redshift.scale.stream import iter_steps
+    from gaia_redshift.predict.progress import Progress
+    from gaia_redshift.predict.stream import iter_steps
 
     found: dict[int, list[PredictedRows]] = {}
     failed = 0
@@ -323,7 +323,7 @@ def _join(parts: Sequence[PredictedRows], wanted: Summary) -> Mapping[str, Any]:
     """Return the columns of all; as a table only where its import, half a second, is needed."""
     if len(parts) == 1 and parts[0].columns is None and not wanted.arguments.plot:
         return parts[0].to_columns()
-    from gaia_redshift.pipeline import join_predictions
+    from gaia_redshift.predict.table import join_predictions
 
     table = join_predictions([rows.to_table() for rows in parts])
     wanted.collect(table)

@@ -23,8 +23,8 @@ import numpy as np
 
 from gaia_redshift._files import write_text, written_whole
 from gaia_redshift.errors import InputError
+from gaia_redshift.predict.inputs import compare_plans, to_json
 from gaia_redshift.readers.results import READERS
-from gaia_redshift.scale.inputs import compare_plans, to_json
 from gaia_redshift.tables import join_meta, stack_rows
 from gaia_redshift.tables.formats import make_arrow_table, take_plain_columns
 from gaia_redshift.tables.types import note_column

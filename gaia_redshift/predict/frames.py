@@ -1,4 +1,7 @@
-"""A DataFrame of spectra to a DataFrame of redshifts: the piece that Dask and LSDB repeat."""
+"""Redshifts of DataFrames: of one, and of Dask's and LSDB's (HATS), partition by partition.
+
+Dask and LSDB do it lazily, on whatever cluster Dask runs.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._extras import import_extra
 from gaia_redshift._threads import one_thread
 from gaia_redshift.errors import InputError
+from gaia_redshift.predict.table import load_for_prediction, predict_redshift, predict_table
 from gaia_redshift.readers.columns import ReadOptions, find_layout, parse_keep
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gaia_redshift.pipeline import Model
+    from gaia_redshift.predict.table import Model
 
-__all__ = ["choose_columns", "make_meta", "predict_partition", "run_task"]
+__all__ = ["predict_catalog", "predict_dask", "predict_partition"]
 
 BLOCK_SIZE = 8192
 _SHAPING = ("prior", "pdf", "std", "peaks", "shape")
@@ -64,24 +69,121 @@ def predict_partition(
     >>> from gaia_redshift import predict_partition
     >>> ddf.map_partitions(predict_partition, meta=predict_partition(ddf._meta))  # doctest: +SKIP
     """
-    from gaia_redshift.pipeline import load_for_prediction, predict_table
-
     if not len(frame):
-        return make_meta(frame, model=model, keep=keep, **options)
+        return _make_meta(frame, model=model, keep=keep, **options)
     loaded = load_for_prediction(model, options.pop("device", "auto"))
-    names, kept = choose_columns(frame, loaded, keep, options.get("flux_errors"))
+    names, kept = _choose_columns(frame, loaded, keep, options.get("flux_errors"))
     spectra = {name: _take(frame, name) for name in names}
     table = predict_table(spectra, model=loaded, block_size=BLOCK_SIZE, **options)
     return _to_frame(table, frame, kept)
 
 
-def run_task(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+def predict_dask(
+    frame: Any,
+    *,
+    model: str | os.PathLike[str] = "default",
+    keep: str | Sequence[str] | None = None,
+    **options: Any,
+) -> Any:
+    """Predict the redshifts of a Dask DataFrame of spectra, lazily.
+
+    Parameters
+    ----------
+    frame : dask.dataframe.DataFrame
+        The archive's columns, as from ``dask.dataframe.read_parquet``.
+    model : str or path
+        Every worker loads it once; a path must be there on every worker.
+    keep, **options
+        As for `predict_partition`.
+
+    Returns
+    -------
+    dask.dataframe.DataFrame
+        With the partitions of ``frame``; computed when Dask is asked to.
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed (extra ``dask``), it is another kind of frame, or columns are
+        missing.
+
+    Examples
+    --------
+    >>> import dask.dataframe as dd  # doctest: +SKIP
+    >>> table = predict_dask(dd.read_parquet("spectra/*.parquet"))  # doctest: +SKIP
+    >>> table.to_parquet("redshifts")  # doctest: +SKIP
+    """
+    import_extra("dask.dataframe", "dask")
+    if not hasattr(frame, "map_partitions") or not hasattr(frame, "_meta"):
+        raise InputError(
+            f"predict_dask takes a Dask DataFrame, not {type(frame).__name__}: predict_partition"
+            " takes a pandas one, predict_catalog an LSDB catalogue"
+        )
+    loaded = load_for_prediction(model, "cpu")  # this machine only plans
+    names, kept = _choose_columns(frame._meta, loaded, keep, options.get("flux_errors"))
+    wanted = dict.fromkeys([*names, *kept])
+    frame = frame[[name for name in wanted if name in frame.columns]]  # no others are read
+    keep = kept or None
+    meta = _make_meta(frame._meta, model=model, keep=keep, **options)
+    return frame.map_partitions(_run_task, model=model, keep=keep, meta=meta, **options)
+
+
+def predict_catalog(
+    catalog: Any,
+    *,
+    model: str | os.PathLike[str] = "default",
+    keep: str | Sequence[str] | None = None,
+    **options: Any,
+) -> Any:
+    """Predict the redshifts of an LSDB catalogue of spectra, lazily.
+
+    Parameters
+    ----------
+    catalog : lsdb.Catalog
+        With the archive's columns, as from ``lsdb.open_catalog``; opened with the columns that are
+        needed it reads no others.
+    model : str or path
+        Every worker loads it once; a path must be there on every worker.
+    keep, **options
+        As for `predict_partition`. The catalogue's positions are always kept, so that the result
+        is a catalogue again.
+
+    Returns
+    -------
+    lsdb.Catalog
+        With the partitions of ``catalog``; ``write_catalog`` saves it as HATS.
+
+    Raises
+    ------
+    InputError
+        If LSDB is not installed (extra ``lsdb``), it is no catalogue, or columns are missing.
+
+    Examples
+    --------
+    >>> import lsdb  # doctest: +SKIP
+    >>> table = predict_catalog(lsdb.open_catalog("xp_spectra"))  # doctest: +SKIP
+    >>> table.write_catalog("redshifts")  # doctest: +SKIP
+    """
+    lsdb = import_extra("lsdb", "lsdb")
+    if not isinstance(catalog, lsdb.Catalog):
+        raise InputError(f"predict_catalog takes an LSDB catalogue, not {type(catalog).__name__}")
+    loaded = load_for_prediction(model, "cpu")  # this machine only plans
+    names, kept = _choose_columns(catalog.meta, loaded, keep, options.get("flux_errors"))
+    info = catalog.hc_structure.catalog_info
+    kept = list(dict.fromkeys([info.ra_column, info.dec_column, *kept]))
+    wanted = dict.fromkeys([*names, *kept])
+    frame = catalog[[name for name in wanted if name in catalog.columns]]  # no others are read
+    # LSDB finds the columns of the result by calling it without rows.
+    return frame.map_partitions(_run_task, model=model, keep=kept, **options)
+
+
+def _run_task(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     """Do `predict_partition` as a task of Dask, which runs as many at once as it has threads."""
     with one_thread():
         return predict_partition(frame, **options)
 
 
-def make_meta(
+def _make_meta(
     frame: pd.DataFrame,
     *,
     model: str | os.PathLike[str] | Model = "default",
@@ -95,18 +197,17 @@ def make_meta(
     """
     from gaia_redshift.grid import N_FLUX
     from gaia_redshift.model.device import check_device
-    from gaia_redshift.pipeline import load_for_prediction, predict_redshift
 
     check_device(options.pop("device", "auto"))
     loaded = load_for_prediction(model, "cpu")
-    _, kept = choose_columns(frame, loaded, keep, options.get("flux_errors"))
+    _, kept = _choose_columns(frame, loaded, keep, options.get("flux_errors"))
     # One vector shows which columns there are.
     more = {key: value for key, value in options.items() if key in _SHAPING}
     table = predict_redshift(np.ones((1, N_FLUX)), model=loaded, **more)
     return _to_frame(table[:0], frame.iloc[:0], kept)
 
 
-def choose_columns(
+def _choose_columns(
     frame: pd.DataFrame,
     model: Model,
     keep: str | Sequence[str] | None,

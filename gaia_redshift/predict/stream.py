@@ -21,8 +21,8 @@ from gaia_redshift.readers import iter_spectra
 from gaia_redshift.readers.content import ReadMeter
 
 if TYPE_CHECKING:
-    from gaia_redshift.pipeline import Model
-    from gaia_redshift.scale.progress import Progress
+    from gaia_redshift.predict.progress import Progress
+    from gaia_redshift.predict.table import Model
     from gaia_redshift.spectra import XPSpectra
     from gaia_redshift.tables import PredictedRows
 
@@ -215,7 +215,7 @@ def _name(source: Any) -> str:
 
 
 def _predict(item: _Read, job: Job, progress: bool) -> PredictedRows:
-    from gaia_redshift.pipeline import predict_rows
+    from gaia_redshift.predict.table import predict_rows
 
     if item.fetch is not None:
         return predict_rows(

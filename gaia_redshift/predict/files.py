@@ -20,12 +20,12 @@ from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.clean import find_clean, find_level, format_clean
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag
+from gaia_redshift.predict.inputs import describe_plan
+from gaia_redshift.predict.journal import Journal
+from gaia_redshift.predict.outputs import find_repeated, fit_columns, join_columns, write_tables
+from gaia_redshift.predict.progress import Progress
+from gaia_redshift.predict.stream import Job, iter_steps
 from gaia_redshift.readers.sources import list_inputs
-from gaia_redshift.scale.inputs import describe_plan
-from gaia_redshift.scale.journal import Journal
-from gaia_redshift.scale.outputs import find_repeated, fit_columns, join_columns, write_tables
-from gaia_redshift.scale.progress import Progress
-from gaia_redshift.scale.stream import Job, iter_steps
 from gaia_redshift.tables.files import check_output, table_format
 from gaia_redshift.tables.formats import WRITERS, take_plain_columns
 from gaia_redshift.tables.stacks import settle_types
@@ -202,7 +202,7 @@ def make_job(
 ) -> Job:
     """Load the model and settle what is read."""
     from gaia_redshift.grid import read_grid
-    from gaia_redshift.pipeline import load_for_prediction
+    from gaia_redshift.predict.table import load_for_prediction
     from gaia_redshift.readers import parse_keep
 
     options = dict(options)

@@ -39,7 +39,7 @@ IDS_AT_ONCE = 1 << 22
 """Source ids compared in memory at a time: 34 MB."""
 FITS_BLOCK = 2880
 Columns = dict[str, Note]
-"""Name to note: what `gaia_redshift.scale.journal` writes down of each part."""
+"""Name to note: what `gaia_redshift.predict.journal` writes down of each part."""
 
 
 def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -> NDArray[np.int64]:
