@@ -1,4 +1,4 @@
-"""Libraries that only extras of this package bring."""
+"""What not every installation can import: libraries of extras, and ``research/``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from gaia_redshift.errors import InputError
 
-__all__ = ["import_extra"]
+__all__ = ["import_extra", "import_research"]
 
 
 def import_extra(name: str, extra: str) -> Any:
@@ -18,3 +18,16 @@ def import_extra(name: str, extra: str) -> Any:
         raise InputError(
             f"{name} is not installed ({error}): pip install 'gaia-redshift[{extra}]'"
         ) from error
+
+
+def import_research(module: str, option: str) -> Any:
+    """Import a module of ``research/``, or say what to run, for only a checkout holds it."""
+    try:
+        return importlib.import_module(f"research.{module}")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("research"):
+            raise
+        raise InputError(
+            f"{option} is not part of the installed package: in a checkout of its source, with the"
+            " same options, run: python -m gaia_redshift"
+        ) from None

@@ -54,8 +54,7 @@ GROUND = 2
 
 def list_features() -> dict[str, list[str]]:
     """Return everything that a user can name, in sorted lists."""
-    from gaia_redshift.cli.command import _COMMANDS
-    from gaia_redshift.cli.parser import build_parser
+    from gaia_redshift.cli.command import build_parser
     from gaia_redshift.crossmatch import MatchFlag
     from gaia_redshift.flags import QualityFlag
     from gaia_redshift.readers.formats import EXTENSIONS
@@ -63,7 +62,7 @@ def list_features() -> dict[str, list[str]]:
     from gaia_redshift.tables.formats import FORMATS
 
     features: dict[str, Iterable[str]] = {
-        "options": _list_options(build_parser(_COMMANDS)),
+        "options": _list_options(build_parser()),
         "columns": COLUMNS,
         "flags": (f"{flag.name} {flag.value}" for flag in (*QualityFlag, *MatchFlag)),
         "files of spectra": EXTENSIONS,

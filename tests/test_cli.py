@@ -14,9 +14,8 @@ import pytest
 
 import gaia_redshift.model.registry as registry
 from gaia_redshift.cli import main
-from gaia_redshift.cli.command import _COMMANDS
+from gaia_redshift.cli.command import COMMANDS, build_parser
 from gaia_redshift.cli.output import PlainStream
-from gaia_redshift.cli.parser import build_parser
 from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.readers.results import read_table
@@ -347,8 +346,8 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(folder, capsys
 def test_completion_names_every_command(capsys, shell):
     assert main(["completion", shell]) == 0
     out = capsys.readouterr().out
-    for command in _COMMANDS:
-        assert command in out
+    for command in COMMANDS:
+        assert command.name in out
     assert "--clean" in out
 
 
@@ -396,7 +395,7 @@ def test_an_output_that_knows_only_ascii_gets_escapes(monkeypatch):
 
 def test_quiet_may_stand_before_the_command_and_a_slip_is_guessed(capsys):
     assert main(["-q", "flags", "1"]) == 0
-    parser = build_parser(dict.fromkeys(_COMMANDS))
+    parser = build_parser()
     assert parser.parse_args(["-q", "flags"]).quiet
     assert not parser.parse_args(["flags"]).quiet
     assert parser.parse_args(["flags", "-vv"]).verbose == 2

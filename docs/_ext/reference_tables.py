@@ -211,10 +211,10 @@ class CommandReference(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a section for each subcommand."""
-        from gaia_redshift.cli.command import _COMMANDS
-        from gaia_redshift.cli.parser import PROGRAM, build_parser
+        from gaia_redshift.cli.command import build_parser
+        from gaia_redshift.cli.output import PROGRAM
 
-        parser = build_parser(_COMMANDS)
+        parser = build_parser()
         action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
         sections: list[nodes.Node] = []
         for name, sub in action.choices.items():

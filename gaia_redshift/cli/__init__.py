@@ -1,7 +1,7 @@
-"""The command ``gaia-redshift``: `command` runs it, `parser` knows its options.
+"""The command ``gaia-redshift``: `command` runs one of its subcommands.
 
-One module for each subcommand that needs more than a few lines; `output`, `summary` and `terminal`
-are what they share. Prints and exit codes are in this room alone.
+The other modules hold these, each declared as a `Command` at the end of its part; `options` and
+`output` are what they share. Prints and exit codes are in this room alone.
 """
 
 from __future__ import annotations

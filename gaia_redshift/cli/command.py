@@ -7,34 +7,32 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
 from gaia_redshift._files import escape_controls
-from gaia_redshift.cli.archive import run_cache, run_fetch
-from gaia_redshift.cli.crossmatch import run_crossmatch
-from gaia_redshift.cli.dataset import run_dataset
-from gaia_redshift.cli.doctor import run_doctor
-from gaia_redshift.cli.enrich import run_enrich
-from gaia_redshift.cli.evaluate import run_evaluate
-from gaia_redshift.cli.inspect import run_inspect, run_show
-from gaia_redshift.cli.options import parse_keep
-from gaia_redshift.cli.output import PlainStream
-from gaia_redshift.cli.parser import PROGRAM, build_parser
-from gaia_redshift.cli.predict import run_predict
-from gaia_redshift.cli.research import import_research
-from gaia_redshift.cli.send import run_send
-from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning, InputError
+from gaia_redshift._version import __version__
+from gaia_redshift.cli.archive import CACHE, DOCTOR, FETCH
+from gaia_redshift.cli.catalogue import CROSSMATCH, ENRICH
+from gaia_redshift.cli.dataset import DATASET
+from gaia_redshift.cli.evaluate import EVALUATE
+from gaia_redshift.cli.inspect import INSPECT, SEND, SHOW
+from gaia_redshift.cli.options import Command, UsageError
+from gaia_redshift.cli.output import PROGRAM, PlainStream, complain
+from gaia_redshift.cli.predict import PREDICT
+from gaia_redshift.cli.train import SIMULATE, TRAIN
+from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning
+from gaia_redshift.flags import decode_flags, describe_flags
 from gaia_redshift.grid import N_FLUX
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 1 after a failure, 2 for wrong usage, 130 if interrupted."""
-    parser = build_parser(_COMMANDS)
+    parser = build_parser()
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:
@@ -42,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 2
+    arguments.progress = not arguments.quiet and sys.stderr.isatty()
+    arguments.piped = False
     streams = PlainStream(sys.stdout), PlainStream(sys.stderr, escape=False)
     with warnings.catch_warnings(), redirect_stdout(streams[0]), redirect_stderr(streams[1]):
         handler = _set_up_messages(arguments)
@@ -49,13 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int = arguments.run(arguments)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            _complain(f"interrupted{_advise_resume(arguments)}")
+            complain(f"interrupted{_advise_resume(arguments)}")
             code = 130
         except BrokenPipeError:  # the reader of our output, such as `head`, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
+        except UsageError as error:
+            complain(str(error), "usage")
+            code = 2
         except (GaiaRedshiftError, OSError, MemoryError) as error:
-            _complain(str(error) or type(error).__name__)
+            complain(str(error) or type(error).__name__)
             code = 1
         finally:
             logging.getLogger("gaia_redshift").removeHandler(handler)
@@ -64,15 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _advise_resume(arguments: argparse.Namespace) -> str:
     """How the work goes on that was interrupted."""
-    if getattr(arguments, "resume", None) is not None and arguments.output:
+    if arguments.command in ("predict", "train") and arguments.output:
         return ": the same command with --resume goes on where it was"
     if arguments.command in ("fetch", "dataset"):
         return ": the same command goes on where it was"
     return ""
-
-
-def _complain(message: str, kind: str = "error") -> None:
-    print(f"{PROGRAM}: {kind}: {escape_controls(' '.join(message.split()))}", file=sys.stderr)
 
 
 class _PlainFormatter(logging.Formatter):
@@ -96,7 +95,7 @@ def _set_up_messages(arguments: argparse.Namespace) -> logging.Handler:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message) not in shown:  # once, however many files it is true of
             shown.add(str(message))
-            _complain(str(message), "warning")
+            complain(str(message), "warning")
 
     warnings.simplefilter("default" if arguments.verbose else "ignore")
     if not arguments.quiet:
@@ -105,105 +104,77 @@ def _set_up_messages(arguments: argparse.Namespace) -> logging.Handler:
     return handler
 
 
-def _show_progress(arguments: argparse.Namespace) -> bool:
-    return not arguments.quiet and sys.stderr.isatty()
-
-
-def _run_predict(arguments: argparse.Namespace) -> int:
-    return run_predict(arguments, progress=_show_progress(arguments), complain=_complain)
-
-
-def _run_fetch(arguments: argparse.Namespace) -> int:
-    if not (arguments.inputs or arguments.ids or arguments.adql):
-        _complain("give source ids, --ids FILE or --adql QUERY (fetch --help)", "usage")
-        return 2
-    keep = parse_keep(arguments.keep)
-    lost = run_fetch(arguments, keep, progress=_show_progress(arguments))
-    if lost:
-        _complain(f"{lost} sources could not be fetched: the same command asks for them again")
-    return 1 if lost else 0
-
-
-def _run_crossmatch(arguments: argparse.Namespace) -> int:
-    return run_crossmatch(arguments, progress=_show_progress(arguments))
-
-
-def _run_enrich(arguments: argparse.Namespace) -> int:
-    return run_enrich(arguments, progress=_show_progress(arguments))
-
-
-def _run_dataset(arguments: argparse.Namespace) -> int:
-    return run_dataset(arguments, progress=_show_progress(arguments))
-
-
-def _run_evaluate(arguments: argparse.Namespace) -> int:
-    return run_evaluate(arguments, progress=_show_progress(arguments))
-
-
-def _run_inspect(arguments: argparse.Namespace) -> int:
-    return run_inspect(arguments, progress=_show_progress(arguments))
-
-
-def _run_show(arguments: argparse.Namespace) -> int:
-    return run_show(arguments, progress=_show_progress(arguments))
-
-
-def _run_simulate(arguments: argparse.Namespace) -> int:
-    if arguments.n < 1:
-        raise InputError(f"-n must be at least 1, not {arguments.n}")
-    galaxies = arguments.kind == "galaxy"
-    if not (arguments.output or arguments.report):
-        raise InputError("nothing to do: give -o FILE, --report DIR or both")
-    if not galaxies and (arguments.report or arguments.survey):
-        raise InputError(f"--report and --survey are for galaxies, not for --kind {arguments.kind}")
-    if arguments.noise_sources and not arguments.report:
-        raise InputError("--noise-sources goes with --report")
-    report = import_research("simulator.report", "--report") if arguments.report else None
-    if arguments.output:
-        _write_simulated(arguments)
-    if report is not None:
-        report.report_simulation(
-            arguments.n,
-            arguments.seed,
-            arguments.survey or "sdss",
-            arguments.report,
-            noise_sources=arguments.noise_sources,
-            progress=_show_progress(arguments),
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; it sets ``run`` to what runs the subcommand."""
+    common = argparse.ArgumentParser(add_help=False)
+    _add_loudness(common, argparse.SUPPRESS)  # what stands before the command holds
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Redshifts of galaxies from Gaia BP/RP (XP) low-resolution spectra.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_loudness(parser, 0)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(
+        dest="command",
+        title="commands",
+        metavar="COMMAND",
+        parser_class=argparse.ArgumentParser,
+    )
+    for command in COMMANDS:
+        new = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            epilog=command.epilog,
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if not arguments.quiet:
-            print(f"report: {os.path.join(arguments.report, 'report.md')}")
-    return 0
+        command.declare(new)
+        new.set_defaults(run=command.run)
+    return parser
 
 
-def _write_simulated(arguments: argparse.Namespace) -> None:
-    from gaia_redshift.simulate import simulate_blocks
-    from gaia_redshift.simulate.contaminants import simulate_contaminant_blocks
-    from gaia_redshift.writers import SpectraWriter
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows what was meant."""
 
-    options: dict[str, Any] = {
-        "seed": arguments.seed,
-        "correlations": not arguments.no_correlations,
-        "progress": _show_progress(arguments),
-    }
-    if arguments.kind == "galaxy":
-        blocks = simulate_blocks(arguments.n, survey=arguments.survey or "sdss", **options)
-        what = "galaxies"
-    else:
-        blocks = simulate_contaminant_blocks(arguments.n, kind=arguments.kind, **options)
-        words = arguments.kind.replace("_", " ")
-        what = "stars beside galaxies" if words == "star galaxy" else f"{words}s"
-    with SpectraWriter(arguments.output, overwrite=arguments.overwrite) as writer:
-        for block in blocks:
-            writer.write(block)
-    if not arguments.quiet:
-        print(f"{arguments.n:,} simulated {what} (not observed ones): {arguments.output}")
+    def error(self, message: str) -> NoReturn:
+        """Complain of an option, with the one that is nearest to it."""
+        words = message.partition("unrecognized arguments: ")[2].split()
+        known = {option for one in self._list_parsers() for option in one._option_string_actions}
+        for word in words:
+            meant = get_close_matches(word.partition("=")[0], known, 1) if word[:1] == "-" else []
+            if meant:
+                message += f" (did you mean {meant[0]}?)"
+                break
+        super().error(message)
+
+    def _list_parsers(self) -> list[argparse.ArgumentParser]:
+        actions = self._subparsers._group_actions if self._subparsers else []
+        own: list[argparse.ArgumentParser] = [self]
+        return [*own, *(one for a in actions for one in (a.choices or {}).values())]  # type: ignore[attr-defined]
 
 
-def _run_train(arguments: argparse.Namespace) -> int:
-    from gaia_redshift.train.command import run_training
+def _add_loudness(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=default,
+        help="say more on stderr (-vv: still more)",
+    )
+    parser.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        default=default if default else False,
+        help="no progress bars, warnings and summaries",
+    )
 
-    print(run_training(arguments, progress=not arguments.quiet))
-    return 0
+
+def _declare_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="a model to describe")
 
 
 def _run_models(arguments: argparse.Namespace) -> int:
@@ -235,9 +206,16 @@ def _run_models(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_flags(arguments: argparse.Namespace) -> int:
-    from gaia_redshift.flags import decode_flags, describe_flags
+MODELS = Command("models", "list the models, or describe one", _declare_models, _run_models)
 
+
+def _declare_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "values", nargs="*", metavar="VALUE", help="values to decode, or names of flags"
+    )
+
+
+def _run_flags(arguments: argparse.Namespace) -> int:
     if arguments.values:
         known = {name: (value, meaning) for value, name, meaning in describe_flags()}
         for value in arguments.values:
@@ -249,36 +227,57 @@ def _run_flags(arguments: argparse.Namespace) -> int:
             else:
                 near = get_close_matches(name, known, 1)
                 meant = f"; did you mean {near[0]}?" if near else ""
-                _complain(f"'{value}' is neither a value of flags_cnn nor a flag{meant}", "usage")
-                return 2
+                raise UsageError(f"'{value}' is neither a value of flags_cnn nor a flag{meant}")
         return 0
     for value, name, meaning in describe_flags():
         print(f"{value:>6}  {name:<23} {meaning}")
     return 0
 
 
+FLAGS = Command(
+    "flags", "explain the flags, or decode values of flags_cnn", _declare_flags, _run_flags
+)
+
+
+def _declare_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+
+
 def _run_completion(arguments: argparse.Namespace) -> int:
     import shtab
 
-    print(shtab.complete(build_parser(_COMMANDS), shell=arguments.shell))
+    print(shtab.complete(build_parser(), shell=arguments.shell))
     return 0
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "predict": _run_predict,
-    "fetch": _run_fetch,
-    "cache": run_cache,
-    "inspect": _run_inspect,
-    "show": _run_show,
-    "send": run_send,
-    "crossmatch": _run_crossmatch,
-    "enrich": _run_enrich,
-    "simulate": _run_simulate,
-    "dataset": _run_dataset,
-    "train": _run_train,
-    "evaluate": _run_evaluate,
-    "models": _run_models,
-    "flags": _run_flags,
-    "doctor": run_doctor,
-    "completion": _run_completion,
-}
+COMPLETION = Command(
+    "completion",
+    "make a shell complete commands",
+    _declare_completion,
+    _run_completion,
+    """examples:
+  gaia-redshift completion bash > ~/.local/share/bash-completion/completions/gaia-redshift
+  gaia-redshift completion zsh > ~/.zfunc/_gaia-redshift      (a folder of $fpath)
+  gaia-redshift completion tcsh > ~/.gaia-redshift.tcsh
+
+A new shell then completes commands and options with the Tab key.""",
+)
+
+COMMANDS = (
+    *(PREDICT, FETCH, INSPECT, SHOW, SEND, CACHE, CROSSMATCH, ENRICH),
+    *(SIMULATE, DATASET, TRAIN, EVALUATE, MODELS, FLAGS, DOCTOR, COMPLETION),
+)
+"""In the order of the help."""
+
+_EPILOG = """examples:
+  gaia-redshift predict XP_CONTINUOUS_RAW.csv
+  gaia-redshift predict *.fits --keep ra,dec -o redshifts.ecsv
+  gaia-redshift predict --ids ids.csv -o redshifts.ecsv
+  gaia-redshift inspect galaxies.parquet -o vi.html
+  gaia-redshift fetch --ids ids.csv -o spectra.parquet
+  gaia-redshift simulate -n 1000 --seed 1 -o galaxies.csv.gz
+  gaia-redshift predict galaxies.csv.gz --plot predicted.png
+  gaia-redshift models kiraleos2023
+  gaia-redshift flags 132
+
+Each command explains itself: gaia-redshift predict --help"""

@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from gaia_redshift.cli.options import (
-    add_overwrite,
+    Command,
+    add,
+    add_archive,
+    list_archive_sources,
+    make_archive_options,
     parse_bits,
     parse_columns,
     parse_names,
     split_words,
+    take,
 )
+from gaia_redshift.cli.output import say
 from gaia_redshift.errors import InputError
 
-__all__ = ["DATASET_EPILOG", "add_dataset", "run_dataset"]
-
-DATASET_EPILOG = """examples:
-  gaia-redshift dataset --adql @galaxies.adql -o training.parquet
-  gaia-redshift dataset --ids galaxies.fits --catalogue zall-pix.fits --survey desi -o t.parquet
-  gaia-redshift dataset /data/xp_bulk --ids with_sdss.fits --truth redshift_sdss -o t.parquet
-  gaia-redshift dataset spectra.parquet --truth redshift_true -o t.parquet
-  gaia-redshift dataset --simulate 20000 --seed 1 -o simulated.parquet
-  gaia-redshift dataset --check t.parquet
-
-Spectra come from the files given, from a simulation, or from the Gaia archive. Redshifts come from
-the column --truth, from --catalogue, or from SDSS by --service. After an interruption the same
-command goes on. Beside the file appears its manifest, FILE.json."""
+__all__ = ["DATASET"]
 
 
-def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    from gaia_redshift.cli.archive import add_archive_options
-
+def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "spectra",
         nargs="*",
         metavar="SPECTRA",
         help="files or folders of XP spectra (else fetched)",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="the training set (.parquet)")
-    add_overwrite(parser)
+    add(parser, "--output", help="the training set (.parquet)")
+    add(parser, "--overwrite")
     parser.add_argument(
         "--check", metavar="FILE", help="check a training set instead of making one"
     )
@@ -51,46 +43,25 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
         default="sdss",
         help="redshifts of simulated ones: as SDSS's (the default) or flat",
     )
-    parser.add_argument(
-        "--seed", type=int, default=1, metavar="S", help="of the split and of --simulate (1)"
-    )
+    add(parser, "--seed", default=1, help="of the split and of --simulate (1)")
     parser.add_argument(
         "--coefficients", action="store_true", help="keep the coefficients too (`--grid-jitter`)"
     )
-    parser.add_argument(
-        "--model", default="default", help="sample on this model's grid, to fine-tune it"
-    )
-    parser.add_argument(
-        "--grid", metavar="FILE", help="sample on a table of 120 wavelengths a band (nm) instead"
-    )
+    add(parser, "--model", help="sample on this model's grid, to fine-tune it")
+    add(parser, "--grid", help="sample on a table of 120 wavelengths a band (nm) instead")
     labels = parser.add_argument_group("redshifts")
-    labels.add_argument(
-        "--truth", metavar="COLUMN", help="column with redshifts: no cross-match is made"
-    )
-    labels.add_argument("--catalogue", metavar="PATH", help="a catalogue of redshifts at hand")
+    add(labels, "--truth", help="column with redshifts: no cross-match is made")
+    add(labels, "--catalogue", help="a catalogue of redshifts at hand")
     labels.add_argument(
         "--survey", default="sdss", help="of the catalogue: sdss (the default), desi"
     )
-    labels.add_argument(
-        "--columns", metavar="WHAT=NAME,...", help="the catalogue's columns, as for `crossmatch`"
-    )
-    labels.add_argument("--service", choices=["xmatch", "tapvizier", "skyserver"], default="xmatch")
+    add(labels, "--columns", help="the catalogue's columns, as for `crossmatch`")
+    add(labels, "--service", default="xmatch")
     cuts = parser.add_argument_group("cuts")
     cuts.add_argument(
         "--redshifts", default="0,0.6", metavar="LOW,HIGH", help="range of redshifts (0,0.6)"
     )
-    cuts.add_argument(
-        "--classes",
-        default="GALAXY",
-        metavar="NAMES",
-        help="spectral classes to keep (GALAXY), or `any`",
-    )
-    cuts.add_argument(
-        "--zwarning",
-        default="0",
-        metavar="BITS",
-        help="bits of zWarning to accept (0: none), or `any`",
-    )
+    add(cuts, "--classes", "--zwarning")
     cuts.add_argument(
         "--redshift-error", type=float, metavar="E", help="largest error, divided by 1 + z"
     )
@@ -111,13 +82,12 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     split.add_argument(
         "--level", type=int, default=5, help="HEALPix level of the regions that stay whole (5)"
     )
-    add_archive_options(
-        parser, ids="sources: a table with source_id, ra and dec (with --truth, source_id will do)"
+    add_archive(
+        parser, help="sources: a table with source_id, ra and dec (with --truth, source_id will do)"
     )
 
 
-def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int:
-    """Build or check; return the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         if arguments.output or arguments.spectra:
             raise InputError("--check takes one training set and makes none")
@@ -156,25 +126,14 @@ def run_dataset(arguments: argparse.Namespace, *, progress: bool = False) -> int
         arguments.output,
         spectra=spectra,
         sources=sources,
-        truth=arguments.truth,
-        catalogue=arguments.catalogue,
-        survey=arguments.survey,
-        service=arguments.service,
         columns=parse_columns(arguments.columns),
-        radius=arguments.radius,
         cuts=cuts,
         split=split,
-        grid=arguments.grid,
-        model=arguments.model,
-        release=arguments.release,
-        coefficients=arguments.coefficients,
         archive=options,
-        overwrite=arguments.overwrite,
-        progress=progress,
+        **take(arguments, "truth catalogue survey service radius grid model release"),
+        **take(arguments, "coefficients overwrite progress"),
     )
-    if not arguments.quiet:
-        print(describe_manifest(manifest))
-        print(f"training set: {arguments.output}")
+    say(arguments, f"{describe_manifest(manifest)}\ntraining set: {arguments.output}")
     return 0
 
 
@@ -186,8 +145,6 @@ def _check(arguments: argparse.Namespace) -> int:
     beside = manifest_path(arguments.check)
     note = ""
     if beside.exists():
-        import json
-
         try:
             stated = json.loads(beside.read_text(encoding="utf-8")).get("sha256")
         except (ValueError, AttributeError):
@@ -198,19 +155,15 @@ def _check(arguments: argparse.Namespace) -> int:
                 " differs): it is damaged, or was replaced"
             )
         note = ", sha256 as in the manifest"
-    if not arguments.quiet:
-        counts = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.rows.items())
-        print(f"{arguments.check}: {len(dataset):,} galaxies ({counts}), no leaks{note}")
+    counts = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.rows.items())
+    say(arguments, f"{arguments.check}: {len(dataset):,} galaxies ({counts}), no leaks{note}")
     return 0
 
 
 def _find_inputs(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """Return where spectra come from, the sources, and options of the archive."""
-    from gaia_redshift.cli.archive import list_archive_sources, make_archive_options
-
     options = make_archive_options(arguments)
-    for name in ("release", "radius"):  # given to build_training_set itself
-        options.pop(name, None)
+    del options["release"], options["radius"]  # given to build_training_set itself
     spectra = arguments.spectra
     if arguments.ids and not arguments.adql and len(arguments.ids) == 1:
         found: list[Any] = [arguments.ids[0]]  # the path tells later runs that it is the same
@@ -238,3 +191,22 @@ def _numbers(text: str, option: str, n: int) -> tuple[float, ...]:
     if len(values) != n:
         raise InputError(f"{option} takes {n} numbers with commas between, not '{text}'")
     return values
+
+
+DATASET = Command(
+    "dataset",
+    "build a training set, or check one",
+    _declare,
+    _run,
+    """examples:
+  gaia-redshift dataset --adql @galaxies.adql -o training.parquet
+  gaia-redshift dataset --ids galaxies.fits --catalogue zall-pix.fits --survey desi -o t.parquet
+  gaia-redshift dataset /data/xp_bulk --ids with_sdss.fits --truth redshift_sdss -o t.parquet
+  gaia-redshift dataset spectra.parquet --truth redshift_true -o t.parquet
+  gaia-redshift dataset --simulate 20000 --seed 1 -o simulated.parquet
+  gaia-redshift dataset --check t.parquet
+
+Spectra come from the files given, from a simulation, or from the Gaia archive. Redshifts come from
+the column --truth, from --catalogue, or from SDSS by --service. After an interruption the same
+command goes on. Beside the file appears its manifest, FILE.json.""",
+)

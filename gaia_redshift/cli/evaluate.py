@@ -7,53 +7,38 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gaia_redshift._extras import import_research
 from gaia_redshift._files import removed_if_empty
-from gaia_redshift.cli.research import import_research
+from gaia_redshift.cli.options import Command, add, take
+from gaia_redshift.cli.output import say
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["EVALUATE_EPILOG", "add_evaluate", "run_evaluate"]
-
-EVALUATE_EPILOG = """examples:
-  gaia-redshift evaluate redshifts.ecsv -o report
-  gaia-redshift evaluate redshifts.fits --truth redshift_sdss --against redshift_ugc -o report
-  gaia-redshift evaluate galaxies.parquet --model kiraleos2023 -o report
-  python -m gaia_redshift evaluate --baselines --train 20000 --test 2000 --seed 1 -o report
-  python -m gaia_redshift evaluate --baselines --train train.parquet --test test.parquet -o report
-
-A file of spectra is predicted first, a table with predictions is taken as it is. The folder gets
-metrics.json, tables (.ecsv), pictures (.png), and report.html, which needs no other file and no
-network. Galaxies without a prediction are counted."""
+__all__ = ["EVALUATE"]
 
 _TRAIN, _TEST, _TEMPLATES, _LIMIT = 20_000, 2_000, 300_000, 500
 
 
-def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+def _declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs",
         nargs="*",
         metavar="INPUT",
         help="one table with predicted and true redshifts, or files of spectra with true redshifts",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the report's folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier report")
-    parser.add_argument(
-        "--json", action="store_true", help="print the metrics as JSON, as in metrics.json"
-    )
-    parser.add_argument(
-        "--truth",
-        default="redshift_true",
-        metavar="COLUMN",
-        help="column of true redshifts (redshift_true)",
-    )
+    add(parser, "--output", metavar="DIR", required=True, help="the report's folder")
+    add(parser, "--overwrite", help="replace an earlier report")
+    add(parser, "--json", help="print the metrics as JSON, as in metrics.json")
+    add(parser, "--truth", default="redshift_true")
     parser.add_argument(
         "--prediction", metavar="COLUMN", help="of a table of predictions (redshift_cnn)"
     )
-    parser.add_argument(
+    add(
+        parser,
         "--model",
+        default=None,
         action="append",
         metavar="NAME",
         help="predict with this model (the default one); with --baselines these models, else all",
@@ -79,7 +64,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help=f"so many simulated galaxies, or spectra with true redshifts ({_TRAIN})",
     )
     group.add_argument("--test", metavar="N|FILE", help=f"the same for the test ({_TEST})")
-    group.add_argument("--seed", type=int, metavar="S", help="random seed (1)")
+    add(group, "--seed", help="random seed (1)")
     group.add_argument("--survey", choices=["sdss", "flat"], help="of simulated galaxies (sdss)")
     group.add_argument(
         "--templates",
@@ -95,53 +80,49 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_evaluate(arguments: argparse.Namespace, *, progress: bool = False) -> int:
-    """Evaluate and write the report; return the exit code."""
-    from gaia_redshift.evaluate.report import check_folder
+def _run(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.evaluate.report import METRICS_FILE, check_folder
 
-    of_baselines = ("train", "test", "seed", "survey", "templates", "limit_galaxies")
-    if arguments.baselines:
-        for name in ("against", "prediction", "brightness"):
-            if getattr(arguments, name) is not None:
-                raise InputError(f"--{name} does not go with --baselines")
-        if arguments.inputs:
-            raise InputError("with --baselines, give files as --train FILE and --test FILE")
-        benchmark = import_research("benchmark", "--baselines")
-        check_folder(arguments.output, overwrite=arguments.overwrite)
-        with removed_if_empty(arguments.output):
-            return _run_baselines(arguments, benchmark, progress)
-    for name in of_baselines:
-        if getattr(arguments, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')} goes with --baselines")
-    if not arguments.inputs:
+    of_tables = take(arguments, "against prediction brightness")
+    of_baselines = take(arguments, "train test seed survey templates limit_galaxies")
+    wrong, words = (of_tables, "does not go") if arguments.baselines else (of_baselines, "goes")
+    for name, value in wrong.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')} {words} with --baselines")
+    if arguments.baselines and arguments.inputs:
+        raise InputError("with --baselines, give files as --train FILE and --test FILE")
+    if not arguments.baselines and not arguments.inputs:
         raise InputError("give a table or spectra, or --baselines (evaluate --help)")
+    benchmark = import_research("benchmark", "--baselines") if arguments.baselines else None
     check_folder(arguments.output, overwrite=arguments.overwrite)
     with removed_if_empty(arguments.output):
-        return _run_table(arguments, progress)
+        page = _compare_methods(arguments, benchmark) if benchmark else _judge_table(arguments)
+    if arguments.json:
+        print((page.parent / METRICS_FILE).read_text(encoding="utf-8").rstrip())
+    else:
+        say(arguments, f"report: {page}")
+    return 0
 
 
-def _run_baselines(arguments: argparse.Namespace, benchmark: Any, progress: bool) -> int:
-    from gaia_redshift.evaluate.report import METRICS_FILE
-
-    def take(name: str, default: int) -> int:
-        value = getattr(arguments, name)
-        return default if value is None else int(value)
-
+def _compare_methods(arguments: argparse.Namespace, benchmark: Any) -> Path:
+    asked = take(arguments, "seed survey templates limit_galaxies")
+    usual = {"seed": 1, "survey": "sdss", "templates": _TEMPLATES, "limit_galaxies": _LIMIT}
+    seed, survey, templates, limit = (
+        usual[name] if value is None else value for name, value in asked.items()
+    )
     result = benchmark.run_benchmark(
         _parse_galaxies(arguments.train, _TRAIN),
         _parse_galaxies(arguments.test, _TEST),
-        seed=take("seed", 1),
-        survey=arguments.survey or "sdss",
+        seed=seed,
+        survey=survey,
         truth=arguments.truth,
         models=arguments.model,
-        n_templates=take("templates", _TEMPLATES),
-        n_limit=take("limit_galaxies", _LIMIT),
-        progress=progress,
+        n_templates=templates,
+        n_limit=limit,
+        progress=arguments.progress,
     )
-    page = benchmark.write_benchmark(result, arguments.output, overwrite=arguments.overwrite)
-    if arguments.json:
-        print((page.parent / METRICS_FILE).read_text(encoding="utf-8").rstrip())
-    elif not arguments.quiet:
+    page: Path = benchmark.write_benchmark(result, arguments.output, overwrite=arguments.overwrite)
+    if not (arguments.json or arguments.quiet):
         kind = result.description["test"]["kind"]
         note = " (simulated galaxies)" if kind == "simulated" else ""
         print(f"{result.comparison.n_common:,} test galaxies{note}:")
@@ -154,16 +135,14 @@ def _run_baselines(arguments: argparse.Namespace, benchmark: Any, progress: bool
                 n = result.trusted_comparison.n_common
                 print(f"{n:,} of these, with enough effective templates:")
                 _print_summary(result.trusted_comparison.summary)
-        print(f"report: {page}")
-    return 0
+    return page
 
 
-def _run_table(arguments: argparse.Namespace, progress: bool) -> int:
+def _judge_table(arguments: argparse.Namespace) -> Path:
     from gaia_redshift.evaluate import compare_predictions, evaluate_table, write_report
-    from gaia_redshift.evaluate.report import METRICS_FILE
 
     prediction = arguments.prediction or "redshift_cnn"
-    table = _load_table(arguments, progress)
+    table = _load_table(arguments)
     truth = arguments.truth
     options = {"brightness": arguments.brightness}
     result: Any
@@ -173,25 +152,23 @@ def _run_table(arguments: argparse.Namespace, progress: bool) -> int:
     else:
         result = evaluate_table(table, truth, prediction, **options)
     page = write_report(result, arguments.output, overwrite=arguments.overwrite)
-    if arguments.json:
-        print((page.parent / METRICS_FILE).read_text(encoding="utf-8").rstrip())
-    elif not arguments.quiet:
-        if arguments.against:
-            print(f"{result.n_common:,} of {result.n_rows:,} rows have all of these:")
-            _print_summary(result.summary)
-        else:
-            m = result.metrics
-            note = " (simulated galaxies)" if result.simulated else ""
-            print(
-                f"{prediction} against {truth}{note}: n {m['n']:,}, without prediction"
-                f" {m['n_masked']:,}, MAE {m['mae']:.4f}, bias {m['bias']:+.4f},"
-                f" sigma_NMAD {m['sigma_nmad']:.4f}, |dz| > 0.05: {100 * m['outliers_05']:.1f} %"
-            )
-        print(f"report: {page}")
-    return 0
+    if arguments.json or arguments.quiet:
+        return page
+    if arguments.against:
+        print(f"{result.n_common:,} of {result.n_rows:,} rows have all of these:")
+        _print_summary(result.summary)
+    else:
+        m = result.metrics
+        note = " (simulated galaxies)" if result.simulated else ""
+        print(
+            f"{prediction} against {truth}{note}: n {m['n']:,}, without prediction"
+            f" {m['n_masked']:,}, MAE {m['mae']:.4f}, bias {m['bias']:+.4f},"
+            f" sigma_NMAD {m['sigma_nmad']:.4f}, |dz| > 0.05: {100 * m['outliers_05']:.1f} %"
+        )
+    return page
 
 
-def _load_table(arguments: argparse.Namespace, progress: bool) -> Table:
+def _load_table(arguments: argparse.Namespace) -> Table:
     """Return the table of predictions, predicting spectra where that is what the files hold."""
     from gaia_redshift.readers.results import read_table
 
@@ -200,7 +177,7 @@ def _load_table(arguments: argparse.Namespace, progress: bool) -> Table:
     if not arguments.prediction and (
         arguments.model or len(arguments.inputs) > 1 or _holds_spectra(arguments.inputs[0])
     ):
-        return _predict(arguments, progress)
+        return _predict(arguments)
     if len(arguments.inputs) > 1:
         raise InputError("give one table (several files are read where they hold spectra)")
     return read_table(arguments.inputs[0])
@@ -224,7 +201,7 @@ def _holds_spectra(name: str) -> bool:
     return True
 
 
-def _predict(arguments: argparse.Namespace, progress: bool) -> Table:
+def _predict(arguments: argparse.Namespace) -> Table:
     from gaia_redshift.evaluate.evaluation import find_training_seed
     from gaia_redshift.predict.table import load_for_prediction, predict_table
     from gaia_redshift.readers.reading import check_columns
@@ -235,7 +212,7 @@ def _predict(arguments: argparse.Namespace, progress: bool) -> Table:
     needed = (arguments.truth, *(arguments.against or []), arguments.brightness)
     check_columns(inputs, [n for n in needed if n and not n.startswith("redshift_cnn")])
     model = load_for_prediction(arguments.model[0] if arguments.model else "default")
-    table = predict_table(inputs, model=model, keep="all", progress=progress)
+    table = predict_table(inputs, model=model, keep="all", progress=arguments.progress)
     for name in (arguments.truth, *(arguments.against or [])):  # names that the output has itself
         if f"{name}_in" in table.colnames:
             table[f"{name}_cnn"], table[name] = table[name], table[f"{name}_in"]
@@ -265,3 +242,21 @@ def _print_summary(table: Table) -> None:
             f"{row['sigma_nmad']:.4f}     {100 * row['outliers_05']:5.1f} %     "
             f"{row['mae_ratio']:.3f}"
         )
+
+
+EVALUATE = Command(
+    "evaluate",
+    "compare redshifts with true ones",
+    _declare,
+    _run,
+    """examples:
+  gaia-redshift evaluate redshifts.ecsv -o report
+  gaia-redshift evaluate redshifts.fits --truth redshift_sdss --against redshift_ugc -o report
+  gaia-redshift evaluate galaxies.parquet --model kiraleos2023 -o report
+  python -m gaia_redshift evaluate --baselines --train 20000 --test 2000 --seed 1 -o report
+  python -m gaia_redshift evaluate --baselines --train train.parquet --test test.parquet -o report
+
+A file of spectra is predicted first, a table with predictions is taken as it is. The folder gets
+metrics.json, tables (.ecsv), pictures (.png), and report.html, which needs no other file and no
+network. Galaxies without a prediction are counted.""",
+)

@@ -1,78 +1,30 @@
-"""The commands ``inspect`` and ``show``: pages and figures to look at spectra."""
+"""The commands ``inspect``, ``show`` and ``send``: to look at spectra and redshifts."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from gaia_redshift.cli.archive import (
-    add_archive_options,
+from gaia_redshift.cli.options import (
+    Command,
+    add,
+    add_archive,
     list_archive_sources,
     make_archive_options,
+    parse_keep,
+    read_prior,
+    take,
 )
-from gaia_redshift.cli.options import add_clean, add_overwrite, parse_keep
-from gaia_redshift.cli.prior import add_prior, read_prior
+from gaia_redshift.cli.output import say
 from gaia_redshift.errors import InputError
 
-__all__ = [
-    "INSPECT_EPILOG",
-    "SHOW_EPILOG",
-    "add_inspect",
-    "add_show",
-    "run_inspect",
-    "run_show",
-]
-
-INSPECT_EPILOG = """examples:
-  gaia-redshift inspect galaxies.parquet -o vi.html
-  gaia-redshift inspect galaxies.parquet --ids chosen.ecsv --keep ra,dec -o vi.html
-  gaia-redshift inspect galaxies.parquet --clean --limit 200 -o vi.html
-  gaia-redshift inspect 5937083312263887616 -o one.html
-  gaia-redshift dataset galaxies.parquet --ids vi_inspected.csv --truth redshift_vi -o t.parquet
-
-The page is one file without any other and without network: spectra with lines at a redshift that a
-slider moves, distributions, flags in words, the nearest simulated galaxy. Keys go through the
-objects (? names them). What is entered is exported there, as csv or ECSV with the columns
-redshift_vi, class_vi and comment_vi."""
-
-SHOW_EPILOG = """examples:
-  gaia-redshift show galaxies.parquet 5937083312263887616 -o one.pdf
-  gaia-redshift show 5937083312263887616 -o one.png             fetched from the Gaia archive
-  gaia-redshift show galaxies.parquet --ids chosen.ecsv -o pages.pdf
-
-One figure an object: spectrum with lines, distribution, flags. A .pdf may have many pages."""
+__all__ = ["INSPECT", "SEND", "SHOW"]
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        help="files of XP spectra, as for `predict`, and source ids to choose; ids alone are"
-        " fetched",
-    )
-    add_overwrite(parser)
-    parser.add_argument(
-        "--keep",
-        action="append",
-        metavar="COLUMNS",
-        help="columns of INPUT or of the table of --ids to show, separated by commas, or `all`",
-    )
-    add_clean(parser)
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects")
-    parser.add_argument("--model", default="default", help="name or folder (see `models`)")
-    add_prior(parser)
-    parser.add_argument(
-        "--any-release", action="store_true", help="take spectra of another data release, too"
-    )
-
-
-def add_inspect(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``inspect``."""
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="the page to write, .html"
-    )
-    _add_common(parser)
+def _declare_inspect(parser: argparse.ArgumentParser) -> None:
+    add(parser, "--output", required=True, help="the page to write, .html")
+    _declare_objects(parser)
     parser.add_argument(
         "--simulated",
         type=int,
@@ -80,54 +32,57 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="simulated galaxies of which the nearest is shown (3000); 0 leaves it out",
     )
-    add_archive_options(parser, ids=_IDS)
 
 
-def add_show(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``show``."""
-    parser.add_argument(
-        "-o",
+def _declare_show(parser: argparse.ArgumentParser) -> None:
+    add(
+        parser,
         "--output",
-        metavar="FILE",
         help="write the figure, .png, .pdf or .svg (without it a window shows it)",
     )
-    _add_common(parser)
-    add_archive_options(parser, ids=_IDS)
+    _declare_objects(parser)
 
 
-_IDS = "only these sources: ids, one a line, or a table with a column source_id"
+def _declare_objects(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="files of XP spectra, as for `predict`, and source ids to choose; ids alone are"
+        " fetched",
+    )
+    add(parser, "--overwrite")
+    add(
+        parser,
+        "--keep",
+        help="columns of INPUT or of the table of --ids to show, separated by commas, or `all`",
+    )
+    add(parser, "--clean")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects")
+    add(parser, "--model", "--prior", "--any-release")
+    add_archive(
+        parser, help="only these sources: ids, one a line, or a table with a column source_id"
+    )
 
 
-def run_inspect(arguments: argparse.Namespace, *, progress: bool) -> int:
-    """Write the page; return the exit code."""
+def _run_inspect(arguments: argparse.Namespace) -> int:
     from gaia_redshift.inspect.page import check_page, inspect_spectra
 
     check_page(arguments.output, overwrite=arguments.overwrite)
-    path = inspect_spectra(
-        output=arguments.output,
-        overwrite=arguments.overwrite,
-        n_simulated=arguments.simulated,
-        progress=progress,
-        **_choose(arguments),
-    )
-    if not arguments.quiet:
-        print(f"page: {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    options = _choose(arguments)
+    path = inspect_spectra(output=arguments.output, n_simulated=arguments.simulated, **options)
+    size = path.stat().st_size / 1e6
+    say(arguments, f"page: {path} ({size:.1f} MB); open it in a browser")
     return 0
 
 
-def run_show(arguments: argparse.Namespace, *, progress: bool) -> int:
-    """Write or show the figure; return the exit code."""
+def _run_show(arguments: argparse.Namespace) -> int:
     from gaia_redshift.plot.source import show_sources
 
-    n = show_sources(
-        output=arguments.output,
-        overwrite=arguments.overwrite,
-        progress=progress,
-        **_choose(arguments),
-    )
-    if arguments.output and not arguments.quiet:
+    n = show_sources(output=arguments.output, **_choose(arguments))
+    if arguments.output:
         pages = f" ({n} pages)" if n > 1 else ""
-        print(f"figure: {arguments.output}{pages}")
+        say(arguments, f"figure: {arguments.output}{pages}")
     return 0
 
 
@@ -150,12 +105,9 @@ def _choose(arguments: argparse.Namespace) -> dict[str, Any]:
         "sources": sources,
         "ids": ids,
         "columns": parse_keep(arguments.keep),
-        "clean": arguments.clean,
-        "limit": arguments.limit,
-        "model": arguments.model,
         "prior": read_prior(arguments.prior),
-        "any_release": arguments.any_release,
         "archive": make_archive_options(arguments),
+        **take(arguments, "clean limit model any_release overwrite progress"),
     }
 
 
@@ -170,3 +122,66 @@ def _join_ids(chosen: list[Any]) -> Any:
             raise InputError("a table of ids needs a column source_id")
         ids += [int(i) for i in (one[names["source_id"]] if names else one)]
     return ids
+
+
+INSPECT = Command(
+    "inspect",
+    "make a page to look at spectra and redshifts",
+    _declare_inspect,
+    _run_inspect,
+    """examples:
+  gaia-redshift inspect galaxies.parquet -o vi.html
+  gaia-redshift inspect galaxies.parquet --ids chosen.ecsv --keep ra,dec -o vi.html
+  gaia-redshift inspect galaxies.parquet --clean --limit 200 -o vi.html
+  gaia-redshift inspect 5937083312263887616 -o one.html
+  gaia-redshift dataset galaxies.parquet --ids vi_inspected.csv --truth redshift_vi -o t.parquet
+
+The page is one file without any other and without network: spectra with lines at a redshift that a
+slider moves, distributions, flags in words, the nearest simulated galaxy. Keys go through the
+objects (? names them). What is entered is exported there, as csv or ECSV with the columns
+redshift_vi, class_vi and comment_vi.""",
+)
+SHOW = Command(
+    "show",
+    "draw objects: spectrum, distribution, flags",
+    _declare_show,
+    _run_show,
+    """examples:
+  gaia-redshift show galaxies.parquet 5937083312263887616 -o one.pdf
+  gaia-redshift show 5937083312263887616 -o one.png             fetched from the Gaia archive
+  gaia-redshift show galaxies.parquet --ids chosen.ecsv -o pages.pdf
+
+One figure an object: spectrum with lines, distribution, flags. A .pdf may have many pages.""",
+)
+
+
+def _declare_send(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", metavar="TABLE", help=".ecsv, .fits, .vot, .parquet, ...")
+    parser.add_argument("--to", metavar="PROGRAM", help="this program alone, such as topcat")
+    parser.add_argument("--name", help="what the table is called there (default: the file's name)")
+
+
+def _run_send(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.bridges.messages import send_table
+    from gaia_redshift.readers.results import read_table
+
+    path = Path(arguments.table)
+    if not path.exists():
+        raise InputError(f"{arguments.table}: no such file")
+    table = read_table(path)
+    taken = send_table(table, recipient=arguments.to, name=arguments.name or path.name)
+    say(arguments, f"{len(table):,} rows sent to {', '.join(taken)}")
+    return 0
+
+
+SEND = Command(
+    "send",
+    "send a table to TOPCAT or other programs (SAMP)",
+    _declare_send,
+    _run_send,
+    """examples:
+  gaia-redshift send redshifts.ecsv
+  gaia-redshift send redshifts.fits --to topcat --name "my galaxies"
+
+TOPCAT, or another program with a SAMP hub, must run on this machine.""",
+)

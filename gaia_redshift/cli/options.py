@@ -1,39 +1,225 @@
-"""Options that several commands share, and what their values mean."""
+"""What a subcommand is, the options that several have, and what their values mean."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gaia_redshift.clean import LEVELS
 from gaia_redshift.errors import InputError
 
+if TYPE_CHECKING:
+    from gaia_redshift.model.prior import MagnitudePrior
+
 __all__ = [
-    "add_clean",
-    "add_overwrite",
+    "Command",
+    "UsageError",
+    "add",
+    "add_archive",
+    "list_archive_sources",
+    "make_archive_options",
     "parse_bits",
     "parse_columns",
     "parse_keep",
     "parse_names",
+    "read_prior",
     "split_words",
+    "take",
 ]
 
+STREAMED = {"ecsv": "ecsv", "csv": "csv", "votable": "vot"}
+"""What can be written to standard output, and the ending of such a file."""
 
-def add_clean(parser: argparse.ArgumentParser) -> None:
-    """Add ``--clean``."""
-    parser.add_argument(
-        "--clean",
-        nargs="?",
-        const="clean",
-        choices=list(LEVELS),
-        metavar="LEVEL",
-        help=f"only the clean sample; LEVEL is {', '.join(LEVELS)} (clean where none is given)",
+_SHARED: dict[str, dict[str, Any]] = {
+    "--output": {"metavar": "FILE"},
+    "--overwrite": {"action": "store_true", "help": "replace an existing FILE"},
+    "--format": {
+        "choices": [*STREAMED],
+        "help": "with -o -: what to write to standard output (ecsv)",
+    },
+    "--resume": {"action": "store_true", "help": "go on after an interruption"},
+    "--json": {"action": "store_true"},
+    "--model": {"default": "default", "help": "name or folder (see `models`)"},
+    "--prior": {
+        "metavar": "NAME|FILE",
+        "help": "redshifts to assume for the sources: as SDSS's galaxies of their brightness (sdss,"
+        " the default model's default), sdss_redshift, flat, training (as the model's training"
+        " set), or as the galaxies of a file with columns redshift and phot_rp_mean_flux (or _mag)",
+    },
+    "--std": {
+        "action": "store_true",
+        "help": "add the standard deviation of each distribution",
+    },
+    "--any-release": {
+        "action": "store_true",
+        "help": "take spectra of another data release than that of the model's training, too",
+    },
+    "--keep": {
+        "action": "append",
+        "metavar": "COLUMNS",
+        "help": "columns of the input to carry along, separated by commas, or `all`",
+    },
+    "--clean": {
+        "nargs": "?",
+        "const": "clean",
+        "choices": list(LEVELS),
+        "metavar": "LEVEL",
+        "help": f"only the clean sample; LEVEL is {', '.join(LEVELS)} (clean where none is given)",
+    },
+    "--truth": {"metavar": "COLUMN", "help": "column of true redshifts (redshift_true)"},
+    "--grid": {
+        "metavar": "FILE",
+        "help": "table of 120 wavelengths a band (nm), columns bp and rp",
+    },
+    "--seed": {"type": int, "metavar": "S", "help": "random seed"},
+    "--catalogue": {"metavar": "PATH"},
+    "--columns": {
+        "metavar": "WHAT=NAME,...",
+        "help": "the catalogue's columns: ra, dec, redshift, redshift_error, zwarning, class, id,"
+        " primary",
+    },
+    "--service": {
+        "choices": ["xmatch", "tapvizier", "skyserver"],
+        "help": "where to look for SDSS: CDS XMatch (the default), TAPVizieR or SkyServer",
+    },
+    "--classes": {
+        "default": "GALAXY",
+        "metavar": "NAMES",
+        "help": "spectral classes to accept (GALAXY), or `any`",
+    },
+    "--zwarning": {
+        "default": "0",
+        "metavar": "BITS",
+        "help": "bits of zWarning to accept (0: none), or `any`",
+    },
+    "--radius": {"type": float, "default": 1.0, "metavar": "ARCSEC"},
+    "--release": {"default": "DR3", "help": "data release of the ids (DR3)"},
+    "--cache-dir": {"metavar": "DIR", "help": "keep it in this folder"},
+    "--login": {
+        "metavar": "USER|FILE",
+        "help": "log in: a user name (password from the keyring, or asked for), or a file with user"
+        " name and password in two lines",
+    },
+    "--ids": {
+        "action": "append",
+        "metavar": "FILE",
+        "help": "source ids: one a line, or a table with a column source_id (or with ra and dec)",
+    },
+}
+"""How options are declared that several commands have, but for what each says otherwise."""
+
+
+class UsageError(InputError):
+    """A command line that says too little: the exit code is 2."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: ``declare`` gives a parser its arguments, ``run`` returns the exit code.
+
+    ``run`` is given the parsed arguments, and beside them ``progress``: whether to show bars.
+    """
+
+    name: str
+    summary: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    epilog: str = ""
+
+
+def add(parser: Any, *names: str, **changes: Any) -> None:
+    """Give a parser, or a group of it, options that several commands have, with these changes."""
+    for name in names:
+        words = ("-o", name) if name == "--output" else (name,)
+        parser.add_argument(*words, **{**_SHARED[name], **changes})
+
+
+def take(arguments: argparse.Namespace, names: str) -> dict[str, Any]:
+    """Return arguments by name, for a function whose parameters are called as the options are."""
+    return {name: getattr(arguments, name) for name in names.split()}
+
+
+def add_archive(parser: argparse.ArgumentParser, *, by_ids: bool = True, **ids: Any) -> None:
+    """Add what commands that fetch have; ``ids`` changes the option --ids, where that is wanted."""
+    group = parser.add_argument_group("from the Gaia archive")
+    if by_ids:
+        add(group, "--ids", **ids)
+        group.add_argument(
+            "--adql",
+            action="append",
+            metavar="QUERY",
+            help="a query whose result has a column source_id; @FILE reads it from a file",
+        )
+        group.add_argument(
+            "--from-dr3",
+            action="store_true",
+            help="the ids are DR3's: bring them over to --release by its table of neighbours",
+        )
+    parser.set_defaults(from_dr3=False)
+    add(group, "--release")
+    group.add_argument(
+        "--mirror",
+        metavar="NAME|URL",
+        help="take spectra from a mirror's table: aip, ari, or a TAP service's address (#TABLE)",
     )
+    add(group, "--radius", help="how far from a position its Gaia source may be (1)")
+    group.add_argument(
+        "--offline", action="store_true", help="use what has been fetched before, ask nothing"
+    )
+    group.add_argument("--no-cache", action="store_true", help="keep nothing of what is fetched")
+    add(group, "--cache-dir", "--login")
 
 
-def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """Add ``--overwrite``."""
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+def list_archive_sources(arguments: argparse.Namespace) -> tuple[list[Any], list[str]]:
+    """Return what to fetch (ids, tables of ids, queries), and the inputs that are files."""
+    from gaia_redshift.readers.ids import read_ids
+    from gaia_redshift.readers.sources import is_for_archive, is_id
+
+    files = [name for name in arguments.inputs if not is_for_archive(name)]
+    fetched = [name for name in arguments.inputs if is_for_archive(name)]
+    ids = [int(name) for name in fetched if is_id(name)]
+    sources: list[Any] = [ids] if ids else []
+    sources += [name for name in fetched if not is_id(name)]
+    sources += [read_ids(name) for name in arguments.ids or []]
+    sources += [_read_query(query) for query in arguments.adql or []]
+    return sources, files
+
+
+def _read_query(query: str) -> str:
+    from gaia_redshift.readers.sources import is_query
+
+    if query.startswith("@"):
+        try:
+            query = Path(query[1:]).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{query[1:]}: cannot be read: {error}") from error
+    if not is_query(query):
+        raise InputError(f"a query begins with SELECT, not '{query.strip()[:40]}'")
+    return query
+
+
+def make_archive_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `gaia_redshift.fetch_spectra`."""
+    if arguments.no_cache and (arguments.cache_dir or arguments.offline):
+        raise InputError("--no-cache goes neither with --cache-dir nor with --offline")
+    more: dict[str, Any] = {"from_dr3": True} if arguments.from_dr3 else {}
+    if arguments.mirror:
+        from gaia_redshift.archive.mirror import use_mirror
+
+        more["settings"] = use_mirror(arguments.mirror)
+    return {
+        **more,
+        "release": arguments.release,
+        "radius": arguments.radius,
+        "offline": arguments.offline,
+        "cache": False if arguments.no_cache else arguments.cache_dir or True,
+        "login": arguments.login,
+    }
 
 
 def split_words(text: str) -> list[str]:
@@ -70,3 +256,39 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
         if not sign or not name.strip():
             raise InputError(f"--columns takes WHAT=NAME,..., not '{what}'")
     return {what.strip(): name.strip() for what, _, name in pairs}
+
+
+_REDSHIFT = ("redshift", "redshift_true", "z", "zsp", "z_spec", "zspec")
+_FLUX = ("phot_rp_mean_flux", "rp_flux")
+_MAGNITUDE = "phot_rp_mean_mag"
+_RP_ZERO_POINT = 24.7479
+"""Of Gaia DR3's RP magnitudes (Riello et al. 2021)."""
+
+
+def read_prior(text: str | None) -> str | MagnitudePrior | None:
+    """Return the name of a prior as it is, or p(z | RP flux) as the galaxies of a file have it."""
+    from gaia_redshift.model.prior import MagnitudePrior
+    from gaia_redshift.readers.columns import find_name, to_numbers
+    from gaia_redshift.readers.whole import read_columns
+
+    if text is None or not Path(text).suffix:
+        return text
+    table = read_columns(Path(text))
+    redshift = find_name(table.colnames, _REDSHIFT)
+    flux = find_name(table.colnames, _FLUX)
+    magnitude = find_name(table.colnames, [_MAGNITUDE])
+    if redshift is None or (flux is None and magnitude is None):
+        raise InputError(
+            f"{text}: a magnitude prior needs columns of redshift ({', '.join(_REDSHIFT)}) and of"
+            f" brightness ({', '.join((*_FLUX, _MAGNITUDE))}); there are"
+            f" {', '.join(table.colnames)}"
+        )
+    if flux is not None:
+        brightness = to_numbers(table[flux])
+    else:
+        with np.errstate(over="ignore"):
+            brightness = 10 ** (0.4 * (_RP_ZERO_POINT - to_numbers(table[magnitude])))
+    try:
+        return MagnitudePrior.from_sample(to_numbers(table[redshift]), brightness)
+    except InputError as error:
+        raise InputError(f"{text}: {error}") from None

@@ -1,4 +1,4 @@
-"""Output of commands to standard output, and words that a terminal shows and does not obey."""
+"""What commands say, and standard output as their file; a terminal shows it and does not obey."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from gaia_redshift._files import escape_controls
+from gaia_redshift.cli.options import STREAMED
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.pipes import STANDARD
 
-__all__ = ["PlainStream", "add_format", "open_output"]
+__all__ = ["PROGRAM", "PlainStream", "complain", "open_output", "say"]
 
-FORMATS = {"ecsv": "ecsv", "csv": "csv", "votable": "vot"}
-"""What can be written to standard output, and the ending of such a file."""
+PROGRAM = "gaia-redshift"
 
 
 class PlainStream:
@@ -45,11 +45,18 @@ class PlainStream:
         return getattr(self._stream, name)
 
 
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says what goes to standard output."""
-    parser.add_argument(
-        "--format", choices=[*FORMATS], help="with -o -: what to write to standard output (ecsv)"
-    )
+def say(arguments: argparse.Namespace, words: Any) -> None:
+    """Print what became of the work, unless the command is to be quiet.
+
+    Where standard output is the result, a table or JSON, words go to stderr.
+    """
+    if not arguments.quiet:
+        print(escape_controls(str(words)), file=sys.stderr if arguments.piped else sys.stdout)
+
+
+def complain(message: str, kind: str = "error") -> None:
+    """Print a message on stderr, in one line."""
+    print(f"{PROGRAM}: {kind}: {escape_controls(' '.join(message.split()))}", file=sys.stderr)
 
 
 @contextmanager
@@ -66,7 +73,7 @@ def open_output(arguments: argparse.Namespace) -> Iterator[None]:
         yield
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"table.{FORMATS[arguments.format or 'ecsv']}"
+        path = Path(folder) / f"table.{STREAMED[arguments.format or 'ecsv']}"
         arguments.output = str(path)
         try:
             yield

@@ -1,31 +1,28 @@
-"""What ``predict`` says of its result: words on stderr, or JSON on stdout; metrics and the plot."""
+"""What ``predict`` says of its result: rows and words, or JSON; metrics and the plot."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._files import escape_controls
+from gaia_redshift.clean import explain_unusable, find_clean, format_clean
+from gaia_redshift.cli.output import say
+from gaia_redshift.flags import QualityFlag, decode_flags
+from gaia_redshift.metrics.points import compute_metrics
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["TRUTH", "Summary", "say"]
+__all__ = ["TRUTH", "Summary", "count_columns", "format_columns"]
 
+SHOWN_ROWS = 20
 TRUTH = "redshift_true"
 """Column of true redshifts that simulated spectra carry; compared with when it is there."""
 _CHOOSING = ("flags_cnn", "redshift_cnn_lower", "redshift_cnn_upper", "probability_galaxy")
-
-
-def say(arguments: argparse.Namespace, words: str) -> None:
-    """Print on stderr, unless the command is to be quiet or speaks JSON."""
-    if not (arguments.quiet or arguments.json):
-        print(escape_controls(words), file=sys.stderr)
 
 
 class Summary:
@@ -69,8 +66,6 @@ class Summary:
         ``flags``: number of sources with each, by name; ``n_written`` rows of the output, where it
         is a clean sample; ``n_failed`` inputs that could not be read.
         """
-        from gaia_redshift.clean import find_clean, format_clean
-        from gaia_redshift.cli.terminal import measure, summarise_counts, summarise_metrics
         from gaia_redshift.tables.stacks import stack_tables
 
         arguments = self.arguments
@@ -78,7 +73,8 @@ class Summary:
         metrics = None
         if table is not None and self._truth:
             good = find_clean(table, arguments.clean or "usable")
-            metrics = measure(table[good], self._truth)
+            chosen = table[good]
+            metrics = compute_metrics(chosen["redshift_cnn"], chosen[self._truth])
         if arguments.plot and table is not None:
             from gaia_redshift.plot import plot_predictions, save_plot
             from gaia_redshift.plot.canvas import off_screen
@@ -101,9 +97,9 @@ class Summary:
                 found["metrics"] = {"truth": self._truth, **_plain(metrics)}
             print(json.dumps(found))
             return
-        lines = [summarise_counts(n, n_masked, n_usable, flags)]
+        lines = [_summarise_counts(n, n_masked, n_usable, flags)]
         if metrics is not None:
-            lines.append(summarise_metrics(metrics, str(self._truth)))
+            lines.append(_summarise_metrics(metrics, str(self._truth)))
         if n_written is not None and arguments.clean:
             chosen = format_clean(arguments.clean, self.columns)
             lines.append(f"{n_written:,} of {n:,} are {arguments.clean}: {chosen}")
@@ -123,3 +119,68 @@ def _plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and not np.isfinite(value) else value
         for name, value in plain.items()
     }
+
+
+def count_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many sources there are, without a redshift, usable, and with each flag."""
+    flags = np.asarray(columns["flags_cnn"])
+    masked = int(np.ma.getmaskarray(np.ma.asarray(columns["redshift_cnn"])).sum())
+    counts = {str(f.name).lower(): int(((flags & f) != 0).sum()) for f in QualityFlag}
+    return {
+        "n": len(flags),
+        "n_masked": masked,
+        "n_usable": int(find_clean(columns, "usable").sum()),
+        "flags": {name: count for name, count in counts.items() if count},
+    }
+
+
+def _summarise_counts(n: int, n_masked: int, n_usable: int, flags: Mapping[str, int]) -> str:
+    """Return these numbers in words; ``flags`` by their names."""
+    names = [str(f.name).lower() for f in QualityFlag]
+    words = ", ".join(f"{name} {flags[name]:,}" for name in names if flags.get(name))
+    text = f"{n:,} source{'s' * (n != 1)}, {n - n_masked:,} with a redshift"
+    if n_masked:
+        text += f", {n_masked:,} masked" + (": no redshift at all" if n_masked == n else "")
+    if n_usable < n - n_masked:
+        text += f"; {explain_unusable(n, n_usable, dict(flags))}"
+    return f"{text}; flags: {words or 'none'}"
+
+
+def _summarise_metrics(found: Mapping[str, Any], truth: str) -> str:
+    """Return metrics of usable rows in one line."""
+    if not found["n"]:
+        return f"against {truth}: no usable row to compare"
+    return (
+        f"against {truth}: n {found['n']:,}, bias {found['bias']:+.4f},"
+        f" sigma_NMAD {found['sigma_nmad']:.4f}, MAE {found['mae']:.4f},"
+        f" |dz| > 0.15: {100 * found['outliers_15']:.2f} %"
+    )
+
+
+def format_columns(columns: Mapping[str, Any]) -> str:
+    """Return the first rows, aligned: redshifts, probabilities with 4 decimals, flags in words."""
+    n = len(columns["flags_cnn"])
+    shown = min(n, SHOWN_ROWS)
+    cells: dict[str, list[str]] = {}
+    for name, values_of_all in columns.items():
+        column = values_of_all[:shown]
+        if column.ndim > 1:  # distributions
+            continue
+        masked = np.ma.getmaskarray(np.ma.asarray(column))
+        values = list(np.ma.getdata(column))
+        if name == "flags_cnn":
+            texts = [", ".join(words) or "-" for words in decode_flags(np.asarray(column))]
+        elif name.startswith(("redshift", "probability")):
+            texts = [f"{v:.4f}" for v in values]
+        else:
+            texts = [f"{v:.6g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
+        cells[name] = ["--" if hidden else t for t, hidden in zip(texts, masked, strict=True)]
+    names = [name for name in cells if name != "flags_cnn"] + ["flags_cnn"]  # words come last
+    widths = {name: max(map(len, [name, *cells[name]])) for name in names}
+    lines = ["  ".join(name.rjust(widths[name]) for name in names[:-1]) + "  flags_cnn"]
+    for i in range(shown):
+        start = "  ".join(cells[name][i].rjust(widths[name]) for name in names[:-1])
+        lines.append(f"{start}  {cells['flags_cnn'][i]}")
+    if n > shown:
+        lines.append(f"... {n - shown:,} more rows (--output FILE writes them all)")
+    return "\n".join(lines)

@@ -1,32 +1,118 @@
-"""The command ``gaia-redshift train``: its options."""
+"""The commands ``simulate`` and ``train``."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
-__all__ = ["TRAIN_EPILOG", "add_train"]
+from gaia_redshift._extras import import_research
+from gaia_redshift.cli.options import Command, add
+from gaia_redshift.cli.output import say
+from gaia_redshift.errors import InputError
 
-TRAIN_EPILOG = """\
-examples:
-  gaia-redshift train --simulate 400000 --survey mixed --sky mixed --contaminants 0.4 \\
-      --network residual -o models/mine
-  gaia-redshift train --simulate 300000 --network kiraleos2023 --seed 1 -o models/mine
-  gaia-redshift train galaxies.parquet --epochs 20 --batch-size 16 -o models/mine
-  gaia-redshift train real.parquet --from default -o models/tuned
-  gaia-redshift train galaxies.parquet --config mine.toml -o models/mine --resume
-  gaia-redshift train --simulate 40000 --network residual --epochs 3 --search 14 -o search
-  gaia-redshift predict XP_CONTINUOUS_RAW.csv --model models/mine
-
-A configuration is a TOML or JSON table of options (network, epochs, batch_size, learning_rate,
-...: see the documentation of TrainingConfig), or a model's manifest.json; options given here come
-first. A training set made by "gaia-redshift dataset" brings its own split. With --from a training
-starts from a model (fine-tuning): a few thousand real galaxies will do then. --search writes a
-table of the configurations that it tried and the best as a file for --config. An interrupted
-training or search goes on with --resume."""
+__all__ = ["SIMULATE", "TRAIN"]
 
 
-def add_train(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of ``train``."""
+def _declare_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of sources")
+    add(parser, "--seed", required=True)
+    parser.add_argument(
+        "--survey",
+        choices=["sdss", "flat", "mixed"],
+        help="redshifts of galaxies as SDSS's (the default), flat, or both mixed",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=["galaxy", "star", "quasar", "double_star", "star_galaxy", "smeared_star"],
+        default="galaxy",
+        help="all kinds have the brightness of galaxies",
+    )
+    add(
+        parser,
+        "--output",
+        help="csv, ecsv, FITS, Parquet, ... in the archive's form, with the true redshifts",
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", help="in a checkout: numbers and plots beside real galaxies"
+    )
+    parser.add_argument(
+        "--noise-sources",
+        metavar="FILE",
+        help="with --report: real spectra with errors and correlations to compare the noise with",
+    )
+    add(parser, "--overwrite")
+    parser.add_argument(
+        "--no-correlations", action="store_true", help="leave the correlations out: smaller files"
+    )
+
+
+def _run_simulate(arguments: argparse.Namespace) -> int:
+    if arguments.n < 1:
+        raise InputError(f"-n must be at least 1, not {arguments.n}")
+    galaxies = arguments.kind == "galaxy"
+    if not (arguments.output or arguments.report):
+        raise InputError("nothing to do: give -o FILE, --report DIR or both")
+    if not galaxies and (arguments.report or arguments.survey):
+        raise InputError(f"--report and --survey are for galaxies, not for --kind {arguments.kind}")
+    if arguments.noise_sources and not arguments.report:
+        raise InputError("--noise-sources goes with --report")
+    report = import_research("simulator.report", "--report") if arguments.report else None
+    if arguments.output:
+        _write_simulated(arguments)
+    if report is not None:
+        report.report_simulation(
+            arguments.n,
+            arguments.seed,
+            arguments.survey or "sdss",
+            arguments.report,
+            noise_sources=arguments.noise_sources,
+            progress=arguments.progress,
+        )
+        say(arguments, f"report: {Path(arguments.report) / 'report.md'}")
+    return 0
+
+
+def _write_simulated(arguments: argparse.Namespace) -> None:
+    from gaia_redshift.simulate import simulate_blocks
+    from gaia_redshift.simulate.contaminants import simulate_contaminant_blocks
+    from gaia_redshift.writers import SpectraWriter
+
+    options: dict[str, Any] = {
+        "seed": arguments.seed,
+        "correlations": not arguments.no_correlations,
+        "progress": arguments.progress,
+    }
+    if arguments.kind == "galaxy":
+        blocks = simulate_blocks(arguments.n, survey=arguments.survey or "sdss", **options)
+        what = "galaxies"
+    else:
+        blocks = simulate_contaminant_blocks(arguments.n, kind=arguments.kind, **options)
+        words = arguments.kind.replace("_", " ")
+        what = "stars beside galaxies" if words == "star galaxy" else f"{words}s"
+    with SpectraWriter(arguments.output, overwrite=arguments.overwrite) as writer:
+        for block in blocks:
+            writer.write(block)
+    say(arguments, f"{arguments.n:,} simulated {what} (not observed ones): {arguments.output}")
+
+
+SIMULATE = Command(
+    "simulate",
+    "simulate XP spectra of galaxies",
+    _declare_simulate,
+    _run_simulate,
+    """examples:
+  gaia-redshift simulate -n 1000 --seed 1 -o galaxies.fits
+  gaia-redshift simulate -n 100000 --seed 2 --survey flat --no-correlations -o flat.parquet
+  gaia-redshift simulate -n 500 --seed 3 --kind star -o stars.fits
+  python -m gaia_redshift simulate -n 20000 --seed 1 --report report/
+
+The galaxies are simulated, not observed. The columns are those of the archive, with the true
+redshift in redshift_true; the same number, seed and survey give the same galaxies.""",
+)
+
+
+def _declare_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         nargs="?",
@@ -58,11 +144,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="stars, quasars, doubles ... simulated beside each galaxy, to learn what is none (0)",
     )
-    parser.add_argument(
-        "--truth", metavar="COLUMN", help="column of DATA with true redshifts (redshift_true)"
-    )
+    add(parser, "--truth", help="column of DATA with true redshifts (redshift_true)")
     parser.add_argument("--config", metavar="FILE", help="options of the training, TOML or JSON")
-    parser.add_argument("--seed", type=int, metavar="S", help="random seed (1)")
+    add(parser, "--seed", help="random seed (1)")
     parser.add_argument("--network", metavar="NAME", help="kiraleos2023 (the default) or residual")
     parser.add_argument(
         "--epochs",
@@ -124,8 +208,40 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model-version", dest="version", metavar="X.Y", help="version of the model (1.0)"
     )
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the model's folder")
-    parser.add_argument("--resume", action="store_true", help="go on after an interruption")
+    add(parser, "--output", metavar="DIR", required=True, help="the model's folder")
+    add(parser, "--resume")
     parser.add_argument(
         "--run-dir", metavar="DIR", help="folder of the checkpoints (default: beside the model's)"
     )
+
+
+def _run_train(arguments: argparse.Namespace) -> int:
+    from gaia_redshift.train.command import run_training
+
+    print(run_training(arguments, progress=not arguments.quiet))
+    return 0
+
+
+TRAIN = Command(
+    "train",
+    "train a model",
+    _declare_train,
+    _run_train,
+    """\
+examples:
+  gaia-redshift train --simulate 400000 --survey mixed --sky mixed --contaminants 0.4 \\
+      --network residual -o models/mine
+  gaia-redshift train --simulate 300000 --network kiraleos2023 --seed 1 -o models/mine
+  gaia-redshift train galaxies.parquet --epochs 20 --batch-size 16 -o models/mine
+  gaia-redshift train real.parquet --from default -o models/tuned
+  gaia-redshift train galaxies.parquet --config mine.toml -o models/mine --resume
+  gaia-redshift train --simulate 40000 --network residual --epochs 3 --search 14 -o search
+  gaia-redshift predict XP_CONTINUOUS_RAW.csv --model models/mine
+
+A configuration is a TOML or JSON table of options (network, epochs, batch_size, learning_rate,
+...: see the documentation of TrainingConfig), or a model's manifest.json; options given here come
+first. A training set made by "gaia-redshift dataset" brings its own split. With --from a training
+starts from a model (fine-tuning): a few thousand real galaxies will do then. --search writes a
+table of the configurations that it tried and the best as a file for --config. An interrupted
+training or search goes on with --resume.""",
+)
