@@ -1,4 +1,4 @@
-"""The curve behind `gaia_redshift.flux_unit`, and how surely it tells a wrong unit.
+"""The curve behind `gaia_redshift.vectors`, and how surely it tells a wrong unit.
 
     python benchmarks/flux_unit.py [--galaxies 8000] [--seed 77] [--real FILE ...]
 
@@ -20,9 +20,9 @@ from astropy.table import Table
 
 from gaia_redshift import FluxVectors, read_spectra, sample_spectra, simulate_spectra
 from gaia_redshift.flags import FATAL
-from gaia_redshift.flux_unit import _CURVE, _LEVELS, flag_unit, measure_roughness
 from gaia_redshift.simulate import load_instrument
 from gaia_redshift.simulate.instrument import BANDS
+from gaia_redshift.vectors import _CURVE, _LEVELS, flag_unit, measure_roughness
 
 FACTORS = (1.0, 1.2, 1.5, 2.0, 2.8, 5.0, 30.0, 0.7, 0.5, 1 / 2.8, 0.1)
 FILE = 100

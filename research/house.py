@@ -25,7 +25,7 @@ PACKAGE = Path(gaia_redshift.__file__).parent
 RECORD = Path(__file__).parents[1] / "tests" / "data" / "features.json"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_version", "_packing", "_progress", "_rows", "_threads", "lines"),
+    ("errors", "_version", "_progress", "_threads", "lines"),
     (
         "flags",
         "grid",
@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("_html", "clean", "tables"),
     ("spectra",),
-    ("calibrated", "vectors", "flux_unit", "readers", "sampling", "model"),
+    ("calibrated", "vectors", "readers", "sampling", "model"),
     ("archive", "simulate", "writers"),
     ("crossmatch",),
     ("predict",),

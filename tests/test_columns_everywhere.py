@@ -35,8 +35,8 @@ from gaia_redshift.flags import QualityFlag
 from gaia_redshift.predict import predict_to_file
 from gaia_redshift.readers import iter_spectra, read_spectra
 from gaia_redshift.readers.columns import tell_unused_ids, to_source_ids
-from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.sources import is_for_archive
+from gaia_redshift.readers.whole import read_ids
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.tables.formats import make_arrow_table
 from gaia_redshift.writers import SpectraWriter

@@ -21,9 +21,9 @@ from gaia_redshift import (
 )
 from gaia_redshift.errors import GaiaRedshiftWarning
 from gaia_redshift.flags import QualityFlag, decode_flags
-from gaia_redshift.flux_unit import flag_unit, measure_roughness, warn_of_unit
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.simulate import load_instrument
+from gaia_redshift.vectors import flag_unit, measure_roughness, warn_of_unit
 
 
 @pytest.fixture(scope="module")

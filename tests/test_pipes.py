@@ -17,13 +17,13 @@ import gaia_redshift.model.registry as registry
 from gaia_redshift import write_spectra, write_table
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers import pipes, read_spectra
-from gaia_redshift.readers.ids import read_ids
+from gaia_redshift.readers import content, read_spectra
+from gaia_redshift.readers.whole import read_ids
 
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch):
-    monkeypatch.setattr(pipes, "_copies", {})
+    monkeypatch.setattr(content, "_copies", {})
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_spectra_and_ids_come_from_standard_input(tmp_path, monkeypatch, ending)
     write_spectra(spectra, tmp_path / f"a.{ending}")
     give(monkeypatch, (tmp_path / f"a.{ending}").read_bytes())
     assert read_spectra("-").source_id.tolist() == spectra.source_id.tolist()
-    pipes._copies.clear()
+    content._copies.clear()
     write_table(Table({"source_id": spectra.source_id}), tmp_path / f"ids.{ending}")
     give(monkeypatch, (tmp_path / f"ids.{ending}").read_bytes())
     assert read_ids("-")["source_id"].tolist() == spectra.source_id.tolist()

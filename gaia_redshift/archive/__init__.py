@@ -12,7 +12,7 @@ from gaia_redshift.archive.jobs import run_query
 from gaia_redshift.archive.mirror import use_mirror
 from gaia_redshift.archive.queries import build_query, describe_queries, query_catalogue
 from gaia_redshift.archive.settings import ArchiveSettings
-from gaia_redshift.readers.ids import read_ids
+from gaia_redshift.readers.whole import read_ids
 
 __all__ = [
     "ArchiveSettings",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from gaia_redshift._packing import GZIP
+from gaia_redshift._files import GZIP
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.errors import ArchiveError
 

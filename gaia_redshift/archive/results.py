@@ -7,8 +7,7 @@ import io
 import zlib
 from typing import TYPE_CHECKING
 
-from gaia_redshift._files import one_line
-from gaia_redshift._packing import GZIP
+from gaia_redshift._files import GZIP, one_line
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.archive.failures import (
     Answer,

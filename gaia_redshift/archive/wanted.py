@@ -19,9 +19,9 @@ from gaia_redshift.readers.columns import (
     tell_unused_ids,
     to_source_ids,
 )
-from gaia_redshift.readers.ids import read_ids
 from gaia_redshift.readers.sources import is_id, is_id_list, is_query, is_sky_coord
 from gaia_redshift.readers.tables import is_table, to_astropy
+from gaia_redshift.readers.whole import read_ids
 from gaia_redshift.tables.types import simplify_column
 
 if TYPE_CHECKING:

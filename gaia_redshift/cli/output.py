@@ -14,7 +14,7 @@ from typing import Any
 from gaia_redshift._files import escape_controls
 from gaia_redshift.cli.options import STREAMED
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.pipes import STANDARD
+from gaia_redshift.readers.content import STANDARD
 
 __all__ = ["PROGRAM", "PlainStream", "complain", "open_output", "say"]
 

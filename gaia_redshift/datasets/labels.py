@@ -94,9 +94,9 @@ def open_sources(
 ) -> tuple[Table, dict[str, Any]]:
     """Return the table of sources, ``source_id`` as int64, and what it is in JSON."""
     from gaia_redshift.readers.columns import find_name, to_source_ids
-    from gaia_redshift.readers.ids import read_ids
     from gaia_redshift.readers.sources import is_query
     from gaia_redshift.readers.tables import is_table, to_astropy
+    from gaia_redshift.readers.whole import read_ids
 
     about: dict[str, Any]
     if is_query(sources):

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._packing import DAMAGE, open_unpacked
+from gaia_redshift._files import DAMAGE, open_unpacked
 from gaia_redshift.errors import InputError
 
 __all__ = [

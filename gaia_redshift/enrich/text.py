@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from gaia_redshift._packing import DAMAGE, open_unpacked
+from gaia_redshift._files import DAMAGE, open_unpacked
 from gaia_redshift.enrich.columns import (
     BLOCK_ROWS,
     Addition,

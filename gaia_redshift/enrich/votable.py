@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from gaia_redshift._packing import DAMAGE, open_unpacked
+from gaia_redshift._files import DAMAGE, open_unpacked
 from gaia_redshift.enrich.columns import BLOCK_ROWS, Addition, Cells, NewColumn
 from gaia_redshift.enrich.votable_rows import BinaryRows
 from gaia_redshift.errors import InputError

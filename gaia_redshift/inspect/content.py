@@ -162,7 +162,7 @@ def _read_ids(ids: Any) -> tuple[NDArray[np.int64] | None, Table | None]:
     from astropy.table import Table
 
     from gaia_redshift.readers.columns import find_name, to_source_ids
-    from gaia_redshift.readers.ids import read_ids
+    from gaia_redshift.readers.whole import read_ids
 
     table = read_ids(ids) if isinstance(ids, str | os.PathLike) else ids
     if not hasattr(table, "colnames"):

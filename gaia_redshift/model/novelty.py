@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._rows import multiply_rows
+from gaia_redshift._threads import multiply_rows
 from gaia_redshift.errors import ModelError
 from gaia_redshift.model.scaler import measure_level
 

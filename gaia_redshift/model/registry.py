@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._html import format_facts, name_some
 from gaia_redshift._progress import show_progress
-from gaia_redshift._rows import as_slice
+from gaia_redshift._threads import as_slice
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid

@@ -1,4 +1,4 @@
-"""Axes to draw on, and pictures as files; no display is needed."""
+"""Axes to draw on, pictures as files, and the row to draw; no display is needed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_plot", "make_axes", "make_figure", "off_screen", "place_legend", "save_plot"]
+__all__ = [
+    "check_plot",
+    "find_row",
+    "make_axes",
+    "make_figure",
+    "off_screen",
+    "place_legend",
+    "save_plot",
+]
 
 
 _off_screen: ContextVar[bool] = ContextVar("off_screen", default=False)
@@ -96,3 +107,18 @@ def save_plot(ax: Axes | Figure, path: str | os.PathLike[str]) -> None:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write the plot {os.fspath(path)}: {error}") from error
+
+
+def find_row(source_ids: NDArray[np.int64], row: int, source_id: int | None) -> int:
+    """Return the row, of the first source with this id where one is given.
+
+    Raises `InputError` if there is no such row or source.
+    """
+    if source_id is not None:
+        found = np.flatnonzero(source_ids == int(source_id))
+        if not len(found):
+            raise InputError(f"there is no source_id {source_id} among {len(source_ids):,} sources")
+        return int(found[0])
+    if not -len(source_ids) <= row < len(source_ids):
+        raise InputError(f"there is no row {row}: there are {len(source_ids)} sources")
+    return row

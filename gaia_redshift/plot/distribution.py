@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.plot.canvas import make_axes, place_legend
-from gaia_redshift.plot.rows import find_row
+from gaia_redshift.plot.canvas import find_row, make_axes, place_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,8 @@ from gaia_redshift._progress import show_progress
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import decode_flags
-from gaia_redshift.plot.canvas import check_plot, make_figure
+from gaia_redshift.plot.canvas import check_plot, find_row, make_figure
 from gaia_redshift.plot.distribution import plot_pdf
-from gaia_redshift.plot.rows import find_row
 from gaia_redshift.plot.spectrum import plot_spectrum
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._files import one_line, written_whole
-from gaia_redshift._packing import LEVEL, gzip
+from gaia_redshift._files import LEVEL, gzip, one_line, written_whole
 from gaia_redshift.errors import InputError
 from gaia_redshift.tables import write_table
 from gaia_redshift.tables.columns import add_column

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
-from gaia_redshift.flux_unit import PHOTOMETRY
 from gaia_redshift.readers import iter_spectra
 from gaia_redshift.readers.content import ReadMeter
+from gaia_redshift.vectors import PHOTOMETRY
 
 if TYPE_CHECKING:
     from gaia_redshift.predict.progress import Progress

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift._rows import as_slice
+from gaia_redshift._threads import as_slice
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, QualityFlag
-from gaia_redshift.flux_unit import PHOTOMETRY, flag_unit, warn_of_unit
 from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.peaks import find_peaks
 from gaia_redshift.spectra import FluxVectors, XPSpectra
@@ -29,7 +28,7 @@ from gaia_redshift.tables import (
     stack_rows,
 )
 from gaia_redshift.tables.stacks import settle_types, stack_tables
-from gaia_redshift.vectors import check_vectors, make_vectors
+from gaia_redshift.vectors import PHOTOMETRY, check_vectors, flag_unit, make_vectors, warn_of_unit
 
 if TYPE_CHECKING:
     from astropy.table import Table

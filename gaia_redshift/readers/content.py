@@ -1,26 +1,36 @@
-"""Bytes of a file or zip member, decompressed on the way."""
+"""Bytes of a file or zip member, decompressed on the way.
+
+Of what is no regular file, standard input and pipes of a shell are read once, others refused.
+"""
 
 from __future__ import annotations
 
+import atexit
+import os
 import queue
+import re
+import shutil
+import stat
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from gaia_redshift._files import one_line
-from gaia_redshift._packing import DAMAGE, GZIP, gzip
+from gaia_redshift._files import DAMAGE, GZIP, gzip, one_line
 from gaia_redshift.errors import GaiaRedshiftError, InputError
-from gaia_redshift.readers.pipes import take_file
 
 __all__ = [
+    "STANDARD",
     "Content",
     "ReadMeter",
     "open_path",
     "read_chunks",
     "read_head",
     "report_damage",
+    "take_file",
     "unpack",
 ]
 
@@ -28,6 +38,10 @@ HEAD = 4096
 CHUNK = 1 << 20
 LARGEST_RATIO, SLACK = 100, 256 << 20
 """What is packed and must be held whole may unpack to so many times its size, and these bytes."""
+STANDARD = "-"
+"""Instead of a file's name: standard input, or output."""
+_OPEN = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+_copies: dict[str, Path] = {}
 T = TypeVar("T")
 
 
@@ -100,6 +114,36 @@ def _open_gzip(opener: Callable[[], IO[bytes]]) -> IO[bytes]:
     stream: Any = gzip.GzipFile(fileobj=raw, mode="rb")
     stream.myfileobj = raw  # closed with it
     return stream  # type: ignore[no-any-return]
+
+
+def take_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that can be read as often as needed.
+
+    Standard input (``-``) and pipes that a shell has opened (``<(...)``) are copied to a temporary
+    file, which goes when the process ends.
+    """
+    name = os.fspath(path)
+    try:
+        mode = None if name == STANDARD else os.stat(name).st_mode
+    except OSError:
+        return Path(path)  # whoever opens it says what is wrong
+    if mode is not None and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return Path(path)
+    if name in _copies:
+        return _copies[name]
+    if mode is not None and not (_OPEN.fullmatch(name) and stat.S_ISFIFO(mode)):
+        raise InputError(f"{name}: is no regular file; `-` reads from standard input")
+    folder = Path(tempfile.mkdtemp(prefix="gaia_redshift-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / "standard-input"
+    with copy.open("wb") as out:
+        if name == STANDARD:
+            shutil.copyfileobj(sys.stdin.buffer, out)
+        else:
+            with open(name, "rb") as stream:
+                shutil.copyfileobj(stream, out)
+    _copies[name] = copy
+    return copy
 
 
 def open_path(path: Path, meter: ReadMeter | None = None) -> Content:

@@ -1,22 +1,32 @@
-"""Any local file as blocks of columns: the kind is told by content, not by name."""
+"""Any local file as blocks of columns: the kind is told by content, not by name.
+
+Zips are opened as the archive's DataLink delivers them: RAW, INDIVIDUAL or COMBINED, in any format.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
+import re
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
+from gaia_redshift._files import DAMAGE, one_line, zlib
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.archives import iter_members
 from gaia_redshift.readers.avro import iter_avro_blocks
 from gaia_redshift.readers.binary import iter_fits_blocks, iter_parquet_blocks
 from gaia_redshift.readers.columns import Block, ReadOptions
-from gaia_redshift.readers.content import Content, open_path, read_head, report_damage
+from gaia_redshift.readers.content import Content, open_path, read_head, report_damage, unpack
 from gaia_redshift.readers.hdf5 import iter_hdf5_blocks
 from gaia_redshift.readers.text import iter_text_blocks
 from gaia_redshift.readers.votable import iter_votable_blocks
 
 __all__ = ["EXTENSIONS", "FORMATS", "iter_content_blocks", "iter_file_blocks", "sniff_kind"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,13 @@ _OTHER = (
     (b"%PDF", "a PDF document"),
     (b"\x28\xb5\x2f\xfd", "a zstd file"),
 )
+
+_SPECTRA = re.compile(r"(XP_CONTINUOUS|MEAN_SPECTRUM_XP)(?!_(SAMPLED|GRAVLENS|CROWDING))", re.I)
+# DataLink's other products; the archive names members RETRIEVAL_TYPE-..., RETRIEVAL_TYPE_RAW...
+_OTHER_PRODUCTS = re.compile(
+    r"(XP_|EPOCH_|MEAN_SPECTRUM_|MCMC_|RVS|CROWDED_|RESIDUAL_|GSP_|MSC_|TIMESERIES)", re.I
+)
+_NAMES = re.compile(r"\.(e?csv|fits?|xml|vot|votable|avro|parquet|h5|hdf5|txt|dat)(\.gz)?$", re.I)
 
 
 def sniff_kind(content: Content) -> str:
@@ -97,7 +114,7 @@ def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
         yield from _iter_content(content, options)
         return
     empty = True
-    for member in iter_members(content):
+    for member in _iter_members(content):
         empty = False
         if sniff_kind(member) == "zip":
             raise InputError(f"{member.label}: a zip inside a zip is not read; unpack it first")
@@ -109,3 +126,66 @@ def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
 def _iter_content(content: Content, options: ReadOptions) -> Iterator[Block]:
     kind = FORMATS[sniff_kind(content)]
     yield from report_damage(kind.read(content, options), content.label, kind.name)
+
+
+def _iter_members(content: Content) -> Iterator[Content]:
+    """Yield the members of a zip that hold continuous XP spectra, read in memory only."""
+    try:
+        with _open_zip(content) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            names = [info.filename for info in members]
+            for name in names:
+                _refuse_outside(name, content.label)
+            chosen = set(_choose_members(names, content.label))
+            for info in members:  # two may have one name
+                if info.filename in chosen:
+                    yield unpack(_open_member(archive, info, content))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, *DAMAGE) as error:
+        raise InputError(
+            f"{content.label}: cannot be read as a zip (damaged or cut short?): {one_line(error)}"
+        ) from error
+
+
+def _open_zip(content: Content) -> zipfile.ZipFile:
+    if content.path is not None:
+        return zipfile.ZipFile(content.path)
+    return zipfile.ZipFile(io.BytesIO(content.read()))
+
+
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, content: Content) -> Content:
+    def unzip() -> IO[bytes]:
+        stream = archive.open(info)
+        if info.compress_type == zipfile.ZIP_DEFLATED and hasattr(stream, "_decompressor"):
+            stream._decompressor = zlib.decompressobj(-15)  # Python's own takes twice as long
+        return stream
+
+    return Content(f"{content.label}: {info.filename}", content.source, unzip)
+
+
+def _refuse_outside(name: str, label: str) -> None:
+    windows = PureWindowsPath(name)
+    parts = {*PurePosixPath(name).parts, *windows.parts}
+    if ".." in parts or PurePosixPath(name).is_absolute() or windows.drive or windows.root:
+        raise InputError(f"{label}: refused, its member '{name}' has a path outside the zip")
+
+
+def _choose_members(names: list[str], label: str) -> list[str]:
+    files = [name for name in names if not PurePosixPath(name).name.startswith((".", "__MACOSX"))]
+    spectra = [name for name in files if _SPECTRA.match(PurePosixPath(name).name)]
+    others = [name for name in files if _OTHER_PRODUCTS.match(PurePosixPath(name).name)]
+    if not spectra:
+        rest = [name for name in files if name not in others]
+        spectra = [name for name in rest if _NAMES.search(name)]
+    if not spectra:
+        found = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "") or "nothing"
+        raise InputError(
+            f"{label}: no continuous XP spectra (XP_CONTINUOUS, in DR4 MEAN_SPECTRUM_XP) in this"
+            f" zip; it holds: {found}"
+        )
+    skipped = [name for name in files if name not in spectra]
+    if skipped:
+        logger.info(
+            "%s: skipped %d members that hold no continuous XP spectra: %s",
+            *(label, len(skipped), ", ".join(skipped[:5])),
+        )
+    return spectra

@@ -15,7 +15,7 @@ from gaia_redshift._files import one_line
 from gaia_redshift._quiet import import_tables, preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import fold_masks, set_masks_apart
-from gaia_redshift.readers.pipes import take_file
+from gaia_redshift.readers.content import take_file
 from gaia_redshift.tables.columns import replace_column
 from gaia_redshift.tables.files import table_format
 from gaia_redshift.tables.formats import GRID_KEY, HDF5_PATH, META_KEY

@@ -19,8 +19,8 @@ import numpy as np
 from gaia_redshift._files import expand_path
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import find_id_name, find_position_names
+from gaia_redshift.readers.content import STANDARD, take_file
 from gaia_redshift.readers.formats import EXTENSIONS
-from gaia_redshift.readers.pipes import STANDARD, take_file
 from gaia_redshift.readers.tables import is_table, list_columns
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._progress import show_progress
-from gaia_redshift._rows import as_slice, multiply_rows
-from gaia_redshift._threads import Crew
+from gaia_redshift._threads import Crew, as_slice, multiply_rows
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, N_FLUX, SamplingGrid

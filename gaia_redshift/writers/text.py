@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gaia_redshift._packing import LEVEL, gzip
+from gaia_redshift._files import LEVEL, gzip
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.tables.formats import escape_texts
 from gaia_redshift.writers.records import Arrays, OutputColumn, check_block, take_values

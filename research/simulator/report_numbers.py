@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.flux_unit import filter_variance
 from gaia_redshift.simulate.instrument import BANDS, load_instrument
 from gaia_redshift.simulate.survey import load_parameters
 from gaia_redshift.spectra import FluxVectors, XPSpectra
+from gaia_redshift.vectors import filter_variance
 from research.simulator.calibration import SHARES
 from research.simulator.figures import ErrorHistogram
 from research.simulator.photometry import PERCENTILES, half_width, load_photometry
