@@ -13,38 +13,43 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._version import __version__
 
-if TYPE_CHECKING:
-    from gaia_redshift.archive.fetch import fetch_spectra
-    from gaia_redshift.bridges.distributions import to_qp
-    from gaia_redshift.bridges.formats import register_formats
-    from gaia_redshift.bridges.messages import send_table
-    from gaia_redshift.bridges.spectra import to_specutils
-    from gaia_redshift.calibrated import calibrate_spectra
-    from gaia_redshift.clean import select_clean
-    from gaia_redshift.crossmatch import crossmatch_catalogue, crossmatch_sdss
-    from gaia_redshift.datasets.builder import build_training_set
-    from gaia_redshift.datasets.file import read_dataset
-    from gaia_redshift.enrich.catalogue import enrich_catalogue
-    from gaia_redshift.flags import QualityFlag, decode_flags
-    from gaia_redshift.grid import SamplingGrid, read_grid
-    from gaia_redshift.inspect.page import inspect_spectra
-    from gaia_redshift.model.prior import MagnitudePrior
-    from gaia_redshift.model.registry import available_models, load_model
-    from gaia_redshift.predict import (
-        predict_catalog,
-        predict_dask,
-        predict_partition,
-        predict_redshift,
-        predict_table,
-        predict_to_file,
-    )
-    from gaia_redshift.readers import read_spectra
-    from gaia_redshift.readers.results import read_table
-    from gaia_redshift.sampling import register_basis_set, sample_spectra, sample_wavelengths
-    from gaia_redshift.simulate import simulate_spectra
-    from gaia_redshift.spectra import FluxVectors, XPSpectra
-    from gaia_redshift.tables import write_table
-    from gaia_redshift.writers import write_spectra
+if TYPE_CHECKING:  # "as" exports the names to type checkers
+    from gaia_redshift.archive.fetch import fetch_spectra as fetch_spectra
+    from gaia_redshift.bridges.distributions import to_qp as to_qp
+    from gaia_redshift.bridges.formats import register_formats as register_formats
+    from gaia_redshift.bridges.messages import send_table as send_table
+    from gaia_redshift.bridges.spectra import to_specutils as to_specutils
+    from gaia_redshift.calibrated import calibrate_spectra as calibrate_spectra
+    from gaia_redshift.clean import select_clean as select_clean
+    from gaia_redshift.crossmatch import crossmatch_catalogue as crossmatch_catalogue
+    from gaia_redshift.crossmatch import crossmatch_sdss as crossmatch_sdss
+    from gaia_redshift.datasets.builder import build_training_set as build_training_set
+    from gaia_redshift.datasets.file import read_dataset as read_dataset
+    from gaia_redshift.enrich.catalogue import enrich_catalogue as enrich_catalogue
+    from gaia_redshift.flags import QualityFlag as QualityFlag
+    from gaia_redshift.flags import decode_flags as decode_flags
+    from gaia_redshift.grid import SamplingGrid as SamplingGrid
+    from gaia_redshift.grid import read_grid as read_grid
+    from gaia_redshift.inspect.page import inspect_spectra as inspect_spectra
+    from gaia_redshift.model.prior import MagnitudePrior as MagnitudePrior
+    from gaia_redshift.model.registry import available_models as available_models
+    from gaia_redshift.model.registry import load_model as load_model
+    from gaia_redshift.predict import predict_catalog as predict_catalog
+    from gaia_redshift.predict import predict_dask as predict_dask
+    from gaia_redshift.predict import predict_partition as predict_partition
+    from gaia_redshift.predict import predict_redshift as predict_redshift
+    from gaia_redshift.predict import predict_table as predict_table
+    from gaia_redshift.predict import predict_to_file as predict_to_file
+    from gaia_redshift.readers import read_spectra as read_spectra
+    from gaia_redshift.readers.results import read_table as read_table
+    from gaia_redshift.sampling import register_basis_set as register_basis_set
+    from gaia_redshift.sampling import sample_spectra as sample_spectra
+    from gaia_redshift.sampling import sample_wavelengths as sample_wavelengths
+    from gaia_redshift.simulate import simulate_spectra as simulate_spectra
+    from gaia_redshift.spectra import FluxVectors as FluxVectors
+    from gaia_redshift.spectra import XPSpectra as XPSpectra
+    from gaia_redshift.tables import write_table as write_table
+    from gaia_redshift.writers import write_spectra as write_spectra
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -87,45 +92,7 @@ _HOMES = {
     "write_table": "tables",
 }
 
-__all__ = [
-    "FluxVectors",
-    "MagnitudePrior",
-    "QualityFlag",
-    "SamplingGrid",
-    "XPSpectra",
-    "__version__",
-    "available_models",
-    "build_training_set",
-    "calibrate_spectra",
-    "crossmatch_catalogue",
-    "crossmatch_sdss",
-    "decode_flags",
-    "enrich_catalogue",
-    "fetch_spectra",
-    "inspect_spectra",
-    "load_model",
-    "predict_catalog",
-    "predict_dask",
-    "predict_partition",
-    "predict_redshift",
-    "predict_table",
-    "predict_to_file",
-    "read_dataset",
-    "read_grid",
-    "read_spectra",
-    "read_table",
-    "register_basis_set",
-    "register_formats",
-    "sample_spectra",
-    "sample_wavelengths",
-    "select_clean",
-    "send_table",
-    "simulate_spectra",
-    "to_qp",
-    "to_specutils",
-    "write_spectra",
-    "write_table",
-]
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

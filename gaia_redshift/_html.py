@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["count_flags", "format_facts", "name_some"]
+__all__ = ["format_facts", "name_some"]
 
 
 def format_facts(title: str, facts: Iterable[tuple[str, Any]]) -> str:
@@ -28,12 +27,3 @@ def name_some(values: Sequence[Any] | NDArray[Any], most: int = 3) -> str | None
     shown = ", ".join(str(value) for value in values[:most])
     more = f" and {len(values) - most:,} more" if len(values) > most else ""
     return (shown + more) or None
-
-
-def count_flags(flags: Any) -> str:
-    """Return how many rows carry each flag, in words."""
-    from gaia_redshift.flags import QualityFlag
-
-    bits = np.asarray(flags)
-    counts = {str(f.name).lower(): int(((bits & f) != 0).sum()) for f in QualityFlag}
-    return ", ".join(f"{name} {n:,}" for name, n in counts.items() if n) or "none"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
-from gaia_redshift.flags import FATAL, QualityFlag
+from gaia_redshift.flags import FATAL, QualityFlag, count_flags
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -231,7 +231,7 @@ def format_clean(
 def explain_table(table: Any) -> str:
     """Return how many rows of a table of predictions are usable, in words; see below."""
     flags = np.asarray(np.ma.filled(np.ma.asarray(table["flags_cnn"]), 0))
-    counts = {str(f.name).lower(): int(((flags & f) != 0).sum()) for f in QualityFlag}
+    counts = count_flags(flags)
     usable = find_clean(table, "usable")
     names = list(getattr(table, "colnames", table))
     if PROBABILITY in names:

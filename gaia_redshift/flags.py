@@ -5,13 +5,21 @@ Defined once here; `FluxVectors.quality` and the output column ``flags_cnn`` hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntFlag
 from typing import Any
 
 import numpy as np
 
-__all__ = ["FATAL", "NOT_FETCHED", "QualityFlag", "decode_flags", "describe_flags"]
+__all__ = [
+    "FATAL",
+    "NOT_FETCHED",
+    "QualityFlag",
+    "count_flags",
+    "decode_flags",
+    "describe_flags",
+    "tell_flags",
+]
 
 
 class QualityFlag(IntFlag):
@@ -158,3 +166,16 @@ def describe_flags(flags: Iterable[QualityFlag] | None = None) -> list[tuple[int
     """Rows of (bit value, lower-case name, meaning), for tables in docs and on the terminal."""
     chosen = QualityFlag if flags is None else flags
     return [(int(f), str(f.name).lower(), _DESCRIPTIONS[f]) for f in chosen]
+
+
+def count_flags(flags: Any) -> dict[str, int]:
+    """Return how many rows carry each flag, by its name; flags that none carries are left out."""
+    bits = np.ma.filled(np.ma.asarray(flags), 0)
+    counts = {str(f.name).lower(): int(((bits & f) != 0).sum()) for f in QualityFlag}
+    return {name: n for name, n in counts.items() if n}
+
+
+def tell_flags(counts: Mapping[str, int]) -> str:
+    """Return such counts in words, lowest bit first."""
+    names = [str(flag.name).lower() for flag in QualityFlag]
+    return ", ".join(f"{name} {counts[name]:,}" for name in names if counts.get(name)) or "none"

@@ -107,10 +107,12 @@ def _place_tops(density: Float, edges: Float, tops: NDArray[np.intp]) -> Float:
     return np.asarray(middle + np.clip(shift, -0.5, 0.5) * width)
 
 
-def take_distributions(pdf: Any, edges: ArrayLike | None = None) -> tuple[Float, Float]:
+def take_distributions(
+    pdf: Any, edges: ArrayLike | None = None, *, nodes: bool = False
+) -> tuple[Float, Float]:
     """Return densities, shape (k, m), NaN where masked, and the edges of their bins, (m + 1,).
 
-    Raises `InputError` if there are none, or shapes do not fit.
+    With ``nodes`` m redshifts may be given instead. `InputError` if there are none or do not fit.
     """
     if hasattr(pdf, "colnames"):
         if PDF not in pdf.colnames:
@@ -123,12 +125,17 @@ def take_distributions(pdf: Any, edges: ArrayLike | None = None) -> tuple[Float,
             edges = next((meta[GRID_KEY] for meta in noted if GRID_KEY in meta), None)
         pdf = pdf[PDF]
     density = np.atleast_2d(np.ma.filled(np.ma.asarray(pdf, dtype=np.float64), np.nan))
+    if density.ndim != 2:
+        raise InputError(f"distributions must have shape (n, m), not {density.shape}")
     if edges is None:
-        raise InputError("give the edges of the bins of redshift (edges=...)")
-    at = np.asarray(edges, dtype=np.float64)
-    if density.ndim != 2 or at.shape != (density.shape[1] + 1,):
         raise InputError(
-            f"distributions of shape {density.shape} need {density.shape[-1] + 1} edges of bins,"
-            f" not shape {at.shape}"
+            "the input does not say which bins of redshift its distributions have (its meta holds"
+            f" no '{GRID_KEY}'): give their edges (grid=..., edges=...)"
+        )
+    at, m = np.asarray(edges, dtype=np.float64), density.shape[1]
+    if at.shape not in ((m + 1,), (m,) if nodes else ()) or not np.all(np.diff(at) > 0):
+        raise InputError(
+            f"distributions of {m} bins need {m + 1} rising edges of redshift"
+            f"{', or as many redshifts' if nodes else ''}, not an array of shape {at.shape}"
         )
     return density, at

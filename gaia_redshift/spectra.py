@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._html import count_flags, format_facts, name_some
+from gaia_redshift._html import format_facts, name_some
 from gaia_redshift.errors import InputError
+from gaia_redshift.flags import count_flags, tell_flags
 from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class XPSpectra:
             ("sources", f"{len(self):,}"),
             ("BP+RP coefficients", self._name_sets()),
             ("with", " and ".join(have) or "neither errors nor correlations"),
-            ("flags", count_flags(self.flags)),
+            ("flags", tell_flags(count_flags(self.flags))),
             ("data release", self.release),
             ("columns", None if self.columns is None else name_some(self.columns.colnames, 12)),
             ("source_id", name_some(self.source_id)),
@@ -364,7 +365,7 @@ class FluxVectors:
             ("fluxes", f"{N_FLUX} (80 of BP, 106 of RP)"),
             ("grid", wavelengths),
             ("errors", "no" if self.flux_error is None else "yes"),
-            ("flags", count_flags(self.quality)),
+            ("flags", tell_flags(count_flags(self.quality))),
             ("source_id", name_some(self.source_id)),
             ("from", name_some(self.meta.get("inputs", []))),
         ]

@@ -56,5 +56,5 @@ def test_a_table_of_predictions():
     del table["redshift_cnn_pdf"]
     with pytest.raises(InputError, match="pdf=True"):
         find_peaks(table)
-    with pytest.raises(InputError, match="601 edges"):
+    with pytest.raises(InputError, match="601 rising edges"):
         find_peaks(Z, Z)

@@ -10,14 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from gaia_redshift._extras import import_extra
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
+from gaia_redshift.peaks import PDF, take_distributions
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 __all__ = ["to_qp"]
 
-PDF = "redshift_cnn_pdf"
-GRID_KEY = "redshift_grid"
 ANCILLARY = (
     "source_id",
     "redshift_cnn",
@@ -60,7 +59,9 @@ def to_qp(table: Table, *, grid: ArrayLike | None = None) -> Any:
     >>> table = predict_table("XP_CONTINUOUS_RAW.csv", pdf=True)  # doctest: +SKIP
     >>> to_qp(table).median()  # doctest: +SKIP
     """
-    density, edges = _find_densities(table, grid)
+    if not hasattr(table, "colnames"):
+        raise InputError(f"to_qp takes a table of predictions, not {type(table).__name__}")
+    density, edges = take_distributions(table, grid)
     with np.errstate(invalid="ignore"):
         usable = np.isfinite(density).all(axis=1) & (density >= 0).all(axis=1)
     usable &= np.where(np.reshape(usable, (-1, 1)), density, 0.0).sum(axis=1) > 0
@@ -74,39 +75,6 @@ def to_qp(table: Table, *, grid: ArrayLike | None = None) -> Any:
     qp = import_extra("qp", "qp")
     # qp normalises: densities of 32 bits add to 1 within some 1e-6 only.
     return qp.Ensemble(qp.hist, data={"bins": edges, "pdfs": density[rows]}, ancil=ancillary)
-
-
-def _find_densities(
-    table: Any, grid: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the densities (n, m), NaN where masked, and the edges of their bins (m + 1,)."""
-    if not hasattr(table, "colnames"):
-        raise InputError(f"to_qp takes a table of predictions, not {type(table).__name__}")
-    if PDF not in table.colnames:
-        raise InputError(
-            f"the table has no column '{PDF}': predict with pdf=True, with a model that gives"
-            " distributions"
-        )
-    column = table[PDF]
-    density = np.ma.filled(np.ma.asarray(column, dtype=np.float64), np.nan)
-    if density.ndim != 2:
-        raise InputError(f"'{PDF}' must have shape (n, m), not {density.shape}")
-    if grid is None:
-        noted = (column.info.meta or {}, table.meta)
-        grid = next((meta[GRID_KEY] for meta in noted if GRID_KEY in meta), None)
-    if grid is None:
-        raise InputError(
-            f"the table does not say which bins of redshift '{PDF}' has (its meta holds no"
-            f" '{GRID_KEY}'): give their edges (grid=...)"
-        )
-    edges = np.asarray(grid, dtype=np.float64)
-    m = density.shape[1]
-    if edges.shape != (m + 1,) or not np.all(np.diff(edges) > 0):
-        raise InputError(
-            f"distributions of {m} bins need {m + 1} rising edges of redshift, not an array of"
-            f" shape {edges.shape}"
-        )
-    return density, edges
 
 
 def _fill(column: Any) -> NDArray[Any]:

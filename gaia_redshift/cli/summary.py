@@ -11,7 +11,7 @@ import numpy as np
 
 from gaia_redshift.clean import explain_unusable, find_clean, format_clean
 from gaia_redshift.cli.output import say
-from gaia_redshift.flags import QualityFlag, decode_flags
+from gaia_redshift.flags import count_flags, decode_flags, tell_flags
 from gaia_redshift.metrics.points import compute_metrics
 
 if TYPE_CHECKING:
@@ -125,25 +125,22 @@ def count_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return how many sources there are, without a redshift, usable, and with each flag."""
     flags = np.asarray(columns["flags_cnn"])
     masked = int(np.ma.getmaskarray(np.ma.asarray(columns["redshift_cnn"])).sum())
-    counts = {str(f.name).lower(): int(((flags & f) != 0).sum()) for f in QualityFlag}
     return {
         "n": len(flags),
         "n_masked": masked,
         "n_usable": int(find_clean(columns, "usable").sum()),
-        "flags": {name: count for name, count in counts.items() if count},
+        "flags": count_flags(flags),
     }
 
 
 def _summarise_counts(n: int, n_masked: int, n_usable: int, flags: Mapping[str, int]) -> str:
     """Return these numbers in words; ``flags`` by their names."""
-    names = [str(f.name).lower() for f in QualityFlag]
-    words = ", ".join(f"{name} {flags[name]:,}" for name in names if flags.get(name))
     text = f"{n:,} source{'s' * (n != 1)}, {n - n_masked:,} with a redshift"
     if n_masked:
         text += f", {n_masked:,} masked" + (": no redshift at all" if n_masked == n else "")
     if n_usable < n - n_masked:
         text += f"; {explain_unusable(n, n_usable, dict(flags))}"
-    return f"{text}; flags: {words or 'none'}"
+    return f"{text}; flags: {tell_flags(flags)}"
 
 
 def _summarise_metrics(found: Mapping[str, Any], truth: str) -> str:

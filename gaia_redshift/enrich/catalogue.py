@@ -29,7 +29,7 @@ from gaia_redshift.enrich.predictions import (
     describe_output,
 )
 from gaia_redshift.errors import GaiaRedshiftError, InputError, MissingColumnError
-from gaia_redshift.flags import QualityFlag
+from gaia_redshift.flags import count_flags, tell_flags
 from gaia_redshift.readers.angles import find_factor
 from gaia_redshift.readers.columns import (
     DEC_NAMES,
@@ -96,22 +96,16 @@ class Enrichment:
 
     def summary(self) -> str:
         """Return one line."""
-        words = ", ".join(f"{name} {n:,}" for name, n in self.flags.items())
-        return (
-            f"{self.n_rows:,} rows, {self.n_redshifts:,} with a redshift; flags: {words or 'none'}"
-        )
+        words = tell_flags(self.flags)
+        return f"{self.n_rows:,} rows, {self.n_redshifts:,} with a redshift; flags: {words}"
 
     def count(self, values: dict[str, NDArray[Any]], suffix: str) -> None:
         """Add a block."""
         redshift = values[f"redshift_cnn{suffix}"]
         self.n_rows += len(redshift)
         self.n_redshifts += int(np.isfinite(redshift).sum())
-        flags = values[f"flags_cnn{suffix}"]
-        for flag in QualityFlag:
-            n = int(((flags & int(flag)) != 0).sum())
-            if n:
-                name = str(flag.name).lower()
-                self.flags[name] = self.flags.get(name, 0) + n
+        for name, n in count_flags(values[f"flags_cnn{suffix}"]).items():
+            self.flags[name] = self.flags.get(name, 0) + n
 
 
 @preserve_settings()

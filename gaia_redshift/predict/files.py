@@ -19,7 +19,7 @@ from gaia_redshift._files import check_apart, expand_path, one_line
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.clean import find_clean, find_level, format_clean
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
-from gaia_redshift.flags import QualityFlag
+from gaia_redshift.flags import QualityFlag, count_flags
 from gaia_redshift.predict.inputs import describe_plan
 from gaia_redshift.predict.journal import Journal
 from gaia_redshift.predict.outputs import find_repeated, fit_columns, join_columns, write_tables
@@ -78,12 +78,8 @@ class FileSummary:
         self.n_rows += len(table)
         self.n_masked += int(np.ma.getmaskarray(np.ma.asarray(table["redshift_cnn"])).sum())
         self.n_usable += int(find_clean(table, "usable").sum())
-        bits = np.asarray(table["flags_cnn"])
-        for flag in QualityFlag:
-            n = int(((bits & flag) != 0).sum())
-            if n:
-                name = str(flag.name).lower()
-                self.flags[name] = self.flags.get(name, 0) + n
+        for name, n in count_flags(table["flags_cnn"]).items():
+            self.flags[name] = self.flags.get(name, 0) + n
 
 
 @preserve_settings()
