@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._files import check_new
 from gaia_redshift._progress import show_progress
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import decode_flags
 from gaia_redshift.plot.canvas import check_plot, find_row, make_figure
-from gaia_redshift.plot.distribution import plot_pdf
+from gaia_redshift.plot.redshifts import plot_pdf
 from gaia_redshift.plot.spectrum import plot_spectrum
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ def show_sources(
 
     if output is not None:
         check_plot(output)
-        if Path(output).exists() and not overwrite:
-            raise InputError(f"{output} exists already: choose another name, or ask to overwrite")
+        check_new(Path(output), overwrite)
     found = gather_objects(sources, n_simulated=0, progress=progress, **options)
     if output is None:
         _show_window(found)

@@ -49,7 +49,6 @@ def plot_spectrum(
     calibrated : bool
         In physical units, by `gaia_redshift.calibrate_spectra`, instead of electrons.
     ax : matplotlib Axes, optional
-        Where to draw; by default on a new figure of pyplot (``ax.figure``).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Predicted redshifts against true ones, or their distribution: `plot_predictions`."""
+"""Redshifts against the truth or by themselves, `plot_predictions`; of one source, `plot_pdf`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from numpy.typing import ArrayLike
 
 from gaia_redshift.clean import explain_table, find_clean
 from gaia_redshift.errors import InputError
-from gaia_redshift.plot.canvas import make_axes
+from gaia_redshift.metrics.distributions import find_quantiles
+from gaia_redshift.metrics.points import compute_metrics
+from gaia_redshift.peaks import take_distributions
+from gaia_redshift.plot.canvas import find_row, make_axes, place_legend
 
 if TYPE_CHECKING:
     from astropy.table import Table
     from matplotlib.axes import Axes
 
-__all__ = ["plot_predictions"]
+__all__ = ["plot_pdf", "plot_predictions"]
 
 CROWDED = 3000
 """Above so many galaxies their density is drawn instead of points."""
@@ -36,7 +39,6 @@ def plot_predictions(
     truth : str or array-like of shape (n,), optional
         True redshifts, or the name of their column; without it a histogram is drawn.
     ax : matplotlib Axes, optional
-        Where to draw; by default on a new figure of pyplot (``ax.figure``).
 
     Returns
     -------
@@ -121,11 +123,11 @@ def _draw_comparison(ax: Axes, predicted: Any, true: Any, usable: Any, others: A
 
 
 def _find_truth(table: Table, truth: str | ArrayLike) -> Any:
+    """True redshifts (n,), given or of a column, NaN where masked."""
     if isinstance(truth, str):
         if truth not in table.colnames:
-            raise InputError(
-                f"no column '{truth}' of true redshifts; there are: {', '.join(table.colnames)}"
-            )
+            shown = ", ".join(table.colnames)
+            raise InputError(f"no column '{truth}' of true redshifts; there are: {shown}")
         truth = table[truth]
     values: Any = np.ma.filled(np.ma.asarray(truth, dtype=float), np.nan)
     if values.shape != (len(table),):
@@ -134,8 +136,6 @@ def _find_truth(table: Table, truth: str | ArrayLike) -> Any:
 
 
 def _name_metrics(predicted: Any, true: Any) -> str:
-    from gaia_redshift.metrics.points import compute_metrics
-
     if not len(predicted):
         return "none to compare"
     found = compute_metrics(predicted, true)
@@ -143,3 +143,88 @@ def _name_metrics(predicted: Any, true: Any) -> str:
         f"{found['n']:,} sources, $\\sigma_{{NMAD}}$ {found['sigma_nmad']:.4f},"
         f" MAE {found['mae']:.4f}"
     )
+
+
+def plot_pdf(
+    pdf: Any,
+    grid: ArrayLike | None = None,
+    *,
+    row: int = 0,
+    source_id: int | None = None,
+    truth: float | str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the distribution of a source's redshift, with its median and 68 % interval.
+
+    Parameters
+    ----------
+    pdf : Table, or array-like of shape (m,) or (n, m)
+        Predictions with a column ``redshift_cnn_pdf``, or distributions themselves.
+    grid : array-like, shape (m,) or (m + 1,), optional
+        The redshifts of the values, which straight lines connect, or the edges of bins. Tables
+        of predictions hold it.
+    row : int
+        Which of several sources.
+    source_id : int, optional
+        Which one, by its id; for tables.
+    truth : float or str, optional
+        The true redshift, or the table's column of such.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        If there is no such column or row, no grid, or the shapes do not fit.
+    """
+    densities, nodes = take_distributions(pdf, grid, nodes=True)
+    title = ""
+    if hasattr(pdf, "colnames"):
+        row = find_row(np.asarray(pdf["source_id"]), row, source_id)
+        title = f"source_id {int(pdf['source_id'][row])}"
+        truth = _find_truth(pdf, truth)[row] if isinstance(truth, str) else truth
+    elif not -len(densities) <= row < len(densities):
+        raise InputError(f"there is no row {row}: there are {len(densities)}")
+    true = np.nan if truth is None or np.ma.is_masked(truth) else float(truth)
+    density = densities[row]
+    if not np.isfinite(density).all():
+        raise InputError("the row has no distribution (masked or NaN)")
+    ax = ax or make_axes(6, 4)
+    _draw_density(ax, density, nodes)
+    if np.isfinite(true):
+        ax.axvline(true, color="black", ls="--", lw=1, label=f"true: {true:.4f}")
+        left, right = ax.get_xlim()
+        margin = 0.03 * (right - left)
+        ax.set_xlim(min(left, true - margin), max(right, true + margin))
+    ax.set(xlabel="redshift", ylabel="probability density")
+    ax.set_ylim(bottom=0)
+    place_legend(ax, title)
+    return ax
+
+
+def _draw_density(ax: Axes, density: Any, nodes: Any) -> None:
+    low, middle, high = find_quantiles(density[None, :], nodes, [0.16, 0.5, 0.84])[0]
+    if len(nodes) == len(density):
+        x, y = nodes, density
+        ax.plot(x, y, "-", color="tab:blue", lw=1.5)
+    else:
+        x, y = np.repeat(nodes, 2)[1:-1], np.repeat(density, 2)
+        ax.plot(x, y, "-", color="tab:blue", lw=1.2)
+    fine = np.unique(np.concatenate([x, np.linspace(low, high, 50)]))
+    inside = (fine >= low) & (fine <= high)
+    ax.fill_between(
+        fine[inside],
+        np.interp(fine[inside], x, y),
+        color="tab:blue",
+        alpha=0.25,
+        lw=0,
+        label=f"68 %: {low:.4f} to {high:.4f}",
+    )
+    ax.axvline(middle, color="tab:blue", lw=1, label=f"median: {middle:.4f}")
+    # The part of the range that holds all but nothing of the probability.
+    first, last = find_quantiles(density[None, :], nodes, [0.0005, 0.9995])[0]
+    margin = 0.3 * (last - first) + 1e-4
+    ax.set_xlim(max(nodes[0], first - margin), min(nodes[-1], last + margin))
