@@ -43,6 +43,7 @@ def plot_predictions(
     Returns
     -------
     Axes
+        Their title has the number of sources and, with true redshifts, their metrics.
 
     Raises
     ------
@@ -174,6 +175,7 @@ def plot_pdf(
     Returns
     -------
     Axes
+        With the median and the interval in the legend.
 
     Raises
     ------

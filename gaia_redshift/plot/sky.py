@@ -124,6 +124,7 @@ def plot_redshift_cone(
     Returns
     -------
     Axes
+        They span the right ascensions of the sources, if these are not all around.
 
     Raises
     ------

@@ -53,6 +53,7 @@ def plot_spectrum(
     Returns
     -------
     Axes
+        Their title has the ``source_id`` and the redshift.
 
     Raises
     ------

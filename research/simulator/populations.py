@@ -80,22 +80,30 @@ def _log_normal(
     return np.clip(10 ** rng.normal(np.log10(middle), dex, n), *limits)
 
 
-def _draw_passive(rng: np.random.Generator, n: int) -> Draw:
+def _draw_old(
+    rng: np.random.Generator,
+    n: int,
+    ages: tuple[float, float],
+    declines: tuple[float, float],
+    metallicity: tuple[float, float],
+    dust: tuple[float, float],
+) -> Draw:
+    """Ages, ages over the time of decline, middle and least metallicity, mean and largest A_V."""
     draw = _draw_common(rng, n)
-    draw["age"] = rng.uniform(2.0, 13.4, n)
-    draw["tau"] = draw["age"] / rng.uniform(8.5, 30.0, n)
-    draw["metallicity"] = _log_normal(rng, n, 1.1, 0.2, (0.4, 2.2))
-    draw["av"] = np.minimum(rng.exponential(0.3, n), 1.5)
+    draw["age"] = rng.uniform(*ages, n)
+    draw["tau"] = draw["age"] / rng.uniform(*declines, n)
+    middle, least = metallicity
+    draw["metallicity"] = _log_normal(rng, n, middle, 0.2, (least, 2.2))
+    draw["av"] = np.minimum(rng.exponential(dust[0], n), dust[1])
     return draw
+
+
+def _draw_passive(rng: np.random.Generator, n: int) -> Draw:
+    return _draw_old(rng, n, (2.0, 13.4), (8.5, 30.0), (1.1, 0.4), (0.3, 1.5))
 
 
 def _draw_green_valley(rng: np.random.Generator, n: int) -> Draw:
-    draw = _draw_common(rng, n)
-    draw["age"] = rng.uniform(3.0, 13.2, n)
-    draw["tau"] = draw["age"] / rng.uniform(3.5, 8.5, n)
-    draw["metallicity"] = _log_normal(rng, n, 1.0, 0.2, (0.3, 2.2))
-    draw["av"] = np.minimum(rng.exponential(0.55, n), 2.2)
-    return draw
+    return _draw_old(rng, n, (3.0, 13.2), (3.5, 8.5), (1.0, 0.3), (0.55, 2.2))
 
 
 def _draw_star_forming(rng: np.random.Generator, n: int) -> Draw:
