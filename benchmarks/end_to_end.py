@@ -26,8 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -301,6 +301,15 @@ def report_today(folder: Path, n: int, rounds: int, model: str) -> None:
     print(f"\nlargest difference of the vectors, relative: {difference:.1e}")
 
 
+@contextmanager
+def open_folder(folder: Path | None) -> Iterator[Path]:
+    """Give the folder, made if need be, or a temporary one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        chosen = folder or Path(scratch)
+        chosen.mkdir(parents=True, exist_ok=True)
+        yield chosen
+
+
 def main() -> None:
     """Run the parts that are asked for."""
     if sys.argv[1:2] == ["--task"]:
@@ -315,9 +324,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--folder", type=Path, help="keep the files here for the next run")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.folder or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
+    with open_folder(arguments.folder) as folder:
         print(f"{os.cpu_count()} processors; simulated sources")
         if arguments.sizes and any(arguments.sizes):
             report_sizes(folder, arguments.sizes, arguments.rounds, arguments.model)

@@ -33,7 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from end_to_end import DISTINCT, read_peak, simulate, write_copies
+from end_to_end import DISTINCT, open_folder, read_peak, simulate, write_copies
 
 FORMATS = ("csv.gz", "parquet", "fits", "h5")
 RELEASE = 220e6
@@ -284,9 +284,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--folder", type=Path, help="keep the files here for the next run")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.folder or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
+    with open_folder(arguments.folder) as folder:
         source = simulate(folder, DISTINCT)
         write_copies(source, folder / "short.parquet", 64, correlations=True)
         load = os.getloadavg()[0]
