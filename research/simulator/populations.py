@@ -83,6 +83,7 @@ def _log_normal(
 def _draw_old(
     rng: np.random.Generator,
     n: int,
+    *,
     ages: tuple[float, float],
     declines: tuple[float, float],
     metallicity: tuple[float, float],
@@ -99,11 +100,15 @@ def _draw_old(
 
 
 def _draw_passive(rng: np.random.Generator, n: int) -> Draw:
-    return _draw_old(rng, n, (2.0, 13.4), (8.5, 30.0), (1.1, 0.4), (0.3, 1.5))
+    return _draw_old(
+        rng, n, ages=(2.0, 13.4), declines=(8.5, 30.0), metallicity=(1.1, 0.4), dust=(0.3, 1.5)
+    )
 
 
 def _draw_green_valley(rng: np.random.Generator, n: int) -> Draw:
-    return _draw_old(rng, n, (3.0, 13.2), (3.5, 8.5), (1.0, 0.3), (0.55, 2.2))
+    return _draw_old(
+        rng, n, ages=(3.0, 13.2), declines=(3.5, 8.5), metallicity=(1.0, 0.3), dust=(0.55, 2.2)
+    )
 
 
 def _draw_star_forming(rng: np.random.Generator, n: int) -> Draw:
