@@ -24,7 +24,15 @@ from gaia_redshift.readers.hdf5 import iter_hdf5_blocks
 from gaia_redshift.readers.text import iter_text_blocks
 from gaia_redshift.readers.votable import iter_votable_blocks
 
-__all__ = ["EXTENSIONS", "FORMATS", "iter_content_blocks", "iter_file_blocks", "sniff_kind"]
+__all__ = [
+    "ACCEPTED",
+    "EXTENSIONS",
+    "FORMATS",
+    "has_ending",
+    "iter_content_blocks",
+    "iter_file_blocks",
+    "sniff_kind",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +57,11 @@ FORMATS = {
     "hdf5": Format("HDF5", iter_hdf5_blocks, (".h5", ".hdf5", ".hdf"), b"\x89HDF\r\n\x1a\n"),
 }
 """Kinds of files by the words of `sniff_kind`; text is told in that function itself."""
-EXTENSIONS = (*(ending for kind in FORMATS.values() for ending in kind.endings), ".zip")
+_ENDINGS = tuple(ending for kind in FORMATS.values() for ending in kind.endings)
+EXTENSIONS = (*_ENDINGS, ".zip")
 """Names that count as spectra in a folder, each also with ``.gz``."""
+ACCEPTED = ", ".join([*(kind.name for kind in FORMATS.values()), "zip"])
+"""The kinds of files, in words."""
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _OTHER = (
     (b"BZh", "a bzip2 file"),
@@ -65,7 +76,6 @@ _SPECTRA = re.compile(r"(XP_CONTINUOUS|MEAN_SPECTRUM_XP)(?!_(SAMPLED|GRAVLENS|CR
 _OTHER_PRODUCTS = re.compile(
     r"(XP_|EPOCH_|MEAN_SPECTRUM_|MCMC_|RVS|CROWDED_|RESIDUAL_|GSP_|MSC_|TIMESERIES)", re.I
 )
-_NAMES = re.compile(r"\.(e?csv|fits?|xml|vot|votable|avro|parquet|h5|hdf5|txt|dat)(\.gz)?$", re.I)
 
 
 def sniff_kind(content: Content) -> str:
@@ -96,11 +106,13 @@ def sniff_kind(content: Content) -> str:
     if not text:
         raise InputError(f"{content.label}: the file is empty")
     if b"\x00" in head:
-        raise InputError(
-            f"{content.label}: is of no known kind ({', '.join(f.name for f in FORMATS.values())}"
-            " and zip are read)"
-        )
+        raise InputError(f"{content.label}: is of no known kind ({ACCEPTED} are read)")
     return "csv"
+
+
+def has_ending(name: str, endings: tuple[str, ...] = EXTENSIONS) -> bool:
+    """Tell whether a file is named like one of these, packed with gzip or not."""
+    return name.lower().removesuffix(".gz").endswith(endings)
 
 
 def iter_file_blocks(path: Path, options: ReadOptions) -> Iterator[Block]:
@@ -175,7 +187,7 @@ def _choose_members(names: list[str], label: str) -> list[str]:
     others = [name for name in files if _OTHER_PRODUCTS.match(PurePosixPath(name).name)]
     if not spectra:
         rest = [name for name in files if name not in others]
-        spectra = [name for name in rest if _NAMES.search(name)]
+        spectra = [name for name in rest if has_ending(name, (*_ENDINGS, ".txt", ".dat"))]
     if not spectra:
         found = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "") or "nothing"
         raise InputError(

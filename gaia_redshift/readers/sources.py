@@ -20,7 +20,7 @@ from gaia_redshift._files import expand_path
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import find_id_name, find_position_names
 from gaia_redshift.readers.content import STANDARD, take_file
-from gaia_redshift.readers.formats import EXTENSIONS
+from gaia_redshift.readers.formats import ACCEPTED, EXTENSIONS, has_ending
 from gaia_redshift.readers.tables import is_table, list_columns
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
@@ -37,8 +37,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _ACCEPTED = (
-    "a file of XP spectra (csv, ecsv, FITS, VOTable, avro, Parquet, HDF5, zip), a folder or glob"
-    " of such files, a DataFrame, a Table, a dictionary of arrays, XPSpectra, or a list of these"
+    f"a file of XP spectra ({ACCEPTED}), a folder or glob of such files, a DataFrame, a Table, a"
+    " dictionary of arrays, XPSpectra, or a list of these"
 )
 # Possessive: what comments it has taken it does not try to take otherwise.
 _ADQL = re.compile(r"(?:\s+|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*+\*/)*+(?:select|with)\s", re.IGNORECASE)
@@ -191,8 +191,7 @@ def _list_folder(folder: Path) -> list[Path]:
     others: list[Path] = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
-            known = path.name.lower().removesuffix(".gz").endswith(tuple(EXTENSIONS))
-            (files if known else others).append(path)
+            (files if has_ending(path.name) else others).append(path)
     if not files:
         raise InputError(
             f"{folder}: no files of XP spectra in this folder ({', '.join(EXTENSIONS)})"
