@@ -16,8 +16,8 @@ from gaia_redshift._version import __version__
 if TYPE_CHECKING:  # "as" exports the names to type checkers
     from gaia_redshift.archive.fetch import fetch_spectra as fetch_spectra
     from gaia_redshift.bridges.distributions import to_qp as to_qp
-    from gaia_redshift.bridges.formats import register_formats as register_formats
     from gaia_redshift.bridges.messages import send_table as send_table
+    from gaia_redshift.bridges.spectra import register_formats as register_formats
     from gaia_redshift.bridges.spectra import to_specutils as to_specutils
     from gaia_redshift.calibrated import calibrate_spectra as calibrate_spectra
     from gaia_redshift.clean import select_clean as select_clean
@@ -80,7 +80,7 @@ _HOMES = {
     "read_spectra": "readers",
     "read_table": "readers.results",
     "register_basis_set": "sampling",
-    "register_formats": "bridges.formats",
+    "register_formats": "bridges.spectra",
     "sample_spectra": "sampling",
     "sample_wavelengths": "sampling",
     "select_clean": "clean",

@@ -39,9 +39,8 @@ from gaia_redshift.archive import (
 from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.cache_folders import list_cache_folders
 from gaia_redshift.archive.failures import Answer, parse_retry_after
-from gaia_redshift.archive.releases import RELEASES
+from gaia_redshift.archive.releases import RELEASES, read_refusal
 from gaia_redshift.archive.settings import ArchiveSettings
-from gaia_redshift.archive.structures import read_refusal
 from gaia_redshift.errors import (
     ArchiveError,
     GaiaRedshiftWarning,
@@ -786,7 +785,7 @@ def test_a_server_that_changes_its_words_is_followed():
     with make_archive(n=30) as archive:
         settings = make_settings(archive)
         fetch_spectra(archive.spectra.source_id[:10], settings=settings)
-        archive.structures = OLD_WORDS
+        archive.releases = OLD_WORDS
         ids = archive.spectra.source_id
         check_rows(fetch_spectra(ids, settings=settings), ids, archive)
         words = Counter(r.fields["DATA_STRUCTURE"] for r in archive.of("data-server/data"))

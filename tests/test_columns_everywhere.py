@@ -28,7 +28,7 @@ from gaia_redshift import (
     write_table,
 )
 from gaia_redshift._quiet import ignore_warnings
-from gaia_redshift.archive.wanted import resolve_sources
+from gaia_redshift.archive.sources import resolve_sources
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag

@@ -31,6 +31,7 @@ from gaia_redshift.datasets import (
     check_separate,
     find_regions,
     is_dataset,
+    pieces,
     read_dataset,
     split_regions,
 )
@@ -241,8 +242,6 @@ def test_simulated_galaxies(tmp_path, capsys):
 def test_a_table_corrected_during_an_interruption_is_told(
     tmp_path, spectra, monkeypatch, what, where
 ):
-    from gaia_redshift.datasets import parts
-
     def make(wrong):
         z = np.round(np.linspace(0.1, 0.3, N), 3)
         rows = {"source_id": spectra.source_id, "ra": np.arange(N) + 0.5, "dec": np.zeros(N)}
@@ -276,7 +275,7 @@ def test_a_table_corrected_during_an_interruption_is_told(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts.PieceWriter, "make", interrupt)
+        patch.setattr(pieces.PieceWriter, "make", interrupt)
         with pytest.raises(KeyboardInterrupt):
             build_training_set(tmp_path / "t.parquet", **make(True))
     with pytest.raises(InputError, match=f"unfinished build with other {what} lies there"):
@@ -292,10 +291,8 @@ def test_an_interrupted_build_goes_on(tmp_path, archive, specobj, monkeypatch):
         return sum(r.fields.get("QUERY") == QUERY for r in archive.of("tap-server/tap/async$"))
 
     assert count_queries() == 1
-    from gaia_redshift.datasets import parts
-
     made = []
-    real = parts.PieceWriter.make
+    real = pieces.PieceWriter.make
 
     def stop_at_third(self, piece):
         if len(made) == 2:
@@ -304,7 +301,7 @@ def test_an_interrupted_build_goes_on(tmp_path, archive, specobj, monkeypatch):
         return real(self, piece)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts.PieceWriter, "make", stop_at_third)
+        patch.setattr(pieces.PieceWriter, "make", stop_at_third)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path, archive, **options)
     assert not (tmp_path / "t.parquet").exists()

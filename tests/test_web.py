@@ -9,8 +9,7 @@ import time
 import pytest
 
 from gaia_redshift.archive import ArchiveSettings
-from gaia_redshift.archive.failures import RefusedError, TransientError
-from gaia_redshift.archive.results import parse_result
+from gaia_redshift.archive.failures import RefusedError, TransientError, parse_result
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import ArchiveError, InputError
 

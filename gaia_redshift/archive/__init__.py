@@ -9,9 +9,8 @@ from gaia_redshift.archive.account import FetchAccount, FetchStatus
 from gaia_redshift.archive.client import open_gaia
 from gaia_redshift.archive.fetch import fetch_spectra, fetch_with_account, open_stream
 from gaia_redshift.archive.jobs import run_query
-from gaia_redshift.archive.mirror import use_mirror
 from gaia_redshift.archive.queries import build_query, describe_queries, query_catalogue
-from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.settings import ArchiveSettings, use_mirror
 from gaia_redshift.readers.whole import read_ids
 
 __all__ = [

@@ -1,22 +1,32 @@
-"""The services of the Gaia archive: logged in if wanted, with what is known of them."""
+"""The services of the Gaia archive: logged in if wanted, with what was learnt of them before.
+
+Credentials come from the places where astroquery looks for them, and are never logged.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import re
+import sys
 import threading
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gaia_redshift._files import write_text
 from gaia_redshift.archive.failures import Answer, RefusedError, read_reason
-from gaia_redshift.archive.login import Credentials, Login, find_credentials
-from gaia_redshift.archive.notes import Notes
-from gaia_redshift.archive.releases import Release
+from gaia_redshift.archive.releases import Release, StructureWord
 from gaia_redshift.archive.settings import ArchiveSettings
-from gaia_redshift.archive.structures import StructureWord
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import InputError
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "Credentials", "Login", "Notes", "find_credentials"]
+
+logger = logging.getLogger(__name__)
 
 
 class Connections:
@@ -87,3 +97,133 @@ class Connections:
                 raise RefusedError(said.strip())
             if not session.cookies:
                 raise RefusedError(f"{refused}: it gave no session (down for maintenance?)")
+
+
+Login = Any
+"""None, a user name, a path of a file of credentials, (user, password), or `Credentials`."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A user name and a password that no message shows."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+def find_credentials(login: Login, host: str) -> Credentials | None:
+    """Find user name and password.
+
+    Parameters
+    ----------
+    login : None, str, path, (str, str), or Credentials
+        None: nobody logs in. A path: a file of two lines, user name and password, as astroquery's
+        ``credentials_file``. A user name: the password comes from the keyring, under the name
+        ``astroquery:HOST`` that astroquery uses, or is asked for on the terminal.
+    host : str
+        The archive's host.
+
+    Returns
+    -------
+    Credentials or None
+
+    Raises
+    ------
+    InputError
+        If they cannot be found. No message shows a password.
+    """
+    if login is None or isinstance(login, Credentials):
+        return login
+    if isinstance(login, tuple | list):
+        if len(login) == 2 and all(isinstance(part, str) and part for part in login):
+            return Credentials(*login)
+        raise InputError("login takes (user, password), a user name, or a file of credentials")
+    if not isinstance(login, str | os.PathLike) or not os.fspath(login):
+        raise InputError(
+            f"login takes (user, password), a user name, or a file of credentials, not"
+            f" {type(login).__name__}"
+        )
+    path = Path(os.fspath(login)).expanduser()
+    if path.is_file():
+        return _read_file(path)
+    if isinstance(login, os.PathLike) or os.sep in login:
+        raise InputError(f"no such file of credentials: '{path}'")
+    password = _look_in_keyring(host, login) or _ask(host, login)
+    if password is None:
+        raise InputError(
+            f"no password for '{login}': store it with `keyring set astroquery:{host} {login}`, or"
+            " give a file with user name and password in two lines"
+        )
+    return Credentials(login, password)
+
+
+def _read_file(path: Path) -> Credentials:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a file of credentials") from error
+    if len(lines) < 2 or not lines[0].strip() or not lines[1].strip():
+        raise InputError(f"{path}: must hold two lines, the user name and the password")
+    return Credentials(lines[0].strip(), lines[1].strip())
+
+
+def _look_in_keyring(host: str, user: str) -> str | None:
+    try:
+        import keyring
+
+        return keyring.get_password(f"astroquery:{host}", user)
+    except Exception:  # no keyring, or none that works here: its back ends raise anything
+        return None
+
+
+def _ask(host: str, user: str) -> str | None:
+    if not sys.stdin.isatty():
+        return None
+    from getpass import getpass
+
+    return getpass(f"Password of {user} at {host}: ") or None
+
+
+class Notes:
+    """Values by key, each with the time when it was learnt.
+
+    ``folder`` is the root of the cache; None keeps them in memory alone.
+    """
+
+    def __init__(self, folder: Path | None, url: str) -> None:
+        name = re.sub(r"[^\w.-]", "_", urlsplit(url).netloc)
+        self.path = None if folder is None else folder / "servers" / f"{name}.json"
+        self._lock = threading.Lock()
+        self._values: dict[str, Any] = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        if self.path is None:
+            return {}
+        try:
+            values = json.loads(self.path.read_bytes())
+        except (OSError, ValueError, RecursionError):  # not there yet, or damaged: learnt again
+            return {}
+        return values if isinstance(values, dict) else {}
+
+    def get(self, key: str, longest: float = 30 * 86_400.0) -> Any:
+        """Return a value that was learnt within the last ``longest`` seconds, else None."""
+        entry = self._values.get(key)
+        if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], int | float):
+            return None
+        return entry[1] if 0 <= time.time() - entry[0] <= longest else None
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep a value; None forgets it. That it cannot be written is no reason to stop."""
+        with self._lock:
+            kept = self._read()  # others may have learnt more, or forgotten something
+            for values in (self._values, kept):
+                values[key] = [time.time(), value]
+                if value is None:
+                    del values[key]
+            if self.path is None:
+                return
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(self.path, json.dumps(kept, indent=1))
+            except OSError as error:
+                logger.info("%s: cannot be written: %s", self.path, error)

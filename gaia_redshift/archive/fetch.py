@@ -17,12 +17,11 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.account import FetchAccount
 from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.cache_folders import find_cache_root
-from gaia_redshift.archive.connection import Connections
-from gaia_redshift.archive.login import Login
+from gaia_redshift.archive.connection import Connections, Login
 from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_release
 from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.sources import Wanted, bring_over, resolve_sources
 from gaia_redshift.archive.stream import FetchStream
-from gaia_redshift.archive.wanted import Wanted, resolve_sources
 from gaia_redshift.errors import (
     GaiaRedshiftWarning,
     InputError,
@@ -218,8 +217,6 @@ def open_stream(
         raise InputError("no sources asked for")
     always: tuple[str, ...] = ()
     if from_dr3:
-        from gaia_redshift.archive.counterparts import bring_over
-
         wanted, always = bring_over(wanted, found, connect()), ("dr3_source_id",)
     wanted = Wanted(wanted.source_id, _select(wanted, kept, always), wanted.unmatched)
     return FetchStream(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from gaia_redshift.errors import InputError
 
-__all__ = ["ArchiveSettings"]
+__all__ = ["MIRRORS", "ArchiveSettings", "Mirror", "use_mirror"]
 
 GAIA_TAP_URL = "https://gea.esac.esa.int/tap-server/tap"
 GAIA_DATA_URL = "https://gea.esac.esa.int/data-server/data"
@@ -20,6 +21,8 @@ MOST_IDS = 5000
 """DataLink refuses requests for more sources than this."""
 MOST_PARALLEL = 4
 """More requests at a time would be impolite."""
+MIRROR_IDS = 1000
+"""Sources in one query to a mirror."""
 
 
 def _from_environment(name: str, default: str) -> str:
@@ -126,3 +129,56 @@ class ArchiveSettings:
                 raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
         if not 0 <= self.first_wait <= self.longest_wait:
             raise InputError("first_wait must not be negative nor more than longest_wait")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """The address of a TAP service, and its table that has the columns of DataLink's files."""
+
+    url: str
+    table: str = "gaiadr3.xp_continuous_mean_spectrum"
+
+
+# Not confirmed: read in what users of these services have published, never tried from here.
+MIRRORS = {
+    "aip": Mirror("https://gaia.aip.de/tap"),
+    "ari": Mirror("https://gaia.ari.uni-heidelberg.de/tap"),
+}
+"""Those known, by name."""
+
+
+def use_mirror(name: str, settings: ArchiveSettings | None = None) -> ArchiveSettings:
+    """Return settings that ask a mirror instead of the archive.
+
+    Parameters
+    ----------
+    name : str
+        One of ``MIRRORS``, or ``ADDRESS#TABLE`` of any TAP service with such a table (without
+        ``#TABLE``, DR3's usual one).
+    settings : ArchiveSettings, optional
+
+    Returns
+    -------
+    ArchiveSettings
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    address, _, table = name.partition("#")
+    mirror = MIRRORS.get(name.lower()) or (Mirror(address, table) if table else Mirror(address))
+    if urlsplit(mirror.url).scheme not in ("http", "https"):
+        raise InputError(
+            f"no mirror '{name}'; known are {', '.join(MIRRORS)}, or the address of a TAP service"
+        )
+    if not re.fullmatch(r'[\w."]+', mirror.table):
+        raise InputError(f"'{mirror.table}' is no name of a table")
+    settings = settings or ArchiveSettings()
+    return replace(
+        settings,
+        gaia_tap_url=mirror.url.rstrip("/"),
+        gaia_data_url=mirror.url.rstrip("/"),
+        spectra_table=mirror.table,
+        chunk_size=min(settings.chunk_size, MIRROR_IDS),
+    )

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gaia_redshift.archive.account import FetchStatus
 from gaia_redshift.archive.connection import Connections
-from gaia_redshift.archive.failures import Patience, RefusedError
+from gaia_redshift.archive.failures import Patience, RefusedError, TransientError
 from gaia_redshift.archive.jobs import ask_now
 from gaia_redshift.archive.releases import GALAXIES, NEIGHBOURS, QUASARS, Release
 from gaia_redshift.errors import ArchiveError
@@ -23,6 +25,7 @@ __all__ = [
     "Flag",
     "ReleaseTables",
     "check_open",
+    "explain_missing",
     "find_tables",
     "forget_tables",
     "read_truth",
@@ -31,6 +34,8 @@ __all__ = [
 _WEEK = 7 * 86_400.0
 _TRUTH = ("boolean", "bool", "bit", "char", "varchar", "unicodechar", "text", "string")
 MOST_COLUMNS = 20_000
+IDS_AT_ONCE = 1000
+"""Ids in a query: they go in its text, because uploads count against a quota."""
 
 
 @dataclass(frozen=True)
@@ -198,3 +203,59 @@ def read_truth(column: Any) -> np.ndarray:
     words = [str(value).strip().lower() for value in array.data.tolist()]
     pattern = re.compile(r"b?'?(true|t|1)'?")
     return np.array([bool(pattern.fullmatch(word)) for word in words], dtype=bool) & ~hidden
+
+
+def explain_missing(
+    connections: Connections, source_id: NDArray[np.int64], release: Release, patience: Patience
+) -> NDArray[np.int8]:
+    """Ask the release's tables why sources (n,) got no spectrum.
+
+    Return ``NO_PUBLIC_XP``, ``UNKNOWN_ID``, or ``PENDING`` for those that should have one.
+    """
+    if patience.left <= 0:
+        raise TransientError(f"{connections.data_host} was too slow to say which sources it has")
+    flag = find_tables(connections, release, patience).find_flag()
+    status = np.full(len(source_id), FetchStatus.UNKNOWN_ID, dtype=np.int8)
+    try:
+        if flag.column:
+            known, has_xp = _look_up(connections, source_id, flag.table, flag.column, patience)
+        else:
+            tables = find_tables(connections, release, patience)
+            known, _ = _look_up(connections, source_id, tables.find_positions(), "", patience)
+            found, _ = _look_up(connections, source_id, flag.table, "", patience)
+            known = np.union1d(known, found)
+            has_xp = np.isin(known, found)
+    except RefusedError:
+        forget_tables(connections, release)
+        raise
+    status[np.isin(source_id, known)] = FetchStatus.NO_PUBLIC_XP
+    status[np.isin(source_id, known[has_xp])] = FetchStatus.PENDING
+    return status
+
+
+def _look_up(
+    connections: Connections,
+    source_id: NDArray[np.int64],
+    table: str,
+    column: str,
+    patience: Patience,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return which of the ids a table has, and whether a column is true of them."""
+    chosen = f"source_id, {column} AS has_xp" if column else "source_id"
+    known, truth = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=bool)]
+    for start in range(0, len(source_id), IDS_AT_ONCE):
+        ids = source_id[start : start + IDS_AT_ONCE]
+        adql = (
+            f"SELECT {chosen} FROM {table} WHERE source_id IN ({','.join(map(str, ids.tolist()))})"
+        )
+        # Its own tries: those of the chunk count what DataLink fails at.
+        result = ask_now(
+            connections.tap,
+            adql,
+            patience.renew(),
+            maxrec=len(ids) + 1,
+            columns=("source_id", "has_xp") if column else ("source_id",),
+        )
+        known.append(np.ma.filled(np.ma.asarray(result["source_id"]), 0).astype(np.int64))
+        truth.append(read_truth(result["has_xp"]) if column else np.ones(len(result), bool))
+    return np.concatenate(known), np.concatenate(truth)

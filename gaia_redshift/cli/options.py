@@ -209,7 +209,7 @@ def make_archive_options(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--no-cache goes neither with --cache-dir nor with --offline")
     more: dict[str, Any] = {"from_dr3": True} if arguments.from_dr3 else {}
     if arguments.mirror:
-        from gaia_redshift.archive.mirror import use_mirror
+        from gaia_redshift.archive.settings import use_mirror
 
         more["settings"] = use_mirror(arguments.mirror)
     return {

@@ -6,7 +6,7 @@ to the user's table, with the bits of ``flags``.
 """
 
 from gaia_redshift.crossmatch.crossmatch import crossmatch_catalogue, crossmatch_sdss
-from gaia_redshift.crossmatch.flags import MatchFlag, decode_match_flags, describe_match_flags
+from gaia_redshift.crossmatch.matching import MatchFlag, decode_match_flags, describe_match_flags
 
 __all__ = [
     "MatchFlag",

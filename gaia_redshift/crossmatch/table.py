@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.crossmatch.flags import MatchFlag
-from gaia_redshift.crossmatch.matching import Matches, SkyObjects
+from gaia_redshift.crossmatch.matching import Matches, MatchFlag, SkyObjects
 
 if TYPE_CHECKING:
     from astropy.table import Table

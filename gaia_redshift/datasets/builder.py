@@ -12,32 +12,32 @@ import numpy as np
 
 from gaia_redshift._files import check_apart, check_new, expand_path
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.datasets.assembly import count_parts, gather_places, write_dataset
 from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
-from gaia_redshift.datasets.folder import (
-    describe_spectra,
-    is_from_archive,
-    is_simulated,
-    load_labels,
-    open_folder,
-)
 from gaia_redshift.datasets.labels import (
     LabelOptions,
     Labels,
     label_table,
+    load_labels,
 )
 from gaia_redshift.datasets.manifest import (
     FORMAT,
+    describe_spectra,
     describe_versions,
+    is_from_archive,
+    is_simulated,
     now,
+    open_folder,
 )
-from gaia_redshift.datasets.parts import (
+from gaia_redshift.datasets.pieces import (
     Piece,
     PieceWriter,
     check_releases,
+    count_parts,
+    gather_places,
     iter_archive,
     iter_files,
     make_pieces,
+    write_dataset,
 )
 from gaia_redshift.datasets.splits import SkySplit, find_regions, split_regions
 from gaia_redshift.errors import ArchiveError, InputError
@@ -263,7 +263,7 @@ def _read_grid(grid: Any, model: Any) -> SamplingGrid:
 
 
 def _simulate(galaxies: Any, progress: bool) -> Iterator[XPSpectra]:
-    from gaia_redshift.datasets.parts import BLOCK_ROWS
+    from gaia_redshift.datasets.pieces import BLOCK_ROWS
     from gaia_redshift.simulate import simulate_blocks
 
     return simulate_blocks(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._files import one_line
-from gaia_redshift.datasets.rules import (
+from gaia_redshift.datasets.checks import (
     MINIMUM_GALAXIES,
     check_content,
     describe_rows,

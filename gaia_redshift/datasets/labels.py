@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.datasets.cuts import PHOTOMETRY, CutCounts, TrainingCuts, apply_cuts, to_floats
+from gaia_redshift.datasets.manifest import write_json
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.readers.identity import identify
 
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 
     from gaia_redshift.archive.settings import ArchiveSettings
 
-__all__ = ["LabelOptions", "Labels", "find_labels", "label_table", "open_sources"]
+__all__ = ["LabelOptions", "Labels", "label_table", "load_labels"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -240,3 +246,37 @@ def _crossmatch(
         progress=progress,
         **common,
     )
+
+
+def load_labels(
+    folder: Path,
+    sources: Any,
+    options: LabelOptions,
+    cuts: TrainingCuts,
+    *,
+    remote: dict[str, Any],
+    progress: bool,
+) -> Labels:
+    """Find labels, or take those of an earlier run: services need not be asked again."""
+    path = folder / "labels.npz"
+    marker = folder / "labels.json"
+    if marker.exists() and path.exists():
+        try:
+            about = json.loads(marker.read_text(encoding="utf-8"))
+            with np.load(path, allow_pickle=False) as content:
+                arrays = {name: content[name] for name in content.files}
+            ids = arrays.pop("source_id")
+            counts = CutCounts(about["removed"], about["given"])
+            return Labels(ids, arrays, counts, about["about"])
+        except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile):
+            logger.warning("%s: is damaged; labels are looked for again", path)
+    settings, login = remote.get("settings"), remote.get("login")
+    table, origin = open_sources(sources, settings=settings, login=login)
+    if not len(table):
+        raise InputError("the table of sources has no rows")
+    labels = find_labels(table, options, cuts, settings=settings, progress=progress)
+    labels.about["sources"] = origin
+    np.savez(path, source_id=labels.source_id, **labels.columns)  # type: ignore[arg-type]
+    counted = {"removed": labels.counts.removed, "given": labels.counts.n_given}
+    write_json({**counted, "about": labels.about}, marker)
+    return labels

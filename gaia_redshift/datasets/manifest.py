@@ -1,10 +1,12 @@
-"""The manifest of a training set: where it came from, what was cut, and with which versions."""
+"""What a training set was asked to be, while it is built, and its manifest in the end."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -12,16 +14,24 @@ from typing import Any
 
 from gaia_redshift._files import write_text
 from gaia_redshift._version import __version__
+from gaia_redshift.errors import InputError
+from gaia_redshift.readers.identity import identify
 
 __all__ = [
     "FORMAT",
     "describe_manifest",
+    "describe_spectra",
     "describe_versions",
     "hash_file",
+    "is_from_archive",
+    "is_simulated",
     "manifest_path",
     "now",
+    "open_folder",
     "write_json",
 ]
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "gaia_redshift training set 1"
 """Says in every manifest what it is; the number rises when the layout changes."""
@@ -87,3 +97,53 @@ def now() -> str:
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Write JSON; the file appears under its name only when it is complete."""
     write_text(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def is_from_archive(spectra: Any) -> bool:
+    """Whether spectra are to be fetched."""
+    return isinstance(spectra, str) and spectra == "archive"
+
+
+def is_simulated(spectra: Any) -> bool:
+    """Whether spectra are to be simulated."""
+    from gaia_redshift.simulate.generate import SimulatedGalaxies
+
+    return isinstance(spectra, SimulatedGalaxies)
+
+
+def describe_spectra(spectra: Any) -> dict[str, Any]:
+    """Say in JSON where spectra come from, so that a later call can tell whether it is the same."""
+    if is_from_archive(spectra):
+        return {"from": "archive"}
+    if is_simulated(spectra):
+        about = {"n": spectra.n, "survey": str(spectra.survey), "seed": spectra.seed}
+        return {"from": "simulation", **about}
+    from gaia_redshift.readers.sources import iter_sources
+
+    if isinstance(spectra, Iterator):
+        raise InputError("spectra must be something that can be gone through twice: give a list")
+    return {"from": "files", "parts": [identify(part) for part in iter_sources(spectra)]}
+
+
+def open_folder(target: Path, request: dict[str, Any]) -> Path:
+    """Return the folder of pieces: a new one, or that of the same build begun before."""
+    folder = target.with_name(f"{target.name}.parts")
+    marker = folder / "request.json"
+    request = json.loads(json.dumps(request, default=str))
+    if marker.exists():
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = {}
+        if found != request:
+            keys = sorted(set(found) | set(request))
+            other = [key for key in keys if found.get(key) != request.get(key)]
+            raise InputError(
+                f"{folder}: an unfinished build with other {', '.join(other)} lies there; give the"
+                " same again to go on with it, or remove the folder"
+            )
+        logger.info("going on with the build in %s", folder)
+        return folder
+    folder.mkdir(exist_ok=True)
+    write_json(request, marker)
+    return folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.datasets.rules import MINIMUM_GALAXIES
+from gaia_redshift.datasets.checks import MINIMUM_GALAXIES
 from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import N_BP, N_FLUX
@@ -23,7 +23,6 @@ __all__ = [
     "prepare_dataset",
     "split_rows",
 ]
-
 
 NO_GALAXY = -1.0
 """Stands for the redshift of what is no galaxy."""

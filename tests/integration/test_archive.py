@@ -95,10 +95,10 @@ def test_query_past_its_deadline_is_given_up(settings):
 
 def test_missing_spectra_are_explained(settings, sources):
     from gaia_redshift.archive.account import FetchStatus
-    from gaia_redshift.archive.chunks import explain_missing
     from gaia_redshift.archive.connection import Connections
     from gaia_redshift.archive.failures import Patience
     from gaia_redshift.archive.releases import find_release
+    from gaia_redshift.archive.tables import explain_missing
 
     has_xp = sources["has_xp_continuous"]
     ids = sources["source_id"]
@@ -113,7 +113,7 @@ def test_missing_spectra_are_explained(settings, sources):
 def test_6000_positions_find_their_sources(settings, sources):
     from gaia_redshift.archive.connection import Connections
     from gaia_redshift.archive.releases import find_release
-    from gaia_redshift.archive.wanted import resolve_sources
+    from gaia_redshift.archive.sources import resolve_sources
 
     rng = np.random.default_rng(7)
     ra, dec = offset_positions(
@@ -259,9 +259,8 @@ def test_queries_join_the_tables_of_the_draft(settings, sources):
 
 
 def test_ids_of_dr3_are_brought_over(settings, sources):
-    from gaia_redshift.archive.counterparts import bring_over
     from gaia_redshift.archive.releases import find_release
-    from gaia_redshift.archive.wanted import Wanted
+    from gaia_redshift.archive.sources import Wanted, bring_over
 
     ids = sources["source_id"][:1200]
     wanted = bring_over(Wanted(ids), find_release("DR4"), connect(settings))
@@ -269,8 +268,8 @@ def test_ids_of_dr3_are_brought_over(settings, sources):
 
 
 def test_a_few_positions_find_their_sources_without_an_upload(settings, sources):
-    from gaia_redshift.archive.counterparts import find_nearest
     from gaia_redshift.archive.releases import find_release
+    from gaia_redshift.archive.sources import find_nearest
 
     found, separation = find_nearest(
         connect(settings), sources["ra"][:90], sources["dec"][:90], find_release("DR4"), 1.0

@@ -1,4 +1,4 @@
-"""The spectra of a training set, piece by piece: each piece is made once and kept until the end.
+"""The spectra of a training set, piece by piece: each is made once, in the end they are joined.
 
 A piece is a Parquet file of vectors with a JSON of counts, written last; a build that was
 interrupted makes the missing ones. Memory holds one block of spectra at a time.
@@ -13,23 +13,35 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._files import written_whole
+from gaia_redshift._files import one_line, written_whole
 from gaia_redshift.datasets.cuts import CutCounts
+from gaia_redshift.datasets.file import MANIFEST_KEY, read_columns
 from gaia_redshift.datasets.labels import Labels
-from gaia_redshift.datasets.manifest import write_json
+from gaia_redshift.datasets.manifest import hash_file, manifest_path, write_json
+from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
 from gaia_redshift.tables.parquet import choose_encoding
 
-__all__ = ["Piece", "PieceWriter", "iter_archive", "iter_files", "make_pieces"]
+__all__ = [
+    "Piece",
+    "PieceWriter",
+    "count_parts",
+    "gather_places",
+    "iter_archive",
+    "iter_files",
+    "make_pieces",
+    "write_dataset",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -260,3 +272,60 @@ def check_releases(abouts: Sequence[dict[str, Any] | None], wanted: str) -> str:
             f" (--release {found[0]})"
         )
     return wanted
+
+
+_ROWS = 4096
+
+
+def gather_places(paths: list[Path]) -> dict[str, NDArray[Any]]:
+    """Return ids and positions of all pieces."""
+    parts = [read_columns(path, ["source_id", "ra", "dec"]) for path in paths]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def count_parts(part: NDArray[np.str_], region: NDArray[np.int64]) -> dict[str, dict[str, int]]:
+    """Count galaxies and regions of each part."""
+    return {
+        name: {
+            "galaxies": int((part == name).sum()),
+            "regions": len(np.unique(region[part == name])),
+        }
+        for name in PARTS
+    }
+
+
+def write_dataset(
+    target: Path,
+    paths: list[Path],
+    part: NDArray[np.str_],
+    region: NDArray[np.int64],
+    manifest: dict[str, Any],
+) -> None:
+    """Join the pieces, a block at a time, with their split; file and manifest appear complete."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    def iter_tables() -> Iterator[pa.Table]:
+        start = 0
+        for path in paths:
+            with parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=_ROWS):
+                    rows = slice(start, start + len(batch))
+                    start += len(batch)
+                    table = pa.Table.from_batches([batch])
+                    at = table.schema.get_field_index("quality")
+                    table = table.add_column(at, "region", pa.array(region[rows]))
+                    yield table.add_column(at, "split", pa.array(part[rows].astype(object)))
+
+    first = next(tables := iter_tables())
+    text = json.dumps(manifest, default=str).encode()
+    schema = first.schema.with_metadata({MANIFEST_KEY: text})
+    try:
+        with written_whole(target) as file:
+            with parquet.ParquetWriter(file, schema, **choose_encoding(schema)) as writer:
+                for table in chain([first], tables):
+                    writer.write_table(table.replace_schema_metadata(schema.metadata))
+            manifest["sha256"] = hash_file(file)
+        write_json(manifest, manifest_path(target))
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {one_line(error)}") from error
