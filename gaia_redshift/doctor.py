@@ -260,7 +260,7 @@ class _Doctor:
     def _predict(self, spectra: XPSpectra) -> None:
         from gaia_redshift.flags import decode_flags
         from gaia_redshift.model.registry import DEFAULT_MODEL
-        from gaia_redshift.predict.table import predict_table
+        from gaia_redshift.predict import predict_table
 
         model = DEFAULT_MODEL if self.model is None else self.model
 

@@ -45,7 +45,7 @@ def test_columns_that_are_not_there_are_told_before_any_work(
         pytest.fail("the work had begun")
 
     if words[0] == "evaluate":
-        monkeypatch.setattr("gaia_redshift.predict.table.load_for_prediction", refuse)
+        monkeypatch.setattr("gaia_redshift.predict.load_for_prediction", refuse)
     monkeypatch.setattr("gaia_redshift.train.fit.import_keras_for_training", refuse)
     out = tmp_path / "outputs"
     out.mkdir()

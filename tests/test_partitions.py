@@ -11,8 +11,7 @@ import pytest
 from gaia_redshift._threads import Crew
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
-from gaia_redshift.predict import predict_catalog, predict_dask, predict_partition
-from gaia_redshift.predict.table import predict_table
+from gaia_redshift.predict import predict_catalog, predict_dask, predict_partition, predict_table
 
 N = 60
 MODEL = "kiraleos2023"

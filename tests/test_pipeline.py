@@ -14,7 +14,7 @@ from astropy.table import Table
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
 from gaia_redshift.flags import QualityFlag, decode_flags
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.predict.table import join_predictions, predict_redshift, predict_table
+from gaia_redshift.predict import join_predictions, predict_redshift, predict_table
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
 

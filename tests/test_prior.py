@@ -19,6 +19,7 @@ from gaia_redshift.model.distribution import RedshiftBins, parse_bins
 from gaia_redshift.model.postprocess import measure_overlap
 from gaia_redshift.model.prior import KEPT_RP, measure_rp_flux
 from gaia_redshift.predict.inputs import compare_plans, describe_plan
+from gaia_redshift.predict.settings import make_settings
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.simulate import simulate_contaminants, simulate_spectra
 
@@ -169,8 +170,8 @@ def test_a_resumed_run_knows_another_magnitude_prior(survey):
     changed = prior.probability.copy()
     changed[len(changed) // 2, 150] *= 3  # in the middle, where the text of an array has dots
     others = prior, MagnitudePrior(prior.log_flux, prior.edges, changed)
-    same, other = (describe_plan([], load_model(), {"prior": p}) for p in others)
-    assert compare_plans(same, describe_plan([], load_model(), {"prior": prior})) is None
+    same, other = (describe_plan([], make_settings("default", prior=p)) for p in others)
+    assert compare_plans(same, describe_plan([], make_settings("default", prior=prior))) is None
     assert compare_plans(same, other) == "other options (prior)"
 
 

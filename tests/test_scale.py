@@ -16,10 +16,9 @@ from gaia_redshift.cli import main
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.predict import predict_to_file
+from gaia_redshift.predict import join_predictions, predict_table, predict_to_file
 from gaia_redshift.predict.outputs import find_repeated
 from gaia_redshift.predict.progress import Progress
-from gaia_redshift.predict.table import join_predictions, predict_table
 from gaia_redshift.readers.results import read_table
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.spectra import BandSpectra, XPSpectra

@@ -203,7 +203,7 @@ def _holds_spectra(name: str) -> bool:
 
 def _predict(arguments: argparse.Namespace) -> Table:
     from gaia_redshift.evaluate.evaluation import find_training_seed
-    from gaia_redshift.predict.table import load_for_prediction, predict_table
+    from gaia_redshift.predict import load_for_prediction, predict_table
     from gaia_redshift.readers.reading import check_columns
 
     if len(arguments.model or []) > 1:

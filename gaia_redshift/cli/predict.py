@@ -29,7 +29,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
 
 if TYPE_CHECKING:
-    from gaia_redshift.predict.stream import Job
+    from gaia_redshift.predict.settings import Settings
     from gaia_redshift.tables import PredictedRows
 
 __all__ = ["PREDICT"]
@@ -124,8 +124,9 @@ def _predict(arguments: argparse.Namespace) -> int:
         register_basis_set("user", arguments.bases)
     if arguments.grid:
         arguments.grid = read_grid(arguments.grid)
-    job = _make_job(arguments)
-    logger.info("model %s %s, sha256 %s", job.model.name, job.model.version, job.model.sha256[:12])
+    settings = _make_settings(arguments)
+    model = settings.model
+    logger.info("model %s %s, sha256 %s", model.name, model.version, model.sha256[:12])
     to_fetch, files = list_archive_sources(arguments)
     if not to_fetch and not files:
         raise UsageError("give files, source ids, --ids FILE or --adql QUERY (predict --help)")
@@ -138,7 +139,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         with defer_interrupt():  # needed later; half imported, it would crash the process then
             importlib.import_module("pyarrow")
         run = _write if arguments.output else _show
-        failed, lost = run(inputs, job, arguments)
+        failed, lost = run(inputs, settings, arguments)
     failed += missing
     if failed and n_inputs > 1:
         complain(f"{failed} of {n_inputs} inputs could not be read")
@@ -147,23 +148,23 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 1 if failed or lost else 0
 
 
-def _make_job(arguments: argparse.Namespace) -> Job:
-    from gaia_redshift.predict.files import make_job
+def _make_settings(arguments: argparse.Namespace) -> Settings:
+    from gaia_redshift.predict import files
+    from gaia_redshift.predict.settings import make_settings
 
     # True redshifts are carried along where a file has them; asked for by name, they must be there.
     keep = parse_keep(arguments.keep)
     if arguments.truth and keep != "all":
         keep = list(dict.fromkeys([*(keep or []), arguments.truth]))
-    prior = read_prior(arguments.prior)
-    asked: dict[str, Any] = {} if prior is None else {"prior": prior}
-    asked |= {name: on for name, on in take(arguments, "std pdf peaks shape").items() if on}
-    return make_job(
+    return make_settings(
         arguments.model,
         keep=keep,
         optional=() if arguments.truth else (TRUTH,),
         archive=make_archive_options(arguments),
         flux_errors=False if arguments.no_errors else None,
-        options={**take(arguments, "grid any_release device"), **asked},
+        prior=read_prior(arguments.prior),
+        block_size=files.BLOCK_SIZE,
+        **take(arguments, "grid any_release device std pdf peaks shape"),
     )
 
 
@@ -182,7 +183,9 @@ def _list_files(inputs: Sequence[str]) -> tuple[list[Path], int]:
     return paths, failed
 
 
-def _write(inputs: Sequence[Any], job: Job, arguments: argparse.Namespace) -> tuple[int, int]:
+def _write(
+    inputs: Sequence[Any], settings: Settings, arguments: argparse.Namespace
+) -> tuple[int, int]:
     """Write the output block by block; return how many inputs and fetched sources failed."""
     from gaia_redshift.predict.files import run_to_file
 
@@ -197,7 +200,7 @@ def _write(inputs: Sequence[Any], job: Job, arguments: argparse.Namespace) -> tu
         done = run_to_file(
             inputs,
             arguments.output,
-            job,
+            settings,
             complain=name,
             note=lambda account: say(arguments, account),
             collect=summary.collect,
@@ -220,7 +223,9 @@ def _write(inputs: Sequence[Any], job: Job, arguments: argparse.Namespace) -> tu
     return len(done.failed), done.flags.get("fetch_failed", 0)
 
 
-def _show(inputs: Sequence[Any], job: Job, arguments: argparse.Namespace) -> tuple[int, int]:
+def _show(
+    inputs: Sequence[Any], settings: Settings, arguments: argparse.Namespace
+) -> tuple[int, int]:
     """Print the first rows; return how many inputs and fetched sources failed."""
     from gaia_redshift.predict.progress import Progress
     from gaia_redshift.predict.stream import iter_steps
@@ -229,7 +234,7 @@ def _show(inputs: Sequence[Any], job: Job, arguments: argparse.Namespace) -> tup
     failed = 0
     bar = Progress(inputs, shown=arguments.progress)
     try:
-        for step in iter_steps(inputs, job, progress=bar):
+        for step in iter_steps(inputs, settings, progress=bar):
             if step.rows is not None:
                 found.setdefault(step.index, []).append(step.rows)
                 bar.update(len(step.rows))
@@ -264,7 +269,7 @@ def _join(parts: Sequence[PredictedRows], summary: Summary) -> Mapping[str, Any]
     """Return the columns of all; as a table only where its import, half a second, is needed."""
     if len(parts) == 1 and parts[0].columns is None and not summary.arguments.plot:
         return parts[0].to_columns()
-    from gaia_redshift.predict.table import join_predictions
+    from gaia_redshift.predict import join_predictions
 
     table = join_predictions([rows.to_table() for rows in parts])
     summary.collect(table)

@@ -254,7 +254,7 @@ def _read_grid(grid: Any, model: Any) -> SamplingGrid:
     if isinstance(grid, SamplingGrid):
         return grid
     if grid is None:
-        from gaia_redshift.predict.table import load_for_prediction
+        from gaia_redshift.predict import load_for_prediction
 
         return load_for_prediction(model).grid
     from gaia_redshift.grid import read_grid

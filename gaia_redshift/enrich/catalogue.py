@@ -176,7 +176,7 @@ def enrich_catalogue(
     ``unknown_source_id``, one without a local spectrum ``missing_bp`` and ``missing_rp``. The flag
     ``duplicate_source_id`` is not given: it would need the whole catalogue.
     """
-    from gaia_redshift.predict.table import load_for_prediction
+    from gaia_redshift.predict import load_for_prediction
 
     source, target = expand_path(catalogue), expand_path(output)
     kind = _check_files(source, target, overwrite)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gaia_redshift.enrich.columns import Cells, NewColumn
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX
-from gaia_redshift.predict.table import predict_redshift, predict_table
+from gaia_redshift.predict import predict_redshift, predict_table
 from gaia_redshift.readers.angles import to_degrees
 
 __all__ = [

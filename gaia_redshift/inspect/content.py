@@ -77,7 +77,7 @@ def gather_objects(
     progress: bool = False,
 ) -> Inspection:
     """Read or fetch spectra, choose among them, and predict; arguments as for `inspect_spectra`."""
-    from gaia_redshift.predict.table import load_for_prediction, predict_table
+    from gaia_redshift.predict import load_for_prediction, predict_table
     from gaia_redshift.readers import parse_keep
     from gaia_redshift.sampling import sample_spectra
 

@@ -24,7 +24,8 @@ from gaia_redshift.predict.inputs import describe_plan
 from gaia_redshift.predict.journal import Journal
 from gaia_redshift.predict.outputs import find_repeated, fit_columns, join_columns, write_tables
 from gaia_redshift.predict.progress import Progress
-from gaia_redshift.predict.stream import Job, iter_steps
+from gaia_redshift.predict.settings import Settings, make_settings
+from gaia_redshift.predict.stream import iter_steps
 from gaia_redshift.readers.sources import list_inputs
 from gaia_redshift.tables.files import check_output, table_format
 from gaia_redshift.tables.formats import WRITERS, take_plain_columns
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from gaia_redshift.tables import PredictedRows
 
-__all__ = ["FileSummary", "make_job", "predict_to_file", "run_to_file"]
+__all__ = ["BLOCK_SIZE", "FileSummary", "predict_to_file", "run_to_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -162,13 +163,13 @@ def predict_to_file(
     if clean is not None:
         find_level(clean)
     inputs = list_inputs(sources)
-    job = make_job(
+    settings = make_settings(
         model,
         keep=keep,
         flux_errors=flux_errors,
-        block_size=block_size,
+        block_size=BLOCK_SIZE if block_size is None else block_size,
         archive=archive,
-        options=options,
+        **options,
     )
 
     def complain(message: str) -> None:
@@ -177,7 +178,7 @@ def predict_to_file(
     return run_to_file(
         inputs,
         output,
-        job,
+        settings,
         resume=resume,
         overwrite=overwrite,
         progress=progress,
@@ -186,45 +187,10 @@ def predict_to_file(
     )
 
 
-def make_job(
-    model: Any,
-    *,
-    keep: str | Sequence[str] | None,
-    flux_errors: bool | None = None,
-    block_size: int | None = None,
-    optional: Sequence[str] = (),
-    archive: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any],
-) -> Job:
-    """Load the model and settle what is read."""
-    from gaia_redshift.grid import read_grid
-    from gaia_redshift.predict.table import load_for_prediction
-    from gaia_redshift.readers import parse_keep
-
-    options = dict(options)
-    loaded = load_for_prediction(model, options.pop("device", "auto"))
-    errors = loaded.uses_errors if flux_errors is None else flux_errors
-    if block_size is None:
-        block_size = BLOCK_SIZE
-    if block_size < 1:
-        raise InputError(f"block_size must be positive, not {block_size}")
-    if isinstance(options.get("grid"), str | os.PathLike):
-        options["grid"] = read_grid(options["grid"])
-    return Job(
-        model=loaded,
-        options=options,
-        keep=parse_keep(keep),
-        optional=tuple(optional),
-        errors=errors,
-        block_size=block_size,
-        archive=dict(archive or {}),
-    )
-
-
 def run_to_file(
     inputs: Sequence[Any],
     output: str | os.PathLike[str],
-    job: Job,
+    settings: Settings,
     *,
     resume: bool,
     overwrite: bool,
@@ -243,7 +209,7 @@ def run_to_file(
     target = expand_path(output)
     check_output(target, overwrite=overwrite)
     check_apart(target, inputs)
-    plan = describe_plan(inputs, job.model, _list_options(job))
+    plan = describe_plan(inputs, settings)
     if resume and any(about.get("in_memory") for about in plan["inputs"]):
         raise InputError("resume needs files or source ids: tables in memory cannot be told apart")
     storable = _Storable(target)
@@ -257,7 +223,7 @@ def run_to_file(
         bar = Progress(inputs, shown=progress, done=summary.n_resumed)
         with (
             closing(bar),
-            closing(iter_steps(inputs, job, start=journal.position, progress=bar)) as steps,
+            closing(iter_steps(inputs, settings, start=journal.position, progress=bar)) as steps,
         ):
             for step in steps:
                 if step.rows is not None:
@@ -355,19 +321,6 @@ def _flag_repeated(source_id: NDArray[np.int64], repeated: NDArray[np.int64]) ->
     where = np.minimum(np.searchsorted(repeated, source_id), len(repeated) - 1)
     found = repeated[where] == source_id
     return np.where(found, np.int32(QualityFlag.DUPLICATE_SOURCE_ID), np.int32(0))
-
-
-def _list_options(job: Job) -> dict[str, Any]:
-    """Return what changes the result; how long to wait for the archive does not."""
-    archive = {key: (job.archive or {}).get(key) for key in ("release", "radius")}
-    return {
-        **job.options,
-        "keep": job.keep,
-        "optional": list(job.optional),
-        "flux_errors": job.errors,
-        "block_size": job.block_size,
-        "archive": archive,
-    }
 
 
 def _name(source: Any) -> str:

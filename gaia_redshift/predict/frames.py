@@ -14,13 +14,14 @@ import numpy as np
 from gaia_redshift._extras import import_extra
 from gaia_redshift._threads import one_thread
 from gaia_redshift.errors import InputError
-from gaia_redshift.predict.table import load_for_prediction, predict_redshift, predict_table
+from gaia_redshift.predict.settings import load_for_prediction
+from gaia_redshift.predict.table import predict_redshift, predict_table
 from gaia_redshift.readers.columns import ReadOptions, find_layout, parse_keep
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gaia_redshift.predict.table import Model
+    from gaia_redshift.predict.settings import Model
 
 __all__ = ["predict_catalog", "predict_dask", "predict_partition"]
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +16,26 @@ from gaia_redshift.model.prior import MagnitudePrior
 from gaia_redshift.readers.identity import identify, identify_path
 from gaia_redshift.readers.sources import is_for_archive
 
+if TYPE_CHECKING:
+    from gaia_redshift.predict.settings import Settings
+
 __all__ = ["compare_plans", "describe_plan", "to_json"]
 
 
-def describe_plan(sources: Sequence[Any], model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+def describe_plan(sources: Sequence[Any], settings: Settings) -> dict[str, Any]:
     """Return what tells this run from another one, as plain numbers and strings."""
+    model = settings.model
+    options = {
+        **settings.asked,
+        "grid": settings.grid,
+        "any_release": settings.any_release,
+        "keep": settings.keep,
+        "optional": settings.optional,
+        "flux_errors": settings.errors,
+        "block_size": settings.block_size,
+        # How long to wait for the archive changes nothing.
+        "archive": {key: settings.archive.get(key) for key in ("release", "radius")},
+    }
     return {
         "version": __version__,
         "model": f"{model.name} {model.version} {model.sha256}",

@@ -7,7 +7,7 @@ import queue
 import threading
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers import iter_spectra
+from gaia_redshift.predict.blocks import Findings, predict_block
+from gaia_redshift.predict.table import predict_rows, read_blocks
 from gaia_redshift.readers.content import ReadMeter
-from gaia_redshift.vectors import PHOTOMETRY
+from gaia_redshift.readers.sources import is_for_archive
 
 if TYPE_CHECKING:
     from gaia_redshift.predict.progress import Progress
-    from gaia_redshift.predict.table import Model
+    from gaia_redshift.predict.settings import Settings
     from gaia_redshift.spectra import XPSpectra
     from gaia_redshift.tables import PredictedRows
 
-__all__ = ["Job", "Step", "iter_steps"]
+__all__ = ["Step", "iter_steps"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,23 +35,6 @@ READ_AHEAD = 2
 """Blocks that wait for the network."""
 WORKERS = 2
 """Blocks that are sampled and predicted at once."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """How to predict: ``options`` of `gaia_redshift.predict_table`, but for those about reading.
-
-    ``optional`` columns are carried along where there are any; ``archive`` has arguments of
-    `gaia_redshift.fetch_spectra`.
-    """
-
-    model: Model
-    options: Mapping[str, Any]
-    keep: str | tuple[str, ...] | None
-    optional: tuple[str, ...]
-    errors: bool
-    block_size: int
-    archive: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,9 +66,13 @@ class _Reader:
     """Reads the inputs, one after the other, in a thread of its own."""
 
     def __init__(
-        self, sources: Sequence[Any], job: Job, start: tuple[int, int], progress: Progress
+        self,
+        sources: Sequence[Any],
+        settings: Settings,
+        start: tuple[int, int],
+        progress: Progress,
     ) -> None:
-        self._sources, self._job, self._start = sources, job, start
+        self._sources, self._settings, self._start = sources, settings, start
         self._progress = progress
         self._queue: queue.Queue[_Read | None] = queue.Queue(maxsize=READ_AHEAD)
         self._stop = threading.Event()
@@ -125,28 +113,15 @@ class _Reader:
             self._put(_Read(-1, crash=error))
 
     def _read(self, index: int, start: int) -> None:
-        source, job = self._sources[index], self._job
-        if job.archive is not None and not isinstance(source, Path):
-            from gaia_redshift.readers.sources import is_for_archive
-
-            if is_for_archive(source):
-                self._put(_Read(index, fetch=source))
-                self._put(_Read(index))
-                return
+        source = self._sources[index]
+        if not isinstance(source, Path) and is_for_archive(source):
+            self._put(_Read(index, fetch=source))
+            self._put(_Read(index))
+            return
         meter = ReadMeter()
         self._progress.start_reading(index, meter, start)
         try:
-            for block in iter_spectra(
-                source,
-                block_size=job.block_size,
-                errors=job.errors,
-                correlations=job.errors,
-                keep=job.keep,
-                optional=(*job.optional, *PHOTOMETRY) if job.keep != "all" else (),
-                start=start,
-                meter=meter,
-                settle=False,
-            ):
+            for block in read_blocks(source, self._settings, start=start, meter=meter):
                 self._progress.note_read(len(block))
                 self._put(_Read(index, block=block))
                 if self._stop.is_set() or index in self._given_up:
@@ -158,7 +133,11 @@ class _Reader:
 
 
 def iter_steps(
-    sources: Sequence[Any], job: Job, *, start: tuple[int, int] = (0, 0), progress: Progress
+    sources: Sequence[Any],
+    settings: Settings,
+    *,
+    start: tuple[int, int] = (0, 0),
+    progress: Progress,
 ) -> Generator[Step, None, None]:
     """Predict the inputs in order, a block at a time, from an input's number and row on.
 
@@ -168,11 +147,17 @@ def iter_steps(
     from gaia_redshift.model.registry import RedshiftModel
 
     # Of other models it is not known whether they may be used from several threads.
-    workers = WORKERS if isinstance(job.model, RedshiftModel) else 1
+    workers = WORKERS if isinstance(settings.model, RedshiftModel) else 1
     failed: set[int] = set()
-    reader = _Reader(sources, job, start, progress)
+    reader = _Reader(sources, settings, start, progress)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gaia_redshift-predict")
-    waiting: deque[tuple[_Read, Future[PredictedRows] | None]] = deque()
+    waiting: deque[tuple[_Read, Future[tuple[PredictedRows, Findings]] | None]] = deque()
+
+    def predict(item: _Read) -> tuple[PredictedRows, Findings]:
+        findings = Findings()
+        if item.block is not None:
+            return predict_block(item.block, settings, findings), findings
+        return predict_rows(item.fetch, settings, findings, progress=progress.shown), findings
 
     def settle() -> Iterator[Step]:
         item, future = waiting.popleft()
@@ -181,7 +166,9 @@ def iter_steps(
         failure = item.failure
         if future is not None:
             try:
-                yield Step(item.index, future.result())
+                rows, findings = future.result()
+                findings.warn()
+                yield Step(item.index, rows)
                 return
             except InputError as error:
                 if item.fetch is not None:
@@ -199,7 +186,7 @@ def iter_steps(
             for item in reader:
                 future = None
                 if item.index not in failed and (item.block is not None or item.fetch is not None):
-                    future = pool.submit(_predict, item, job, progress.shown)
+                    future = pool.submit(predict, item)
                 waiting.append((item, future))
                 while len(waiting) > workers or (waiting and waiting[0][1] is None):
                     yield from settle()
@@ -212,29 +199,6 @@ def iter_steps(
 
 def _name(source: Any) -> str:
     return str(source) if isinstance(source, str | Path) else type(source).__name__
-
-
-def _predict(item: _Read, job: Job, progress: bool) -> PredictedRows:
-    from gaia_redshift.predict.table import predict_rows
-
-    if item.fetch is not None:
-        return predict_rows(
-            item.fetch,
-            model=job.model,
-            keep=job.keep,
-            archive=job.archive,
-            progress=progress,
-            **job.options,
-        )
-    assert item.block is not None
-    # What was read of the other columns is what is wanted, but for photometry.
-    names = [] if item.block.columns is None else item.block.columns.colnames
-    asked = {*([] if job.keep is None else job.keep), *job.optional}
-    keep = [n for n in names if job.keep == "all" or n in asked or n not in PHOTOMETRY] or None
-    options = {**job.options, "flux_errors": job.errors}
-    return predict_rows(
-        item.block, model=job.model, keep=keep, block_size=len(item.block), **options
-    )
 
 
 @contextmanager

@@ -1,34 +1,32 @@
-"""The whole flow, glued: read -> sample -> predict -> table; alone in knowing all the stages."""
+"""`predict_table` and `predict_redshift`: from anything that holds spectra to a table in memory."""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift._threads import as_slice
-from gaia_redshift.errors import GaiaRedshiftWarning, InputError
-from gaia_redshift.flags import FATAL, QualityFlag
+from gaia_redshift.errors import InputError
 from gaia_redshift.grid import SamplingGrid
-from gaia_redshift.peaks import find_peaks
-from gaia_redshift.spectra import FluxVectors, XPSpectra
-from gaia_redshift.tables import (
-    PredictedRows,
-    describe_provenance,
-    join_meta,
-    select_columns,
-    stack_rows,
+from gaia_redshift.predict.blocks import (
+    Findings,
+    flag_repeated,
+    join_rows,
+    predict_block,
+    predict_vectors,
 )
+from gaia_redshift.predict.settings import BLOCK_SIZE, Model, Settings, make_settings
+from gaia_redshift.readers import iter_spectra
+from gaia_redshift.readers.sources import is_for_archive
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+from gaia_redshift.tables import PredictedRows, join_meta, select_columns
 from gaia_redshift.tables.stacks import settle_types, stack_tables
-from gaia_redshift.vectors import PHOTOMETRY, check_vectors, flag_unit, make_vectors, warn_of_unit
+from gaia_redshift.vectors import PHOTOMETRY, check_vectors, make_vectors
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -36,37 +34,7 @@ if TYPE_CHECKING:
     from gaia_redshift.model.device import Device
     from gaia_redshift.model.distribution import Prior
 
-__all__ = [
-    "join_predictions",
-    "load_for_prediction",
-    "predict_redshift",
-    "predict_rows",
-    "predict_table",
-]
-
-logger = logging.getLogger(__name__)
-
-BLOCK_SIZE = 8192
-"""Sources read, sampled and predicted at a time."""
-
-
-class Model(Protocol):
-    """What the pipeline needs of a model (`gaia_redshift.load_model` returns such)."""
-
-    name: str
-    version: str
-    sha256: str
-    manifest: dict[str, Any]
-    grid: SamplingGrid
-    uses_errors: bool
-
-    def predict(
-        self, flux: NDArray[np.float64], flux_error: NDArray[np.floating] | None = None
-    ) -> Any:
-        """Return ``redshift`` (n,), ``flags`` (n,), ``lower`` and ``upper`` (n,) or None.
-
-        Options ``prior``, ``std``, ``pdf`` and ``progress`` are passed where they are asked for.
-        """
+__all__ = ["join_predictions", "predict_redshift", "predict_rows", "predict_table", "read_blocks"]
 
 
 @preserve_settings()
@@ -166,9 +134,8 @@ def predict_table(
     >>> table["source_id", "redshift_cnn", "flags_cnn"]  # doctest: +SKIP
     >>> predict_table([5937083312263887616])  # doctest: +SKIP
     """
-    rows = predict_rows(
-        sources,
-        model=model,
+    settings = make_settings(
+        model,
         grid=grid,
         keep=keep,
         flux_errors=flux_errors,
@@ -178,94 +145,58 @@ def predict_table(
         peaks=peaks,
         shape=shape,
         block_size=block_size,
-        progress=progress,
         archive=archive,
         any_release=any_release,
         device=device,
     )
+    findings = Findings()
+    rows = predict_rows(sources, settings, findings, progress=progress)
+    findings.warn()
     if rows.columns is not None:
         settle_types(rows.columns)
     return rows.to_table()
 
 
 def predict_rows(
-    sources: Any,
-    *,
-    model: str | os.PathLike[str] | Model = "default",
-    grid: SamplingGrid | str | os.PathLike[str] | None = None,
-    keep: str | Sequence[str] | None = None,
-    flux_errors: bool | None = None,
-    prior: Prior | None = None,
-    std: bool = False,
-    pdf: bool = False,
-    peaks: bool = False,
-    shape: bool = False,
-    block_size: int = BLOCK_SIZE,
-    progress: bool = False,
-    archive: Mapping[str, Any] | None = None,
-    any_release: bool = False,
-    device: Device = "auto",
+    sources: Any, settings: Settings, findings: Findings, *, progress: bool = False
 ) -> PredictedRows:
-    """Do the work of `predict_table`, whose arguments these are, and return plain arrays.
+    """Read or fetch all sources, and predict them block by block.
 
     Importing astropy's tables takes longer than everything else that a first prediction needs:
     who only prints redshifts need not wait for it.
     """
-    from gaia_redshift.readers import iter_spectra, parse_keep
-    from gaia_redshift.readers.sources import is_for_archive
-    from gaia_redshift.sampling import sample_block, warn_of_unknown_sets
-
-    if block_size < 1:
-        raise InputError(f"block_size must be positive, not {block_size}")
-    loaded = load_for_prediction(model, device)
-    chosen = _choose_grid(grid, loaded)
-    errors = loaded.uses_errors if flux_errors is None else flux_errors
-    wanted_options = _choose_options(prior, std=std, pdf=pdf, peaks=peaks, shape=shape)
-    predicted: list[PredictedRows] = []
-    metas: list[Mapping[str, Any]] = []
-    prior_name = None
-    factors: list[float] = []
-    unknown: list[str] = []
-    keep = parse_keep(keep)
     account = None
     blocks: Iterable[XPSpectra]
     if is_for_archive(sources):
         from gaia_redshift.archive.fetch import open_stream
 
-        options = dict(archive or {})
-        _check_release(options.get("release", "DR3"), loaded, any_release)
-        stream = open_stream(sources, keep=keep, progress=progress, **options)
+        settings.check_release(settings.archive.get("release", "DR3"))
+        stream = open_stream(sources, keep=settings.keep, progress=progress, **settings.archive)
         account = stream.account
-        blocks = stream.blocks(block_size)
+        blocks = stream.blocks(settings.block_size)
     else:
-        blocks = iter_spectra(
-            sources,
-            block_size=block_size,
-            correlations=errors,
-            errors=errors,
-            keep=keep,
-            optional=PHOTOMETRY,
-            progress=progress,
-            settle=False,
-        )
-    for block in blocks:
-        _check_release(block.release, loaded, any_release)
-        wanted = replace(block, columns=select_columns(block.columns, keep))
-        vectors, unknown_here = sample_block(wanted, grid=chosen, errors=errors)
-        unknown += unknown_here
-        _check_bases(vectors, loaded, any_release)
-        vectors = _check_unit(vectors, factors, block.columns)
-        rows, prior_name = _predict(vectors, loaded, wanted_options)
-        predicted.append(rows)
-        metas.append(vectors.meta)
+        blocks = read_blocks(sources, settings, progress=progress)
+    predicted = [predict_block(block, settings, findings) for block in blocks]
     if not sum(map(len, predicted)):
         raise InputError("the input holds no spectra")
-    warn_of_unknown_sets(unknown, stacklevel=5)
-    warn_of_unit(factors, stacklevel=5)
-    rows = _assemble(predicted, metas, prior_name, loaded, chosen)
+    rows = join_rows(predicted)
     if account is not None:
         rows.meta["archive_account"] = account.summary()
     return rows
+
+
+def read_blocks(sources: Any, settings: Settings, **options: Any) -> Iterable[XPSpectra]:
+    """Read spectra as `gaia_redshift.readers.iter_spectra`, with what a prediction needs."""
+    return iter_spectra(
+        sources,
+        block_size=settings.block_size,
+        correlations=settings.errors,
+        errors=settings.errors,
+        keep=settings.keep,
+        optional=(*settings.optional, *PHOTOMETRY),
+        settle=False,
+        **options,
+    )
 
 
 @preserve_settings()
@@ -319,31 +250,36 @@ def predict_redshift(
     ModelError
         If the model cannot be loaded.
     """
-    from gaia_redshift.readers import parse_keep
-
-    loaded = load_for_prediction(model, device)
+    settings = make_settings(
+        model,
+        grid=vectors.grid if isinstance(vectors, FluxVectors) else None,
+        keep=keep,
+        prior=prior,
+        std=std,
+        pdf=pdf,
+        peaks=peaks,
+        shape=shape,
+        any_release=any_release,
+        device=device,
+    )
     if isinstance(vectors, FluxVectors):
         if flux_error is not None or source_id is not None:
             raise InputError("flux_error and source_id go with arrays: FluxVectors hold their own")
-        _check_release(vectors.meta.get("release"), loaded, any_release)
-        _check_bases(vectors, loaded, any_release)
-        _choose_grid(vectors.grid, loaded)
+        settings.check_release(vectors.meta.get("release"))
         checked = vectors
     else:
-        checked = make_vectors(vectors, flux_error, source_id, loaded.grid)
+        checked = make_vectors(vectors, flux_error, source_id, settings.grid)
     checked = replace(
         checked,
-        quality=check_vectors(checked, loaded.uses_errors),
-        columns=select_columns(checked.columns, parse_keep(keep)),
+        quality=check_vectors(checked, settings.model.uses_errors),
+        columns=select_columns(checked.columns, settings.keep),
     )
-    factors: list[float] = []
-    checked = _check_unit(checked, factors, checked.columns)
-    warn_of_unit(factors, stacklevel=4)
-    options = _choose_options(prior, std=std, pdf=pdf, peaks=peaks, shape=shape)
     if progress:
-        options["progress"] = True
-    rows, prior_name = _predict(checked, loaded, options)
-    return _assemble([rows], [checked.meta], prior_name, loaded, checked.grid).to_table()
+        settings = replace(settings, asked={**settings.asked, "progress": True})
+    findings = Findings()
+    rows = predict_vectors(checked, settings, findings, columns=checked.columns)
+    findings.warn()
+    return join_rows([rows]).to_table()
 
 
 def join_predictions(tables: Sequence[Table]) -> Table:
@@ -363,180 +299,5 @@ def join_predictions(tables: Sequence[Table]) -> Table:
     joined = settle_types(stack_tables(tables))
     joined.meta.clear()
     joined.meta.update(join_meta([table.meta for table in tables]))
-    joined["flags_cnn"] |= _duplicate_bits(np.asarray(joined["source_id"]))
+    joined["flags_cnn"] |= flag_repeated(np.asarray(joined["source_id"]))
     return joined
-
-
-def load_for_prediction(model: Any, device: Device = "auto") -> Model:
-    """Return the model itself, or load the one of this name or path.
-
-    Raises
-    ------
-    InputError
-        If it is neither a name, a path nor a model.
-    ModelError
-        If it cannot be loaded.
-    """
-    if isinstance(model, (str, os.PathLike)):
-        from gaia_redshift.model.registry import load_model
-
-        return load_model(model, device=device)
-    if not hasattr(model, "predict") or not hasattr(model, "grid"):
-        raise InputError(
-            f"model must be a name, a path or a loaded model, not {type(model).__name__}"
-        )
-    return model  # type: ignore[no-any-return]
-
-
-def _check_bases(vectors: FluxVectors, model: Model, any_release: bool) -> None:
-    """Refuse spectra of no known release on bases that are not those of the model's."""
-    trained = str(model.manifest.get("data_release", "DR3"))
-    for name, release in vectors.meta.get("bases", {}).items():
-        # Bases of nobody's are not DR3's, whose are known; a later release's they may be.
-        other = trained == "DR3" if release is None else release != trained
-        if other and not any_release:
-            raise InputError(
-                f"the model {model.name} is for spectra of {trained}, these are on the bases {name}"
-                f" ({f'of {release}' if release else 'of no known release'}), which may be"
-                " calibrated differently; any_release=True (--any-release) predicts them all the"
-                " same"
-            )
-
-
-def _check_release(release: Any, model: Model, any_release: bool) -> None:
-    """Refuse spectra of another release than the model's: its bases and calibration differ."""
-    if release is None or any_release:
-        return
-    trained = str(model.manifest.get("data_release", "DR3"))
-    name = re.sub(r"^GAIA\W*", "", str(getattr(release, "name", release)).upper())
-    if name != trained:
-        raise InputError(
-            f"the model {model.name} is for spectra of {trained}, these are of {name}, calibrated"
-            " differently; any_release=True (--any-release) predicts them all the same"
-        )
-
-
-def _choose_grid(grid: Any, model: Model) -> SamplingGrid:
-    if grid is None:
-        return model.grid
-    if isinstance(grid, (str, os.PathLike)):
-        from gaia_redshift.grid import read_grid
-
-        grid = read_grid(grid)
-    if not isinstance(grid, SamplingGrid):
-        raise InputError(f"grid must be a SamplingGrid or a path, not {type(grid).__name__}")
-    if grid != model.grid:
-        warnings.warn(
-            f"the model {model.name} was trained on another grid of wavelengths than this one:"
-            " expect shifted redshifts",
-            GaiaRedshiftWarning,
-            stacklevel=4,
-        )
-    return grid
-
-
-def _choose_options(prior: Prior | None, **asked: bool) -> dict[str, Any]:
-    """Return what a model is to be asked for beyond redshifts; ``peaks`` are found here."""
-    options: dict[str, Any] = {} if prior is None else {"prior": prior}
-    return options | {name: True for name, wanted in asked.items() if wanted}
-
-
-def _check_unit(vectors: FluxVectors, factors: list[float], columns: Table | None) -> FluxVectors:
-    """Flag vectors that are not in e-/s per sample; note by how much a block is off."""
-    found, factor = flag_unit(vectors, columns)
-    if factor is not None:
-        factors.append(factor)
-    return replace(vectors, quality=vectors.quality | found)
-
-
-def _predict(
-    vectors: FluxVectors, model: Model, options: Mapping[str, Any]
-) -> tuple[PredictedRows, str | None]:
-    """Predict the rows that have fluxes; return all rows, and the name of the prior."""
-    n = len(vectors)
-    flags = vectors.quality.astype(np.int32)
-    rows = as_slice(np.flatnonzero((flags & FATAL) == 0))
-    # Without usable rows the model is asked all the same: it says what columns there are.
-    wanted = {**options, "pdf": True} if options.get("peaks") else dict(options)
-    wants_peaks = wanted.pop("peaks", False)
-    prediction = model.predict(vectors.flux[rows], _take_errors(vectors, rows, model), **wanted)
-    if prediction.flags is not None:
-        flags[rows] |= np.asarray(prediction.flags, dtype=np.int32)
-
-    def spread(name: str) -> NDArray[np.float32] | None:
-        values = getattr(prediction, name, None)
-        if values is None:
-            return None
-        everywhere = np.full((n, *np.shape(values)[1:]), np.nan, dtype=np.float32)
-        everywhere[rows] = values
-        return everywhere
-
-    pdf, peaks = spread("pdf"), None
-    edges = getattr(prediction, "edges", None)
-    if pdf is not None and wants_peaks:
-        found = np.stack(find_peaks(pdf, edges), axis=2)
-        peaks = found.reshape(n, -1).astype(np.float32)
-    redshift = spread("redshift")
-    assert redshift is not None
-    optional: dict[str, Any] = {
-        name: spread(name) for name in ("lower", "upper", "std", "shape", "probability_galaxy")
-    }
-    predicted = PredictedRows(
-        source_id=vectors.source_id,
-        redshift=redshift,
-        flags=flags,
-        **optional,
-        pdf=pdf if options.get("pdf") else None,
-        peaks=peaks,
-        redshift_grid=edges,
-        columns=vectors.columns,
-    )
-    return predicted, getattr(prediction, "prior", None)
-
-
-def _take_errors(
-    vectors: FluxVectors, rows: slice | NDArray[np.intp], model: Model
-) -> NDArray[np.floating] | None:
-    """Flux errors for a model that uses them; none that leave the correlations out."""
-    if not model.uses_errors or vectors.flux_error is None:
-        return None
-    errors = vectors.flux_error[rows]
-    diagonal = (vectors.quality[rows] & int(QualityFlag.DIAGONAL_FLUX_ERROR)) != 0
-    if diagonal.any():
-        errors = np.where(diagonal[:, None], np.nan, errors)
-    return errors
-
-
-def _assemble(
-    blocks: Sequence[PredictedRows],
-    metas: Sequence[Mapping[str, Any]],
-    prior: str | None,
-    model: Model,
-    grid: SamplingGrid,
-) -> PredictedRows:
-    """Join blocks, flag duplicates, and say where it all came from; ``metas`` are the inputs'."""
-    rows = stack_rows([block for block in blocks if len(block)] or blocks[:1])
-    releases = {str(meta["release"]) for meta in metas if meta.get("release")}
-    inputs = dict.fromkeys(str(name) for meta in metas for name in meta.get("inputs", []))
-    return replace(
-        rows,
-        flags=rows.flags | _duplicate_bits(rows.source_id),
-        meta=describe_provenance(
-            model_name=model.name,
-            model_version=str(model.version),
-            model_sha256=model.sha256,
-            trained_on=str(model.manifest.get("trained_on", "not stated")),
-            grid=grid,
-            release=", ".join(sorted(releases)) or None,
-            inputs=list(inputs),
-            prior=prior,
-        ),
-    )
-
-
-def _duplicate_bits(source_id: NDArray[np.int64]) -> NDArray[np.int32]:
-    from gaia_redshift.readers import flag_duplicates
-
-    return np.where(
-        flag_duplicates(source_id), np.int32(QualityFlag.DUPLICATE_SOURCE_ID), np.int32(0)
-    )

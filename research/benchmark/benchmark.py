@@ -16,7 +16,7 @@ from gaia_redshift.evaluate.comparison import Comparison, compare_predictions
 from gaia_redshift.evaluate.evaluation import take_column, to_plain
 from gaia_redshift.flags import FATAL
 from gaia_redshift.model import registry
-from gaia_redshift.predict.table import load_for_prediction, predict_table
+from gaia_redshift.predict import load_for_prediction, predict_table
 from gaia_redshift.readers import iter_spectra
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.simulate import simulate_blocks, simulate_spectra

@@ -1,0 +1,169 @@
+"""How to predict: a model, and what is asked of it and of the input, for all blocks alike."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+from gaia_redshift.grid import SamplingGrid, read_grid
+from gaia_redshift.readers.columns import parse_keep
+
+if TYPE_CHECKING:
+    from gaia_redshift.model.device import Device
+    from gaia_redshift.model.distribution import Prior
+
+__all__ = ["Model", "Settings", "load_for_prediction", "make_settings"]
+
+BLOCK_SIZE = 8192
+"""Sources read, sampled and predicted at a time."""
+
+
+class Model(Protocol):
+    """What a prediction needs of a model (`gaia_redshift.load_model` returns such)."""
+
+    name: str
+    version: str
+    sha256: str
+    manifest: dict[str, Any]
+    grid: SamplingGrid
+    uses_errors: bool
+
+    def predict(
+        self, flux: NDArray[np.float64], flux_error: NDArray[np.floating] | None = None
+    ) -> Any:
+        """Return ``redshift`` (n,), ``flags`` (n,), ``lower`` and ``upper`` (n,) or None.
+
+        Options ``prior``, ``std``, ``pdf`` and ``progress`` are passed where they are asked for.
+        """
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to predict, by the arguments of `gaia_redshift.predict_table`.
+
+    ``asked`` holds what the model is asked for beyond redshifts, and ``peaks``; ``errors`` says
+    whether flux errors are read; columns in ``optional`` are carried along where there are any.
+    """
+
+    model: Model
+    grid: SamplingGrid
+    errors: bool
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    keep: str | tuple[str, ...] | None = None
+    optional: tuple[str, ...] = ()
+    any_release: bool = False
+    block_size: int = BLOCK_SIZE
+    archive: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trained_on(self) -> str:
+        """The data release whose spectra the model is for."""
+        return str(self.model.manifest.get("data_release", "DR3"))
+
+    def check_release(self, release: Any) -> None:
+        """Refuse spectra of another release: its bases and calibration differ."""
+        if release is None or self.any_release:
+            return
+        name = re.sub(r"^GAIA\W*", "", str(getattr(release, "name", release)).upper())
+        if name != self.trained_on:
+            raise InputError(
+                f"the model {self.model.name} is for spectra of {self.trained_on}, these are of"
+                f" {name}, calibrated differently; any_release=True (--any-release) predicts them"
+                " all the same"
+            )
+
+    def check_bases(self, bases: Mapping[str, str | None]) -> None:
+        """Refuse spectra of no known release on bases that are not those of the model's."""
+        trained = self.trained_on
+        for name, release in bases.items():
+            # Bases of nobody's are not DR3's, whose are known; a later release's they may be.
+            other = trained == "DR3" if release is None else release != trained
+            if other and not self.any_release:
+                raise InputError(
+                    f"the model {self.model.name} is for spectra of {trained}, these are on the"
+                    f" bases {name} ({f'of {release}' if release else 'of no known release'}),"
+                    " which may be calibrated differently; any_release=True (--any-release)"
+                    " predicts them all the same"
+                )
+
+
+def make_settings(
+    model: str | os.PathLike[str] | Model,
+    *,
+    grid: SamplingGrid | str | os.PathLike[str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    optional: Sequence[str] = (),
+    flux_errors: bool | None = None,
+    prior: Prior | None = None,
+    block_size: int = BLOCK_SIZE,
+    archive: Mapping[str, Any] | None = None,
+    any_release: bool = False,
+    device: Device = "auto",
+    std: bool = False,
+    pdf: bool = False,
+    peaks: bool = False,
+    shape: bool = False,
+) -> Settings:
+    """Load the model and settle what is read; arguments as for `gaia_redshift.predict_table`."""
+    if block_size < 1:
+        raise InputError(f"block_size must be positive, not {block_size}")
+    loaded = load_for_prediction(model, device)
+    extras = {"std": std, "pdf": pdf, "peaks": peaks, "shape": shape}
+    asked: dict[str, Any] = {} if prior is None else {"prior": prior}
+    return Settings(
+        model=loaded,
+        grid=_choose_grid(grid, loaded),
+        errors=loaded.uses_errors if flux_errors is None else flux_errors,
+        asked=asked | {name: True for name, wanted in extras.items() if wanted},
+        keep=parse_keep(keep),
+        optional=tuple(optional),
+        any_release=any_release,
+        block_size=block_size,
+        archive=dict(archive or {}),
+    )
+
+
+def load_for_prediction(model: Any, device: Device = "auto") -> Model:
+    """Return the model itself, or load the one of this name or path.
+
+    Raises
+    ------
+    InputError
+        If it is neither a name, a path nor a model.
+    ModelError
+        If it cannot be loaded.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        from gaia_redshift.model.registry import load_model
+
+        return load_model(model, device=device)
+    if not hasattr(model, "predict") or not hasattr(model, "grid"):
+        raise InputError(
+            f"model must be a name, a path or a loaded model, not {type(model).__name__}"
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def _choose_grid(grid: Any, model: Model) -> SamplingGrid:
+    if grid is None:
+        return model.grid
+    if isinstance(grid, (str, os.PathLike)):
+        grid = read_grid(grid)
+    if not isinstance(grid, SamplingGrid):
+        raise InputError(f"grid must be a SamplingGrid or a path, not {type(grid).__name__}")
+    if grid != model.grid:
+        warnings.warn(
+            f"the model {model.name} was trained on another grid of wavelengths than this one:"
+            " expect shifted redshifts",
+            GaiaRedshiftWarning,
+            stacklevel=5,
+        )
+    return grid
