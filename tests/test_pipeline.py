@@ -324,6 +324,13 @@ def test_joined_tables_flag_sources_that_several_hold():
     assert joined["redshift_cnn"].info.meta["ucd"] == "src.redshift"
 
 
+def test_all_columns_are_kept_of_inputs_that_have_some_and_others_that_have_none():
+    bare, more = make_columns(3), make_columns(4) | {"tag": [1, 2, 3, 4]}
+    table = predict_table([bare, more], model=FakeModel(), keep="all", block_size=3)
+    assert table["tag"].tolist() == [None, None, None, 1, 2, 3, 4]
+    assert table.colnames.count("source_id") == 1
+
+
 def test_settings_of_the_process_are_left_alone():
     filters, options = list(warnings.filters), np.get_printoptions()
     predict_table(make_spectra(), model=FakeModel())

@@ -227,8 +227,10 @@ def _show(
     inputs: Sequence[Any], settings: Settings, arguments: argparse.Namespace
 ) -> tuple[int, int]:
     """Print the first rows; return how many inputs and fetched sources failed."""
+    from gaia_redshift.predict.blocks import join_rows
     from gaia_redshift.predict.progress import Progress
     from gaia_redshift.predict.stream import iter_steps
+    from gaia_redshift.tables.stacks import settle_types
 
     found: dict[int, list[PredictedRows]] = {}
     failed = 0
@@ -250,8 +252,16 @@ def _show(
         bar.close()
     if not found:
         return failed, 0
+    predicted = join_rows([rows for several in found.values() for rows in several])
     summary = Summary(arguments)
-    columns = _join([rows for several in found.values() for rows in several], summary)
+    if predicted.columns is None and not arguments.plot:
+        columns: Mapping[str, Any] = predicted.to_columns()
+    else:  # a table only where its import, half a second, is needed
+        if predicted.columns is not None:
+            settle_types(predicted.columns)
+        table = predicted.to_table()
+        summary.collect(table)
+        columns = dict(zip(table.colnames, table.itercols(), strict=True))
     shown = columns
     if arguments.clean:
         rows = find_clean(columns, arguments.clean)
@@ -263,17 +273,6 @@ def _show(
     counts = count_columns(columns)
     summary.finish(**counts, n_written=len(shown["flags_cnn"]), n_failed=failed)
     return failed, counts["flags"].get("fetch_failed", 0)
-
-
-def _join(parts: Sequence[PredictedRows], summary: Summary) -> Mapping[str, Any]:
-    """Return the columns of all; as a table only where its import, half a second, is needed."""
-    if len(parts) == 1 and parts[0].columns is None and not summary.arguments.plot:
-        return parts[0].to_columns()
-    from gaia_redshift.predict import join_predictions
-
-    table = join_predictions([rows.to_table() for rows in parts])
-    summary.collect(table)
-    return dict(zip(table.colnames, table.itercols(), strict=True))
 
 
 PREDICT = Command(

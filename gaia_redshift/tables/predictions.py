@@ -286,7 +286,7 @@ def select_columns(columns: Table | None, keep: str | Sequence[str] | None) -> T
 
 
 def stack_rows(parts: Sequence[PredictedRows]) -> PredictedRows:
-    """Join rows that the same model predicted with the same options; all or none have columns."""
+    """Join rows that the same model predicted with the same options; kept columns may differ."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -295,13 +295,25 @@ def stack_rows(parts: Sequence[PredictedRows]) -> PredictedRows:
         for name in _ROW_ARRAYS
         if getattr(first, name) is not None
     }
-    columns = [part.columns for part in parts if part.columns is not None]
     return PredictedRows(
         **arrays,
         redshift_grid=first.redshift_grid,
-        columns=stack_tables(columns) if columns else None,
+        columns=_stack_columns(parts),
         meta=join_meta([part.meta for part in parts]),
     )
+
+
+def _stack_columns(parts: Sequence[PredictedRows]) -> Table | None:
+    if all(part.columns is None for part in parts):
+        return None
+    from astropy.table import Table
+
+    # A part without columns has rows all the same, masked there: its ids say how many.
+    columns = [part.columns or Table({"source_id": part.source_id}) for part in parts]
+    stacked = stack_tables(columns)
+    if "source_id" in stacked.colnames:
+        del stacked["source_id"]
+    return stacked
 
 
 def join_meta(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
