@@ -33,9 +33,7 @@ from gaia_redshift.metrics.distributions import compute_crps
 from gaia_redshift.model.distribution import compute_quantiles
 from gaia_redshift.model.registry import RedshiftModel, load_model
 from gaia_redshift.sampling import sample_spectra
-from gaia_redshift.simulate import simulate_blocks
-from gaia_redshift.simulate.contaminants import simulate_contaminants
-from gaia_redshift.simulate.other import simulate_seds
+from gaia_redshift.simulate import simulate_blocks, simulate_seds, simulate_spectra
 from gaia_redshift.spectra import XPSpectra
 
 Array = NDArray[Any]
@@ -346,7 +344,7 @@ def check_novelty(
         {"sources": "galaxies", "n": len(flagged), "flagged": float(flagged.mean()), "AUROC": ""}
     ]
     samples: dict[str, XPSpectra] = {
-        f"{kind}s": simulate_contaminants(args.others, seed=3001, kind=kind)
+        f"{kind}s": simulate_spectra(args.others, seed=3001, kind=kind)
         for kind in ("star", "quasar")
     }
     if args.real is not None:

@@ -35,11 +35,14 @@ from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.metrics.distributions import find_quantiles
 from gaia_redshift.sampling import sample_spectra, sample_wavelengths
-from gaia_redshift.simulate import simulate_contaminants
-from gaia_redshift.simulate.generate import TRUTH_COLUMNS, point_source_coefficients
+from gaia_redshift.simulate import simulate_seds, simulate_spectra
+from gaia_redshift.simulate.generate import TRUTH_COLUMNS
 from gaia_redshift.simulate.noise import draw_noise
-from gaia_redshift.simulate.observation import observe_sources, smear_sources
-from gaia_redshift.simulate.other import simulate_seds
+from gaia_redshift.simulate.observation import (
+    observe_sources,
+    point_source_coefficients,
+    smear_sources,
+)
 from gaia_redshift.simulate.redshifts import Survey
 from gaia_redshift.simulate.survey import (
     SurveyParameters,
@@ -333,13 +336,11 @@ def judge_others(
     """How many sources that are no galaxies pass."""
     faint = np.random.default_rng(seed).uniform(np.log(FAINT[0]), np.log(FAINT[1]), n)
     samples: dict[str, Any] = {
-        "star": simulate_contaminants(n, kind="star", seed=seed),
-        "faint star": simulate_contaminants(
-            n, kind="star", seed=seed + 1, brightness=np.exp(faint)
-        ),
+        "star": simulate_spectra(n, kind="star", seed=seed),
+        "faint star": simulate_spectra(n, kind="star", seed=seed + 1, brightness=np.exp(faint)),
     }
     for kind in ("double_star", "smeared_star", "star_galaxy", "quasar"):
-        samples[kind] = simulate_contaminants(n, kind=kind, seed=seed)
+        samples[kind] = simulate_spectra(n, kind=kind, seed=seed)
     for path in real:
         samples[f"real: {path.name}"] = read_spectra(path)
     rows = []

@@ -23,7 +23,6 @@ from gaia_redshift import predict_table, simulate_spectra
 from gaia_redshift.clean import LEVELS, find_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.metrics.points import compute_metrics
-from gaia_redshift.simulate import simulate_contaminants
 
 __all__ = ["measure_levels", "measure_passing"]
 
@@ -184,7 +183,7 @@ def main() -> None:
     brightness = next(n for n in ("phot_g_mean_mag", "rp_flux") if n in found.colnames)
     others = {
         f"simulated {kind}s": predict_table(
-            simulate_contaminants(arguments.others, seed=arguments.seed, kind=kind), **options
+            simulate_spectra(arguments.others, seed=arguments.seed, kind=kind), **options
         )
         for kind in ("star", "quasar")
     }

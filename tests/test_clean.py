@@ -11,7 +11,6 @@ from gaia_redshift import QualityFlag, predict_table, select_clean, simulate_spe
 from gaia_redshift.clean import LEVELS, explain_unusable, find_clean, format_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL
-from gaia_redshift.simulate import simulate_contaminants
 from gaia_redshift.tables import build_table
 from research.clean_samples import measure_levels, measure_passing
 
@@ -165,7 +164,7 @@ def test_the_published_numbers_hold_on_fresh_galaxies():
                 stated, abs=4 * np.sqrt(stated * (1 - stated) / n) + 0.005
             )
     for kind in ("star", "quasar"):
-        others = predict_table(simulate_contaminants(600, seed=1234, kind=kind))
+        others = predict_table(simulate_spectra(600, seed=1234, kind=kind))
         (passing,) = measure_passing({kind: others})
         for level in LEVELS:
             stated = kinds[f"simulated {kind}s"][level]

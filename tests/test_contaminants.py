@@ -10,8 +10,7 @@ from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.simulate import (
     load_instrument,
-    simulate_contaminant_blocks,
-    simulate_contaminants,
+    simulate_blocks,
     simulate_seds,
 )
 from gaia_redshift.simulate.contaminants import CONTAMINANTS
@@ -23,12 +22,12 @@ from gaia_redshift.simulate.stars import star_fluxes
 
 @pytest.fixture(scope="module")
 def stars():
-    return simulate_contaminants(1000, kind="star", seed=3, correlations=False)
+    return simulate_spectra(1000, kind="star", seed=3, correlations=False)
 
 
 @pytest.fixture(scope="module")
 def quasars():
-    return simulate_contaminants(1000, kind="quasar", seed=3, correlations=False)
+    return simulate_spectra(1000, kind="quasar", seed=3, correlations=False)
 
 
 def band_mean(flux, low, high):
@@ -67,7 +66,7 @@ def test_brightness_is_that_of_galaxies_or_the_users(stars):
         np.percentile(galaxies.columns["rp_flux"], [16, 50, 84]),
         rtol=0.12,
     )
-    bright = simulate_contaminants(
+    bright = simulate_spectra(
         50, kind="star", seed=1, brightness=[1000.0, 1100.0], correlations=False, noise=False
     )
     assert 1000 <= bright.columns["rp_flux"].min() <= bright.columns["rp_flux"].max() <= 1100
@@ -82,9 +81,7 @@ def test_brightness_is_that_of_galaxies_or_the_users(stars):
 
 @pytest.mark.parametrize("kind", CONTAMINANTS)
 def test_every_kind_goes_down_to_the_faintest_galaxies(kind):
-    found = simulate_contaminants(
-        200, kind=kind, seed=5, brightness=[100.0, 300.0], correlations=False
-    )
+    found = simulate_spectra(200, kind=kind, seed=5, brightness=[100.0, 300.0], correlations=False)
     vectors = sample_spectra(found)
     assert np.isfinite(vectors.flux).all()
     assert np.isfinite(vectors.flux_error).all()
@@ -101,7 +98,7 @@ def test_kinds_differ_in_how_far_their_light_spreads():
     beyond = (u < 8) | (u > 54)
     spread = {}
     for kind in CONTAMINANTS:
-        found = simulate_contaminants(400, kind=kind, seed=6, correlations=False, noise=False)
+        found = simulate_spectra(400, kind=kind, seed=6, correlations=False, noise=False)
         curve = np.abs(found.rp.coefficients @ band.bases[:, band.inside])
         spread[kind] = np.median(curve[:, beyond].sum(axis=1) / curve.sum(axis=1))
     assert spread["star"] < 0.75 * spread["double_star"]
@@ -171,7 +168,7 @@ def test_the_forest_dims_distant_quasars():
 
 
 def test_runs_are_repeatable_whatever_their_length(stars):
-    blocks = list(simulate_contaminant_blocks(300, seed=3, block_size=120, correlations=False))
+    blocks = list(simulate_blocks(300, kind="star", seed=3, block_size=120, correlations=False))
     assert [len(block) for block in blocks] == [120, 120, 60]
     again = np.concatenate([block.rp.coefficients for block in blocks])
     np.testing.assert_array_equal(again, stars.rp.coefficients[:300])
@@ -180,17 +177,18 @@ def test_runs_are_repeatable_whatever_their_length(stars):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "planet"}, "choose from star, quasar"),
+        ({"kind": "planet"}, "choose from galaxy, star, quasar"),
         ({"n": 0}, "must be positive"),
         ({"brightness": "stars"}, "unknown brightness"),
         ({"brightness": [1.0, -1.0]}, "positive numbers"),
         ({"brightness": []}, "empty"),
+        ({"kind": "galaxy", "brightness": [100.0]}, "that of the survey"),
     ],
 )
 def test_wrong_requests_are_refused(options, words):
     n = options.pop("n", 5)
     with pytest.raises(InputError, match=words):
-        simulate_contaminants(n, **{"kind": "star", "seed": 1} | options)
+        simulate_spectra(n, **{"kind": "star", "seed": 1} | options)
 
 
 def make_seds():
@@ -254,7 +252,7 @@ def test_command_makes_stars_that_read_back(tmp_path, capsys):
     assert main(command) == 0
     assert "5 simulated stars (not observed ones)" in capsys.readouterr().out
     read = read_spectra(path, keep=["teff", "type"])
-    direct = simulate_contaminants(5, kind="star", seed=3)
+    direct = simulate_spectra(5, kind="star", seed=3)
     np.testing.assert_allclose(read.bp.coefficients, direct.bp.coefficients, rtol=1e-12)
     np.testing.assert_allclose(read.columns["teff"], direct.columns["teff"])
     path = tmp_path / "doubles.fits"

@@ -30,7 +30,6 @@ from gaia_redshift.plot import (
     save_plot,
 )
 from gaia_redshift.plot.source import show_sources
-from gaia_redshift.simulate import simulate_contaminants
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +190,7 @@ def test_by_its_source_id(spectra):
 
 
 def test_rows_that_are_not_usable_are_grey_and_not_counted():
-    stars = simulate_contaminants(30, seed=2, kind="star")
+    stars = simulate_spectra(30, seed=2, kind="star")
     table = predict_table(stars, keep="redshift_true")
     title = plot_predictions(table).get_title()
     kinds = QualityFlag.UNLIKE_TRAINING | QualityFlag.UNLIKELY_GALAXY

@@ -21,7 +21,7 @@ from gaia_redshift.model.prior import KEPT_RP, measure_rp_flux
 from gaia_redshift.predict.inputs import compare_plans, describe_plan
 from gaia_redshift.predict.settings import make_settings
 from gaia_redshift.sampling import sample_spectra
-from gaia_redshift.simulate import simulate_contaminants, simulate_spectra
+from gaia_redshift.simulate import simulate_spectra
 
 EDGES = np.linspace(0.0, 0.6, 301)
 CENTERS = 0.5 * (EDGES[1:] + EDGES[:-1])
@@ -160,7 +160,7 @@ def test_galaxies_are_told_from_other_sources(vectors):
     assert ((table["flags_cnn"] & no_galaxy) != 0).mean() < 0.04
     assert np.median(np.asarray(table["probability_galaxy"])) > 0.9
     for kind in ("star", "quasar", "double_star", "star_galaxy"):
-        other = predict_table(simulate_contaminants(150, seed=77, kind=kind))
+        other = predict_table(simulate_spectra(150, seed=77, kind=kind))
         assert ((other["flags_cnn"] & no_galaxy) != 0).mean() > 0.9, kind
         assert np.median(np.asarray(other["probability_galaxy"])) < 0.1, kind
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from gaia_redshift._extras import import_research
 from gaia_redshift.cli.options import Command, add
@@ -74,25 +73,21 @@ def _run_simulate(arguments: argparse.Namespace) -> int:
 
 
 def _write_simulated(arguments: argparse.Namespace) -> None:
-    from gaia_redshift.simulate import simulate_blocks
-    from gaia_redshift.simulate.contaminants import simulate_contaminant_blocks
+    from gaia_redshift.simulate.generate import KINDS, simulate_blocks
     from gaia_redshift.writers import SpectraWriter
 
-    options: dict[str, Any] = {
-        "seed": arguments.seed,
-        "correlations": not arguments.no_correlations,
-        "progress": arguments.progress,
-    }
-    if arguments.kind == "galaxy":
-        blocks = simulate_blocks(arguments.n, survey=arguments.survey or "sdss", **options)
-        what = "galaxies"
-    else:
-        blocks = simulate_contaminant_blocks(arguments.n, kind=arguments.kind, **options)
-        words = arguments.kind.replace("_", " ")
-        what = "stars beside galaxies" if words == "star galaxy" else f"{words}s"
+    blocks = simulate_blocks(
+        arguments.n,
+        seed=arguments.seed,
+        kind=arguments.kind,
+        survey=arguments.survey or "sdss",
+        correlations=not arguments.no_correlations,
+        progress=arguments.progress,
+    )
     with SpectraWriter(arguments.output, overwrite=arguments.overwrite) as writer:
         for block in blocks:
             writer.write(block)
+    what = KINDS[arguments.kind].plural
     say(arguments, f"{arguments.n:,} simulated {what} (not observed ones): {arguments.output}")
 
 

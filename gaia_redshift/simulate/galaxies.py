@@ -25,6 +25,7 @@ __all__ = [
     "NORMALISATION_A",
     "GalaxyLibrary",
     "load_library",
+    "make_library",
     "read_library",
     "redshift_spectra",
 ]
@@ -33,6 +34,11 @@ FORMAT_VERSION = 1
 """Version of the library file's layout."""
 NORMALISATION_A = (5900.0, 6100.0)
 """Rest wavelengths (A) between which every spectrum's mean f_lambda is 1."""
+
+GIVEN = "sed"
+"""Type of spectra that a user gives, which are of no type."""
+_RANGE_A, _STEP_A = (1900.0, 11100.0), 5.0
+"""Of the bins of spectra that a user gives."""
 
 # Rows of the cumulative spectra (15 kB each) that one pass of `redshift_spectra` gathers from:
 # the pass then stays within a processor's cache.
@@ -280,3 +286,47 @@ def load_library() -> GalaxyLibrary:
     GalaxyLibrary
     """
     return read_library(str(files("gaia_redshift") / "data" / "simulate" / "galaxy_library.npz"))
+
+
+def make_library(wavelength: ArrayLike, flux: ArrayLike) -> GalaxyLibrary:
+    """Make a library of spectra (k, m), f_lambda in any unit, at rest wavelengths (m,), A.
+
+    Raises `InputError` if they cannot be used.
+    """
+    w = np.asarray(wavelength, dtype=float)
+    f = np.atleast_2d(np.asarray(flux, dtype=float))
+    if w.ndim != 1 or f.ndim != 2 or f.shape[1] != w.size or w.size < 2:
+        raise InputError(
+            f"flux_lambda must have shape (k, {w.size}) for wavelengths of shape {w.shape},"
+            f" not {f.shape}"
+        )
+    if not np.all(np.diff(w) > 0):
+        raise InputError("the wavelengths (A) must rise")
+    # Whole bins within what was given: nothing is made up beyond its ends.
+    low = _STEP_A * np.ceil(max(w[0], _RANGE_A[0]) / _STEP_A)
+    high = _STEP_A * np.floor(min(w[-1], _RANGE_A[1]) / _STEP_A)
+    if low > NORMALISATION_A[0] or high < NORMALISATION_A[1]:
+        raise InputError(
+            f"the spectra reach from {w[0]:.0f} to {w[-1]:.0f} A in the rest frame; they must hold"
+            " 2,009 to 10,845 A for redshifts from 0 to 0.6"
+        )
+    if not np.all(np.isfinite(f)) or f.min() < 0:
+        raise InputError("spectra must be finite and not negative")
+    edges = np.arange(low, high + _STEP_A / 2, _STEP_A)
+    steps = 0.5 * (f[:, 1:] + f[:, :-1]) * np.diff(w)
+    cumulative = np.concatenate([np.zeros((len(f), 1)), np.cumsum(steps, axis=1)], axis=1)
+    binned = np.diff([np.interp(edges, w, row) for row in cumulative], axis=1) / _STEP_A
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    level = binned[:, (centre > NORMALISATION_A[0]) & (centre < NORMALISATION_A[1])].mean(axis=1)
+    if not np.all(level > 0):
+        raise InputError("a spectrum has no flux at 5,900 to 6,100 A")
+    k = len(f)
+    return GalaxyLibrary(
+        edges=edges,
+        types=np.full(k, GIVEN),
+        parameters={"av": np.zeros(k), "age": np.zeros(k)},
+        provenance={},
+        mean=np.zeros(centre.size, dtype=np.float32),
+        components=(binned / level[:, None]).astype(np.float32),
+        coefficients=np.eye(k, dtype=np.float32),
+    )

@@ -8,14 +8,14 @@ shifts, background, noise.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.errors import InputError
+from gaia_redshift.simulate.galaxies import GalaxyLibrary, load_library, redshift_spectra
 from gaia_redshift.simulate.identity import give_source_ids
 from gaia_redshift.simulate.instrument import BANDS, Instrument, load_instrument
 from gaia_redshift.simulate.noise import SAMPLES_PER_TRANSIT, draw_noise
@@ -27,14 +27,17 @@ from gaia_redshift.simulate.profile import (
     smear_coefficients,
     take_background,
 )
+from gaia_redshift.simulate.redshifts import Survey
 from gaia_redshift.simulate.stars import star_fluxes
 from gaia_redshift.simulate.survey import SurveyParameters
 from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 __all__ = [
     "CHUNK",
+    "Scene",
     "disperse_fluxes",
     "observe_sources",
+    "point_source_coefficients",
     "smear_sources",
 ]
 
@@ -43,6 +46,23 @@ Truth = Mapping[str, NDArray[Any]]
 
 CHUNK = 1000
 """Sources drawn from one random stream: results do not depend on the block size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What sources are drawn from and observed with.
+
+    ``survey`` is that of the galaxies, ``library`` that of their spectra (the package's where
+    None); ``draw_flux(n, rng)`` gives the RP fluxes (n,), e-/s, of other sources; without ``noise``
+    nothing disturbs a spectrum.
+    """
+
+    survey: Survey
+    draw_flux: Callable[[int, np.random.Generator], Float]
+    parameters: SurveyParameters
+    instrument: Instrument
+    library: GalaxyLibrary | None
+    noise: bool
 
 
 @functools.lru_cache(maxsize=8)
@@ -84,6 +104,28 @@ def disperse_fluxes(
     bp, rp = chosen.disperse(observed["bp"], observed["rp"])
     level = 1.0 / (rp @ chosen.rp.integral)
     return {"bp": bp * level[:, None], "rp": rp * level[:, None]}
+
+
+def point_source_coefficients(
+    truth: Truth,
+    parameters: SurveyParameters,
+    rng: np.random.Generator | None = None,
+    library: GalaxyLibrary | None = None,
+    instrument: Instrument | None = None,
+) -> dict[str, Float]:
+    """Return noise-free coefficients (n, k) a band of galaxies as points of an RP flux of 1 e-/s.
+
+    ``truth`` is what `draw_truth` drew; ``rng`` draws the calibration error of each galaxy, none
+    without.
+    """
+    chosen = library or load_library()
+    through = instrument or load_instrument()
+
+    def fluxes(band: str) -> NDArray[np.float32]:
+        edges = getattr(through, band).edges
+        return redshift_spectra(chosen, truth["galaxy"], truth["redshift_true"], edges)
+
+    return disperse_fluxes(fluxes, truth, parameters, rng, through)
 
 
 def _calibration_error(
@@ -218,67 +260,3 @@ def observe_sources(
         release="DR3" if chosen is load_instrument() else None,
         meta={"inputs": [label]},
     )
-
-
-def check_numbers(n: int, block_size: int, what: str) -> None:
-    """Refuse numbers of sources and block sizes below 1."""
-    if n < 1:
-        raise InputError(f"the number of {what} must be positive, not {n}")
-    if block_size < 1:
-        raise InputError(f"the block size must be positive, not {block_size}")
-
-
-def assemble_blocks(
-    n: int,
-    block_size: int,
-    draw: Callable[[int], XPSpectra],
-    *,
-    prepare: Callable[[], object] | None = None,
-    unit: str,
-    progress: bool,
-) -> Iterator[XPSpectra]:
-    """Draw chunks in two threads and join them to blocks; only a few chunks are held at a time.
-
-    ``draw`` makes the whole chunk of a number, so that a shorter run is a part of a longer one;
-    ``prepare`` loads what the threads share beside the instrument, before they ask for it; ``unit``
-    is what the progress bar counts.
-    """
-    from gaia_redshift._progress import open_bar
-
-    if prepare is not None:
-        prepare()
-    load_instrument()
-
-    def make(start: int) -> XPSpectra:
-        chunk, size = draw(start // CHUNK), min(CHUNK, n - start)
-        return chunk if size == CHUNK else chunk[:size]
-
-    waiting: list[XPSpectra] = []
-    held = 0
-    with (
-        ThreadPoolExecutor(max_workers=2) as pool,
-        open_bar(total=n, unit=unit, unit_scale=True, disable=not progress) as bar,
-    ):
-        # A few chunks ahead, never all of them: memory stays flat.
-        ahead: list[Any] = []
-        todo = iter(range(0, n, CHUNK))
-        for start in todo:
-            ahead.append(pool.submit(make, start))
-            if len(ahead) == 4:
-                break
-        while ahead:
-            chunk = ahead.pop(0).result()
-            following = next(todo, None)
-            if following is not None:
-                ahead.append(pool.submit(make, following))
-            bar.update(len(chunk))
-            waiting.append(chunk)
-            held += len(chunk)
-            if held >= block_size or not ahead:
-                joined = XPSpectra.concatenate(waiting)
-                waiting, held = [], 0
-                for block in joined.blocks(block_size):
-                    if len(block) == block_size or not ahead:
-                        yield block
-                    else:
-                        waiting, held = [block], len(block)

@@ -19,7 +19,7 @@ from gaia_redshift.simulate.instrument import BANDS, load_instrument
 if TYPE_CHECKING:
     from gaia_redshift.simulate.survey import SurveyParameters
 
-__all__ = ["GIVEN", "NODES", "QUIESCENT", "Selection", "choose_galaxies", "load_selection"]
+__all__ = ["NODES", "QUIESCENT", "Selection", "choose_galaxies", "load_selection"]
 
 Float = NDArray[np.float64]
 
@@ -27,8 +27,6 @@ NODES = np.linspace(0.0, 0.6, 49)
 """Redshifts at which weights are worked out; a galaxy takes those of the nearest."""
 QUIESCENT = ("passive", "green_valley", "post_burst")
 """Types of little star formation; the others are called active."""
-GIVEN = "sed"
-"""Type of spectra that a user gives, which are of no type."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.simulate.galaxies import GalaxyLibrary, load_library
+from gaia_redshift.simulate.galaxies import GIVEN, GalaxyLibrary, load_library
 from gaia_redshift.simulate.redshifts import REDSHIFT_RANGE, SURVEYS, Survey
 from gaia_redshift.simulate.selection import (
-    GIVEN,
     QUIESCENT,
     choose_galaxies,
     find_node,

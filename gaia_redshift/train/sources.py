@@ -336,7 +336,7 @@ def _iter_spectra(source: Any, truth: str, errors: bool, progress: bool) -> Iter
 
 def _simulate(source: SimulatedGalaxies, correlations: bool, progress: bool) -> Iterator[XPSpectra]:
     """Galaxies, then equal numbers of each kind of what is none."""
-    from gaia_redshift.simulate import simulate_blocks, simulate_contaminant_blocks
+    from gaia_redshift.simulate import simulate_blocks
     from gaia_redshift.simulate.contaminants import CONTAMINANTS
     from gaia_redshift.simulate.survey import SKIES, load_parameters
 
@@ -355,7 +355,7 @@ def _simulate(source: SimulatedGalaxies, correlations: bool, progress: bool) -> 
         yield from simulate_blocks(n, survey=source.survey, **options)
         each = round(n * source.contaminants / len(CONTAMINANTS))
         for kind in CONTAMINANTS if each else ():
-            yield from simulate_contaminant_blocks(each, kind=kind, **options)
+            yield from simulate_blocks(each, kind=kind, **options)
 
 
 def _make_block(

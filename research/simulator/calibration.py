@@ -27,8 +27,8 @@ from scipy.special import ndtri
 from gaia_redshift.grid import N_BP, PLAUSIBLE_END_POINTS_NM, SamplingGrid
 from gaia_redshift.sampling.bases import sample_pseudo_wavelengths, sample_widths
 from gaia_redshift.simulate.galaxies import load_library
-from gaia_redshift.simulate.generate import point_source_coefficients
 from gaia_redshift.simulate.instrument import BANDS, N_BASES, load_instrument
+from gaia_redshift.simulate.observation import point_source_coefficients
 from gaia_redshift.simulate.profile import (
     PIXEL_MAS,
     interpolate_weights,

@@ -13,14 +13,13 @@ from astropy.table import Table
 
 from gaia_redshift import inspect_spectra, simulate_spectra
 from gaia_redshift.datasets import SkySplit, TrainingCuts, build_training_set
-from gaia_redshift.simulate import simulate_contaminants
 from gaia_redshift.spectra import XPSpectra
 
 
 @pytest.fixture(scope="module")
 def spectra():
     galaxies = simulate_spectra(5, seed=11)
-    stars = simulate_contaminants(1, seed=2, kind="star")
+    stars = simulate_spectra(1, seed=2, kind="star")
     both = XPSpectra.concatenate([galaxies, stars])
     columns = Table({
         "ra": np.linspace(10, 60, 6),
