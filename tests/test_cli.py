@@ -310,17 +310,21 @@ def test_simulated_galaxies_can_be_written_and_predicted(folder, capsys):
 
 def test_train_hands_its_arguments_on(capsys, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        "gaia_redshift.train.command.run_training",
-        lambda arguments, progress: seen.append(arguments) or "trained",
-    )
+
+    def stop(source, **options):
+        seen.append((source, options))
+        raise ModelError("enough")
+
+    monkeypatch.setattr("gaia_redshift.train.train_model", stop)
     command = "train --simulate 100 --seed 3 --epochs 2 --batch-size 8 --name mine -o mine --resume"
-    assert main(command.split()) == 0
-    assert capsys.readouterr().out == "trained\n"
-    (got,) = seen
-    assert (got.simulate, got.seed, got.epochs, got.batch_size) == (100, 3, 2, 8)
-    assert (got.name, got.output, got.resume, got.data) == ("mine", "mine", True, None)
-    assert (got.survey, got.network) == ("sdss", None)
+    assert main(command.split()) == 1
+    assert "enough" in capsys.readouterr().err
+    ((source, options),) = seen
+    assert (source.n, source.seed, source.survey, source.sky) == (100, 3, "sdss", "sdss")
+    config = options["config"]
+    assert (config.seed, config.epochs, config.batch_size, config.name) == (3, 2, 8, "mine")
+    assert (options["output"], options["resume"], options["start"]) == ("mine", True, None)
+    assert config.network == "kiraleos2023"
 
 
 def test_a_bad_file_in_a_folder_does_not_stop_the_others(folder, capsys):
@@ -366,7 +370,7 @@ def test_train_takes_the_column_of_true_redshifts(monkeypatch, folder, capsys):
         seen.append((source, options["truth"], options["command"]))
         raise ModelError("enough")
 
-    monkeypatch.setattr("gaia_redshift.train.command.train_model", stop)
+    monkeypatch.setattr("gaia_redshift.train.train_model", stop)
     assert main(["train", "t.fits", "--truth", "z_spec", "-o", "mine"]) == 1
     ((source, truth, command),) = seen
     assert (source, truth) == ("t.fits", "z_spec")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from gaia_redshift import load_model, sample_spectra, simulate_spectra, write_spectra
+from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID
@@ -22,7 +22,6 @@ from gaia_redshift.train import (
     TrainingConfig,
     export,
     fit,
-    run_training,
     train_model,
 )
 from gaia_redshift.train.checkpoint import write_checkpoint
@@ -440,23 +439,10 @@ def test_what_is_not_installed_is_said_before_anything_is_read(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_trains_on_simulated_galaxies(tmp_path):
-    arguments = argparse.Namespace(
-        data=None,
-        simulate=120,
-        survey="sdss",
-        sky="sdss",
-        contaminants=0.0,
-        seed=3,
-        network="kiraleos2023",
-        epochs=1,
-        batch_size=32,
-        name=None,
-        output=str(tmp_path / "mine"),
-        resume=False,
-    )
-    text = run_training(arguments, progress=False)
-    assert "trained on simulated galaxies" in text
+def test_the_command_trains_on_simulated_galaxies(tmp_path, capsys):
+    command = ["train", "--simulate", "120", "--seed", "3", "--epochs", "1", "--batch-size", "32"]
+    assert main([*command, "-q", "-o", str(tmp_path / "mine")]) == 0
+    assert "trained on simulated galaxies" in capsys.readouterr().out
     model = load_model(tmp_path / "mine")
     assert model.name == "mine"
     assert model.manifest["trained_on"] == "simulated galaxies"

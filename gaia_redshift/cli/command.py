@@ -22,7 +22,8 @@ from gaia_redshift.cli.inspect import INSPECT, SEND, SHOW
 from gaia_redshift.cli.options import Command, UsageError
 from gaia_redshift.cli.output import PROGRAM, PlainStream, complain
 from gaia_redshift.cli.predict import PREDICT
-from gaia_redshift.cli.train import SIMULATE, TRAIN
+from gaia_redshift.cli.simulate import SIMULATE
+from gaia_redshift.cli.train import TRAIN
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning
 from gaia_redshift.flags import decode_flags, describe_flags
 from gaia_redshift.grid import N_FLUX

@@ -1,110 +1,33 @@
-"""The commands ``simulate`` and ``train``."""
+"""The command ``train``: its options, and the call of `train_model` or `search_networks`."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gaia_redshift._extras import import_research
 from gaia_redshift.cli.options import Command, add
-from gaia_redshift.cli.output import say
 from gaia_redshift.errors import InputError
 
-__all__ = ["SIMULATE", "TRAIN"]
+if TYPE_CHECKING:
+    from gaia_redshift.train import TrainingConfig
 
+__all__ = ["TRAIN"]
 
-def _declare_simulate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of sources")
-    add(parser, "--seed", required=True)
-    parser.add_argument(
-        "--survey",
-        choices=["sdss", "flat", "mixed"],
-        help="redshifts of galaxies as SDSS's (the default), flat, or both mixed",
-    )
-    parser.add_argument(
-        "--kind",
-        choices=["galaxy", "star", "quasar", "double_star", "star_galaxy", "smeared_star"],
-        default="galaxy",
-        help="all kinds have the brightness of galaxies",
-    )
-    add(
-        parser,
-        "--output",
-        help="csv, ecsv, FITS, Parquet, ... in the archive's form, with the true redshifts",
-    )
-    parser.add_argument(
-        "--report", metavar="DIR", help="in a checkout: numbers and plots beside real galaxies"
-    )
-    parser.add_argument(
-        "--noise-sources",
-        metavar="FILE",
-        help="with --report: real spectra with errors and correlations to compare the noise with",
-    )
-    add(parser, "--overwrite")
-    parser.add_argument(
-        "--no-correlations", action="store_true", help="leave the correlations out: smaller files"
-    )
-
-
-def _run_simulate(arguments: argparse.Namespace) -> int:
-    if arguments.n < 1:
-        raise InputError(f"-n must be at least 1, not {arguments.n}")
-    galaxies = arguments.kind == "galaxy"
-    if not (arguments.output or arguments.report):
-        raise InputError("nothing to do: give -o FILE, --report DIR or both")
-    if not galaxies and (arguments.report or arguments.survey):
-        raise InputError(f"--report and --survey are for galaxies, not for --kind {arguments.kind}")
-    if arguments.noise_sources and not arguments.report:
-        raise InputError("--noise-sources goes with --report")
-    report = import_research("simulator.report", "--report") if arguments.report else None
-    if arguments.output:
-        _write_simulated(arguments)
-    if report is not None:
-        report.report_simulation(
-            arguments.n,
-            arguments.seed,
-            arguments.survey or "sdss",
-            arguments.report,
-            noise_sources=arguments.noise_sources,
-            progress=arguments.progress,
-        )
-        say(arguments, f"report: {Path(arguments.report) / 'report.md'}")
-    return 0
-
-
-def _write_simulated(arguments: argparse.Namespace) -> None:
-    from gaia_redshift.simulate.generate import KINDS, simulate_blocks
-    from gaia_redshift.writers import SpectraWriter
-
-    blocks = simulate_blocks(
-        arguments.n,
-        seed=arguments.seed,
-        kind=arguments.kind,
-        survey=arguments.survey or "sdss",
-        correlations=not arguments.no_correlations,
-        progress=arguments.progress,
-    )
-    with SpectraWriter(arguments.output, overwrite=arguments.overwrite) as writer:
-        for block in blocks:
-            writer.write(block)
-    what = KINDS[arguments.kind].plural
-    say(arguments, f"{arguments.n:,} simulated {what} (not observed ones): {arguments.output}")
-
-
-SIMULATE = Command(
-    "simulate",
-    "simulate XP spectra of galaxies",
-    _declare_simulate,
-    _run_simulate,
-    """examples:
-  gaia-redshift simulate -n 1000 --seed 1 -o galaxies.fits
-  gaia-redshift simulate -n 100000 --seed 2 --survey flat --no-correlations -o flat.parquet
-  gaia-redshift simulate -n 500 --seed 3 --kind star -o stars.fits
-  python -m gaia_redshift simulate -n 20000 --seed 1 --report report/
-
-The galaxies are simulated, not observed. The columns are those of the archive, with the true
-redshift in redshift_true; the same number, seed and survey give the same galaxies.""",
+_OPTIONS = (
+    "network",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "grid_jitter",
+    "patience",
+    "freeze",
+    "mix",
+    "version",
 )
+"""Options of a training that have one of the command."""
 
 
 def _declare_train(parser: argparse.ArgumentParser) -> None:
@@ -211,10 +134,136 @@ def _declare_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_train(arguments: argparse.Namespace) -> int:
-    from gaia_redshift.train.command import run_training
+    """Train, or search; print some lines on the result and return the exit code."""
+    if (arguments.data is None) == (arguments.simulate is None):
+        raise InputError("give either a file of spectra with true redshifts or --simulate N")
+    from gaia_redshift.train import SimulatedGalaxies, train_model
 
-    print(run_training(arguments, progress=not arguments.quiet))
+    config = _make_config(arguments)
+    source: Any = arguments.data
+    if arguments.simulate is not None:
+        source = SimulatedGalaxies(
+            arguments.simulate,
+            arguments.survey,
+            config.seed,
+            arguments.sky,
+            arguments.contaminants,
+        )
+    if arguments.search is not None:
+        print(_search(source, arguments, config))
+        return 0
+    folder = train_model(
+        source,
+        output=arguments.output,
+        config=config,
+        start=arguments.start,
+        run_dir=arguments.run_dir,
+        truth=arguments.truth or "redshift_true",
+        resume=arguments.resume,
+        progress=not arguments.quiet,
+        command=_write_command(arguments, config),
+    )
+    print(_summarise(folder))
     return 0
+
+
+def _search(source: Any, arguments: argparse.Namespace, config: TrainingConfig) -> str:
+    from gaia_redshift.train import search_networks
+
+    if arguments.start is not None:
+        raise InputError("--search tries networks from the beginning: it does not go with --from")
+    if arguments.truth is not None:
+        raise InputError("--truth does not go with --search: make a training set first (dataset)")
+    folder = Path(arguments.output)
+    search_networks(
+        source,
+        output=folder,
+        trials=arguments.search,
+        config=config,
+        resume=arguments.resume,
+        progress=not arguments.quiet,
+    )
+    return (
+        f"{(folder / 'trials.md').read_text()}\nbest configuration: {folder / 'best.json'}"
+        " (gaia-redshift train --config)"
+    )
+
+
+def _make_config(arguments: argparse.Namespace) -> TrainingConfig:
+    """The network's recipe, over it the configuration file, over it the options given."""
+    from gaia_redshift.datasets.file import is_dataset
+    from gaia_redshift.train import TrainingConfig, make_fine_tuning_config
+    from gaia_redshift.train.config import get_recipe, read_config
+
+    stored = read_config(arguments.config) if arguments.config else {}
+    given = {key: getattr(arguments, key) for key in _OPTIONS}
+    given = {key: value for key, value in given.items() if value is not None}
+    given["name"] = arguments.name or Path(arguments.output).name
+    if arguments.start is not None:
+        return make_fine_tuning_config(arguments.start, **(stored | given))
+    recipe = get_recipe(given.get("network", stored.get("network", "kiraleos2023")))
+    if is_dataset(arguments.data):
+        recipe["grid_jitter"] = 0.0  # vectors cannot be sampled again
+    return TrainingConfig.from_dict(recipe | stored | given)
+
+
+def _write_command(arguments: argparse.Namespace, config: TrainingConfig) -> str:
+    """The command in full, paths without their folders, so that it can be repeated anywhere."""
+    words = ["gaia-redshift", "train"]
+    if arguments.simulate is not None:
+        words += ["--simulate", str(arguments.simulate), "--survey", arguments.survey]
+        words += ["--sky", arguments.sky, "--contaminants", f"{arguments.contaminants:g}"]
+    else:
+        words.append(Path(arguments.data).name)
+    if arguments.truth is not None:
+        words += ["--truth", arguments.truth]
+    words += ["--seed", str(config.seed), "--network", config.network]
+    words += ["--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]
+    if arguments.config:
+        words += ["--config", Path(arguments.config).name]
+    if arguments.learning_rate is not None:
+        words += ["--learning-rate", f"{config.learning_rate:g}"]
+    words += ["--grid-jitter", f"{config.grid_jitter:g}"]
+    if arguments.start is not None:
+        start = Path(arguments.start)
+        words += ["--from", start.name if start.is_dir() else arguments.start]
+        words += ["--mix", str(config.mix)]
+    if config.freeze:
+        words += ["--freeze", *config.freeze]
+    if config.patience:
+        words += ["--patience", str(config.patience)]
+    if arguments.version:
+        words += ["--model-version", config.version]
+    words += ["--name", config.name, "-o", Path(arguments.output).name]
+    return shlex.join(words)
+
+
+def _summarise(folder: Path) -> str:
+    from gaia_redshift.model.registry import load_model
+
+    model = load_model(folder.resolve())  # never the bundled model of that name
+    metrics, training = model.manifest["metrics"], model.manifest["training"]
+    lines = [f"{model.name} {model.version}, trained on {model.manifest['trained_on']}: {folder}"]
+    drawn = metrics["test"]
+    if "prior" in metrics:
+        lines.append(
+            f"{drawn['n']:,} galaxies of the test part that follow the prior {metrics['prior']}:"
+            f" {_tell(drawn)}, {100 * drawn['coverage_68']:.0f} % within their 68 % interval"
+        )
+    whole = metrics.get("test_all", drawn)
+    lines.append(f"test part ({whole['n']:,} galaxies): {_tell(whole)}")
+    if "test_all_parent" in metrics:
+        lines.append(
+            f"its parent {training['parent']['name']}: {_tell(metrics['test_all_parent'])}"
+        )
+    return "\n".join(lines)
+
+
+def _tell(metrics: dict[str, Any]) -> str:
+    return (
+        f"MAE {metrics['mae']:.4f}, bias {metrics['bias']:+.4f}, sigma_NMAD"
+        f" {metrics['sigma_nmad']:.4f}, |dz| > 0.05 {100 * metrics['outliers_05']:.1f} %"
+    )
 
 
 TRAIN = Command(

@@ -8,7 +8,6 @@ that `gaia_redshift.load_model` loads).
 from __future__ import annotations
 
 from gaia_redshift.simulate.generate import SimulatedGalaxies
-from gaia_redshift.train.command import run_training
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.fine_tuning import make_fine_tuning_config
 from gaia_redshift.train.fit import train_model
@@ -18,7 +17,6 @@ __all__ = [
     "SimulatedGalaxies",
     "TrainingConfig",
     "make_fine_tuning_config",
-    "run_training",
     "search_networks",
     "train_model",
 ]
