@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL, QualityFlag, count_flags
+from gaia_redshift.metrics.points import to_floats
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -148,7 +149,7 @@ def find_clean(table: Any, level: str | CleanLevel = "clean") -> NDArray[np.bool
     for name in ("redshift_cnn", "flags_cnn"):
         if name not in names:
             raise InputError(f"the table has no column '{name}': is it one of predictions?")
-    redshift = _fill(table["redshift_cnn"])
+    redshift = to_floats(table["redshift_cnn"])
     flags = np.asarray(np.ma.filled(np.ma.asarray(table["flags_cnn"]), 0)).astype(np.int64)
     good = np.isfinite(redshift) & ((flags & int(chosen.drop | FATAL)) == 0)
     if chosen.half_width is not None and "redshift_cnn_lower" in names:
@@ -156,7 +157,7 @@ def find_clean(table: Any, level: str | CleanLevel = "clean") -> NDArray[np.bool
             good &= ~(_measure_width(table, redshift) > chosen.half_width)
     if PROBABILITY in names:
         with np.errstate(invalid="ignore"):
-            good &= ~(_fill(table[PROBABILITY]) < chosen.probability)
+            good &= ~(to_floats(table[PROBABILITY]) < chosen.probability)
     return np.asarray(good)
 
 
@@ -171,7 +172,7 @@ def _narrow(table: Any, level: CleanLevel, completeness: float | None) -> CleanL
             "the table has no intervals (redshift_cnn_lower) to choose the narrowest by: predict"
             " with a model that gives distributions"
         )
-    widths = _measure_width(table, _fill(table["redshift_cnn"]))[find_clean(table, level)]
+    widths = _measure_width(table, to_floats(table["redshift_cnn"]))[find_clean(table, level)]
     widths = np.sort(widths[np.isfinite(widths)])
     if not len(widths):
         return level
@@ -182,12 +183,8 @@ def _narrow(table: Any, level: CleanLevel, completeness: float | None) -> CleanL
 
 
 def _measure_width(table: Any, redshift: NDArray[np.float64]) -> NDArray[np.float64]:
-    lower, upper = _fill(table["redshift_cnn_lower"]), _fill(table["redshift_cnn_upper"])
+    lower, upper = to_floats(table["redshift_cnn_lower"]), to_floats(table["redshift_cnn_upper"])
     return np.asarray((upper - lower) / (2 * (1 + redshift)))
-
-
-def _fill(column: Any) -> NDArray[np.float64]:
-    return np.asarray(np.ma.filled(np.ma.asarray(column, dtype=np.float64), np.nan))
 
 
 def format_clean(
@@ -236,8 +233,10 @@ def explain_table(table: Any) -> str:
     names = list(getattr(table, "colnames", table))
     if PROBABILITY in names:
         with np.errstate(invalid="ignore"):
-            unlikely = (flags & QualityFlag.UNLIKELY_GALAXY) != 0
-            counts["unlikely_galaxy"] = int((unlikely | (_fill(table[PROBABILITY]) < 0.5)).sum())
+            unlikely = ((flags & QualityFlag.UNLIKELY_GALAXY) != 0) | (
+                to_floats(table[PROBABILITY]) < 0.5
+            )
+        counts["unlikely_galaxy"] = int(unlikely.sum())
     return explain_unusable(len(flags), int(usable.sum()), counts)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gaia_redshift.clean import CleanLevel, find_clean
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.inspect.nearest import Nearest, find_nearest
+from gaia_redshift.metrics.points import to_floats
 from gaia_redshift.peaks import find_peaks
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
@@ -115,7 +116,7 @@ def gather_objects(
     peaks: list[list[tuple[float, float]]] = [[] for _ in range(len(table))]
     if has_pdf:
         even = predict_table(spectra, flux_errors=True, prior="flat", pdf=True, **options)
-        flat = np.ma.filled(np.ma.asarray(even["redshift_cnn_pdf"], dtype=float), np.nan)
+        flat = to_floats(even["redshift_cnn_pdf"])
         density = _find_prior(table, flat)
         redshift, odds = find_peaks(table, n=4)
         peaks = [
@@ -142,7 +143,7 @@ def _find_prior(table: Table, flat: NDArray[np.float64]) -> NDArray[np.float64] 
 
     It may be one for all objects or, where it knows their brightness, one for each.
     """
-    pdf: Any = np.ma.filled(np.ma.asarray(table["redshift_cnn_pdf"], dtype=float), np.nan)
+    pdf = to_floats(table["redshift_cnn_pdf"])
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(flat > 1e-30, pdf / flat, np.nan)
         ratio /= np.nanmax(ratio, axis=1, keepdims=True, initial=0.0)

@@ -24,6 +24,7 @@ from gaia_redshift.flags import decode_flags, describe_flags
 from gaia_redshift.grid import N_BP
 from gaia_redshift.inspect.content import Inspection, gather_objects
 from gaia_redshift.lines import LINES
+from gaia_redshift.metrics.points import to_floats
 
 if TYPE_CHECKING:
     from gaia_redshift.model.distribution import Prior
@@ -170,7 +171,7 @@ def _describe(found: Inspection, file: str) -> dict[str, Any]:
     edges = pdf = None
     if "redshift_cnn_pdf" in table.colnames:
         edges = table["redshift_cnn_pdf"].info.meta["redshift_grid"]
-        pdf = np.ma.filled(np.ma.asarray(table["redshift_cnn_pdf"]), np.nan)
+        pdf = to_floats(table["redshift_cnn_pdf"])
     top = 1.0 if edges is None else max(1.0, float(edges[-1]))
     near = found.nearest
     digest = hashlib.sha256(json.dumps([ids, meta.get("model_sha256")]).encode()).hexdigest()
@@ -221,7 +222,7 @@ def _describe_column(column: Any) -> dict[str, Any]:
     }
     masked = np.ma.getmaskarray(values)
     if kind == "f":
-        cells: list[Any] = [_number(one, 9) for one in np.ma.filled(values.astype(float), np.nan)]
+        cells: list[Any] = [_number(one, 9) for one in to_floats(values)]
         return {**about, "type": "float64", "values": cells}
     data = np.ma.getdata(values).tolist()
     if kind in "iu":

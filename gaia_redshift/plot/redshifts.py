@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from gaia_redshift.clean import explain_table, find_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.metrics.distributions import find_quantiles
-from gaia_redshift.metrics.points import compute_metrics
+from gaia_redshift.metrics.points import compute_metrics, to_floats
 from gaia_redshift.peaks import take_distributions
 from gaia_redshift.plot.canvas import find_row, make_axes, place_legend
 
@@ -52,7 +52,7 @@ def plot_predictions(
     """
     true = None if truth is None else _find_truth(table, truth)
     ax = ax or make_axes(6, 5.5)
-    predicted: Any = np.ma.filled(np.ma.asarray(table["redshift_cnn"], dtype=float), np.nan)
+    predicted = to_floats(table["redshift_cnn"])
     usable = np.isfinite(predicted)
     counted = f"{int(usable.sum()):,} sources"
     if "flags_cnn" in table.colnames:
@@ -130,7 +130,7 @@ def _find_truth(table: Table, truth: str | ArrayLike) -> Any:
             shown = ", ".join(table.colnames)
             raise InputError(f"no column '{truth}' of true redshifts; there are: {shown}")
         truth = table[truth]
-    values: Any = np.ma.filled(np.ma.asarray(truth, dtype=float), np.nan)
+    values = to_floats(truth)
     if values.shape != (len(table),):
         raise InputError(f"true redshifts have shape {values.shape}, the table {len(table)} rows")
     return values
