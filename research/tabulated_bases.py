@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 
 from gaia_redshift.grid import DEFAULT_GRID
-from gaia_redshift.sampling.bases import compute_design_matrices
-from gaia_redshift.sampling.tabulated import SET_NAME, UNIT
+from gaia_redshift.sampling.bases import TABLE_UNIT, TABULATED, compute_design_matrices
 
 
 def write_table(path: Any = None) -> None:
     """Work the table out with GaiaXPy and write it, by default to the package's own file."""
     target = files("gaia_redshift").joinpath("data", "bases", "dr3_hermite.npz")
-    matrices: dict[str, Any] = compute_design_matrices(DEFAULT_GRID, SET_NAME, tabulated=False)
+    matrices: dict[str, Any] = compute_design_matrices(DEFAULT_GRID, TABULATED[0], tabulated=False)
     about = {
         "what": "DR3's Hermite bases (ids 56 and 57) at the kept samples of the default grid, times"
         " the samples' widths in pseudo-wavelength",
-        "unit": UNIT,
+        "unit": TABLE_UNIT,
         "grid": DEFAULT_GRID.to_dict(),
         "gaiaxpy": importlib.metadata.version("gaiaxpy"),
         "command": "python -m research.tabulated_bases",

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -507,11 +508,10 @@ def test_one_row_can_be_taken_by_its_number():
 
 
 def test_the_table_of_bases_holds_what_gaiaxpy_says(tmp_path):
-    from gaia_redshift.sampling.tabulated import read_table
     from research.tabulated_bases import write_table
 
     known = compute_design_matrices(tabulated=False)
-    table = read_table(DEFAULT_GRID, "dr3-hermite", "gaiaxpy:hermite_bases_file")
+    table = bases.read_tabulated(DEFAULT_GRID, bases.get_basis_set("dr3-hermite"))
     assert table is not None
     for band, k in (("bp", 80), ("rp", 106)):
         assert table[band].shape == (55, k)
@@ -522,12 +522,12 @@ def test_the_table_of_bases_holds_what_gaiaxpy_says(tmp_path):
 
 
 def test_other_grids_and_bases_are_not_in_the_table():
-    from gaia_redshift.sampling.tabulated import read_table
 
     moved = SamplingGrid(bp=(321.0, 678.0))
-    assert read_table(moved, "dr3-hermite", "gaiaxpy:hermite_bases_file") is None
-    assert read_table(DEFAULT_GRID, "cycle4-bspline", "gaiaxpy:spline_bases_file") is None
-    assert read_table(DEFAULT_GRID, "dr3-hermite", "my_bases.xml") is None
+    dr3, other = bases.get_basis_set("dr3-hermite"), bases.get_basis_set("cycle4-bspline")
+    assert bases.read_tabulated(moved, dr3) is None
+    assert bases.read_tabulated(DEFAULT_GRID, other) is None
+    assert bases.read_tabulated(DEFAULT_GRID, replace(dr3, source="my_bases.xml")) is None
     assert not np.allclose(
         compute_design_matrices(moved)["bp"], compute_design_matrices()["bp"], atol=1e-6
     )

@@ -94,7 +94,12 @@ def _choose(arguments: argparse.Namespace) -> dict[str, Any]:
     if found:
         if arguments.adql:
             raise InputError("--adql fetches spectra: give it without files")
-        ids = _join_ids(to_fetch)
+        if len(to_fetch) > 1:
+            from gaia_redshift.inspect.content import take_ids
+
+            ids = [one for each in to_fetch for one in take_ids(each)[0]]
+        elif to_fetch:
+            ids = to_fetch[0]  # as it is: a table may have columns to show
     elif len(to_fetch) == 1:
         sources = to_fetch[0]
     elif to_fetch:
@@ -109,19 +114,6 @@ def _choose(arguments: argparse.Namespace) -> dict[str, Any]:
         "archive": make_archive_options(arguments),
         **take(arguments, "clean limit model any_release overwrite progress"),
     }
-
-
-def _join_ids(chosen: list[Any]) -> Any:
-    """Return ids, or the one table of such; None where none are given."""
-    if len(chosen) < 2:
-        return chosen[0] if chosen else None
-    ids: list[int] = []
-    for one in chosen:
-        names = {name.lower(): name for name in getattr(one, "colnames", [])}
-        if names and "source_id" not in names:
-            raise InputError("a table of ids needs a column source_id")
-        ids += [int(i) for i in (one[names["source_id"]] if names else one)]
-    return ids
 
 
 INSPECT = Command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gaia_redshift.model.distribution import Prior
 
-__all__ = ["LARGEST", "Inspection", "gather_objects"]
+__all__ = ["LARGEST", "Inspection", "gather_objects", "take_ids"]
 
 LARGEST = 5000
 """Objects on one page: a browser still draws it at once (about 7 kB each)."""
@@ -83,7 +83,7 @@ def gather_objects(
     from gaia_redshift.sampling import sample_spectra
 
     loaded = load_for_prediction(model)
-    wanted, described = _read_ids(ids)
+    wanted, described = (None, None) if ids is None else take_ids(ids)
     keep = parse_keep(columns)
     spectra = _read(
         sources,
@@ -156,24 +156,18 @@ def _find_prior(table: Table, flat: NDArray[np.float64]) -> NDArray[np.float64] 
     return np.asarray(np.where(held, ratio, 0.0))
 
 
-def _read_ids(ids: Any) -> tuple[NDArray[np.int64] | None, Table | None]:
-    """Return the ids wanted, and the table that they are from."""
-    if ids is None:
-        return None, None
-    from astropy.table import Table
-
+def take_ids(ids: Any) -> tuple[NDArray[np.int64], Table | None]:
+    """Return the ids of a file, a table or an array, and the table that they are from."""
     from gaia_redshift.readers.columns import find_name, to_source_ids
     from gaia_redshift.readers.whole import read_ids
 
     table = read_ids(ids) if isinstance(ids, str | os.PathLike) else ids
     if not hasattr(table, "colnames"):
         return to_source_ids(np.atleast_1d(np.asarray(table)), "the ids"), None
-    assert isinstance(table, Table)
     name = find_name(table.colnames, ("source_id",))
     if name is None:
         raise InputError(f"the table of ids has no column source_id: {', '.join(table.colnames)}")
-    column = np.ma.asarray(table[name])
-    return to_source_ids(column, "the ids"), table
+    return to_source_ids(np.ma.asarray(table[name]), "the ids"), table
 
 
 def _read(
@@ -237,10 +231,15 @@ def _warn_of_missing(ids: NDArray[np.int64], found: NDArray[np.int64]) -> None:
 
 def _order(spectra: XPSpectra, ids: NDArray[np.int64]) -> XPSpectra:
     """Put spectra in the order of the ids; what is there twice stays together."""
-    rank = {int(one): place for place, one in reversed(list(enumerate(ids)))}
+    rank = _place(ids)
     _warn_of_missing(ids, spectra.source_id)
     order = np.argsort([rank.get(int(one), len(rank)) for one in spectra.source_id], kind="stable")
     return spectra[order]
+
+
+def _place(ids: NDArray[np.int64]) -> dict[int, int]:
+    """Say where each id stands first."""
+    return {int(one): place for place, one in reversed(list(enumerate(ids)))}
 
 
 def _check_number(n: int) -> None:
@@ -253,11 +252,7 @@ def _check_number(n: int) -> None:
 
 def _add_columns(spectra: XPSpectra, table: Table, keep: Any) -> XPSpectra:
     """Put the columns asked for of the table of ids beside the spectra."""
-    from dataclasses import replace
-
     from astropy.table import Table
-
-    from gaia_redshift.readers.columns import find_name
 
     own = {"source_id", "redshift_cnn_pdf", "flags_cnn"}
     names = [
@@ -270,9 +265,7 @@ def _add_columns(spectra: XPSpectra, table: Table, keep: Any) -> XPSpectra:
     ]
     if not names:
         return spectra
-    name = find_name(table.colnames, ("source_id",))
-    ids = np.asarray(table[name]).astype(np.int64)
-    first = {int(one): place for place, one in reversed(list(enumerate(ids)))}
+    first = _place(take_ids(table)[0])
     rows = [first[int(one)] for one in spectra.source_id]
     columns = Table() if spectra.columns is None else spectra.columns.copy()
     for name in names:

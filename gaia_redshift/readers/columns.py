@@ -19,6 +19,7 @@ __all__ = [
     "DEC_NAMES",
     "ID_NAMES",
     "RA_NAMES",
+    "SPECTRA_ID_NAMES",
     "Block",
     "ColumnInfo",
     "Layout",
@@ -51,9 +52,9 @@ _QUANTITIES = {
 RA_NAMES = ("ra", "raj2000", "ra_icrs", "_raj2000", "ra_deg", "radeg", "right_ascension")
 DEC_NAMES = ("dec", "dej2000", "de_icrs", "_dej2000", "dec_deg", "dedeg", "decj2000", "declination")
 """Names of columns of positions, in lower case, in the order in which they are looked for."""
-_SOURCE_ID = ("source_id", "sourceid")
+SPECTRA_ID_NAMES = ("source_id", "sourceid")
 ID_NAMES = (
-    *_SOURCE_ID,
+    *SPECTRA_ID_NAMES,
     *("gaia_source_id", "dr3_source_id", "gaia_dr3_source_id", "source_id_dr3", "gaia_sourceid"),
     *(
         "gaia_id",
@@ -193,7 +194,7 @@ def choose_ids(names: Sequence[str], peek: Callable[[str], Any]) -> str | None:
     ``peek`` gives the first cells of a column: one called just ``source`` may hold names.
     """
     name = find_id_name(names)
-    if name is None or name.lower().strip() in _SOURCE_ID:
+    if name is None or name.lower().strip() in SPECTRA_ID_NAMES:
         return name
     try:
         to_source_ids(_drop_blank(peek(name)), "")
@@ -258,7 +259,7 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
     by_lower: dict[str, str] = {}
     for name in names:
         by_lower.setdefault(name.lower().strip(), name)
-    source_id = next((by_lower[n] for n in _SOURCE_ID if n in by_lower), None)
+    source_id = next((by_lower[n] for n in SPECTRA_ID_NAMES if n in by_lower), None)
     bands: dict[str, BandLayout] = {}
     used: set[str] = {source_id} if source_id else set()
     for band in BANDS:

@@ -11,7 +11,14 @@ import numpy as np
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts
-from gaia_redshift.readers.columns import RA_NAMES, Block, ColumnInfo, ReadOptions, find_id_name
+from gaia_redshift.readers.columns import (
+    RA_NAMES,
+    SPECTRA_ID_NAMES,
+    Block,
+    ColumnInfo,
+    ReadOptions,
+    find_id_name,
+)
 from gaia_redshift.readers.content import Content
 
 __all__ = ["check_dataset", "iter_hdf5_blocks"]
@@ -179,7 +186,7 @@ def _take_rows(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_id(names: Any) -> bool:
-    return any(name.lower() in ("source_id", "sourceid") for name in names)
+    return any(name.lower() in SPECTRA_ID_NAMES for name in names)
 
 
 def _has_pickles(file: Any, h5py: Any) -> bool:

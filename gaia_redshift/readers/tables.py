@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_layout, from_arrow
+from gaia_redshift.readers.columns import (
+    SPECTRA_ID_NAMES,
+    Block,
+    ColumnInfo,
+    ReadOptions,
+    find_layout,
+    from_arrow,
+)
 from gaia_redshift.tables.columns import split_places
 from gaia_redshift.tables.types import simplify_column
 
@@ -126,7 +133,7 @@ def open_table(table: Any) -> tuple[dict[str, Any], dict[str, ColumnInfo]]:
         columns = {name: table[name] for name in table.column_names}
         return columns, read_parquet_infos(table.schema)
     if _is_a(table, "pandas", "DataFrame"):
-        if str(table.index.name).lower() in ("source_id", "sourceid"):
+        if str(table.index.name).lower() in SPECTRA_ID_NAMES:
             table = table.reset_index()
         return {str(name): _open_series(table[name], name) for name in table.columns}, {}
     infos = {str(n): _read_info(v) for n, v in table.items() if hasattr(v, "unit")}

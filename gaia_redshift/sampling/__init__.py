@@ -1,7 +1,4 @@
-"""From spectra to vectors: `sample` multiplies, `bases` are what it multiplies by.
-
-`tabulated` holds the bases of common work, so that it needs no GaiaXPy.
-"""
+"""From spectra to vectors: `sample` multiplies, `bases` are what it multiplies by."""
 
 from __future__ import annotations
 

@@ -3,16 +3,20 @@
 The bases are GaiaXPy's own (De Angeli et al. 2023, A&A 674, A2; Carrasco et al. 2021). A set is
 looked up by the basis ids of the row where it has any, else by its numbers of coefficients. Known
 here are DR3's Hermite set and a cycle-4 B-spline set; a newer GaiaXPy that ships more is used as
-it is, and `register_basis_set` adds a file or a function of the user's own. DR3's on the default
-grid are tabulated (`gaia_redshift.sampling.tabulated`): GaiaXPy is then not imported at all.
+it is, and `register_basis_set` adds a file or a function of the user's own. DR3's at the default
+grid's samples are tabulated (by ``python -m research.tabulated_bases``; a test holds the table
+against GaiaXPy): GaiaXPy, whose import takes longer than all else that the first prediction needs,
+is then not imported at all.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -21,7 +25,6 @@ from numpy.typing import NDArray
 from gaia_redshift._quiet import quiet_gaiaxpy
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_SAMPLES, TRIM, SamplingGrid
-from gaia_redshift.sampling.tabulated import read_table
 
 __all__ = [
     "BasisSet",
@@ -34,6 +37,9 @@ __all__ = [
     "sample_widths",
 ]
 
+TABULATED = ("dr3-hermite", "gaiaxpy:hermite_bases_file")
+"""Name and source of the set in the table."""
+TABLE_UNIT = "e-/s per sample"
 BasisFunction = Callable[[str, NDArray[np.float64]], Any]
 """``(band, pseudo-wavelengths (m,)) -> (k, m)``, with band "bp" or "rp"."""
 
@@ -126,17 +132,8 @@ def register_basis_set(
 def find_basis_set(n_bp: int, n_rp: int, bp_id: int = -1, rp_id: int = -1) -> BasisSet | None:
     """Return the set for such rows, the latest registered first; None if nobody knows it.
 
-    Parameters
-    ----------
-    n_bp, n_rp : int
-        Numbers of coefficients.
-    bp_id, rp_id : int
-        Basis ids; zero or negative where the row has none. With an id the numbers of coefficients
-        are not compared: a row that has too few of them is damaged, not on another basis.
-
-    Returns
-    -------
-    BasisSet or None
+    Basis ids are zero or negative where a row has none. With an id the numbers of coefficients are
+    not compared: a row that has too few of them is damaged, not on another basis.
     """
     found = _match(basis_sets(), n_bp, n_rp, bp_id, rp_id)
     if found is None:
@@ -182,17 +179,9 @@ def _register_shipped_sets() -> None:
 
 
 def sample_pseudo_wavelengths(grid: SamplingGrid = DEFAULT_GRID) -> dict[str, NDArray[np.float64]]:
-    """Return where the kept samples of each band lie, in GaiaXPy's pseudo-wavelength.
+    """Return where the kept samples lie in GaiaXPy's pseudo-wavelength: bp (80,), rp (106,).
 
-    Parameters
-    ----------
-    grid : SamplingGrid
-
-    Returns
-    -------
-    dict
-        ``{"bp": array (80,), "rp": array (106,)}``; wavelength rises with the index, so BP's
-        pseudo-wavelength falls.
+    Wavelength rises with the index, so BP's pseudo-wavelength falls.
     """
     return {band: _trim(band, values) for band, values in _all_pseudo_wavelengths(grid).items()}
 
@@ -257,35 +246,14 @@ def compute_design_matrices(
     """Return what turns coefficients into fluxes: ``coefficients @ matrix`` are e-/s per sample.
 
     The bases at the kept samples, which are per unit pseudo-wavelength as in GaiaXPy's converter,
-    times the samples' widths.
-
-    Parameters
-    ----------
-    grid : SamplingGrid
-    basis_set : BasisSet or str
-        A set or its name.
-    tabulated : bool
-        Take DR3's bases on the default grid from the table that comes with the package; False asks
-        GaiaXPy.
-
-    Returns
-    -------
-    dict
-        ``{"bp": array (n_bp, 80), "rp": array (n_rp, 106)}``, read-only and cached.
-
-    Raises
-    ------
-    InputError
-        If no set has this name or its source cannot be read.
+    times the samples' widths: bp (n_bp, 80), rp (n_rp, 106), read-only and cached. Without
+    ``tabulated`` GaiaXPy is asked in any case.
     """
     return _cached_design_matrices(grid, get_basis_set(basis_set), tabulated)
 
 
 def get_basis_set(name: BasisSet | str) -> BasisSet:
-    """Return a set by its name (a set is returned as it is).
-
-    Raises `InputError` if no set has this name.
-    """
+    """Return a set by its name (a set is returned as it is); `InputError` if none has it."""
     if isinstance(name, BasisSet):
         return name
     if name not in _SETS:
@@ -308,7 +276,7 @@ def evaluate_bases(
 def _cached_design_matrices(
     grid: SamplingGrid, basis_set: BasisSet, tabulated: bool
 ) -> dict[str, NDArray[np.float64]]:
-    matrices = read_table(grid, basis_set.name, basis_set.source) if tabulated else None
+    matrices = read_tabulated(grid, basis_set) if tabulated else None
     if matrices is None:
         matrices = _evaluate(basis_set.source, sample_pseudo_wavelengths(grid))
         for band, width in sample_widths(grid).items():
@@ -316,6 +284,24 @@ def _cached_design_matrices(
     for matrix in matrices.values():
         matrix.flags.writeable = False
     return matrices
+
+
+def read_tabulated(
+    grid: SamplingGrid, basis_set: BasisSet
+) -> dict[str, NDArray[np.float64]] | None:
+    """Return design matrices from the table, or None if it does not hold these."""
+    if grid != DEFAULT_GRID or (basis_set.name, basis_set.source) != TABULATED:
+        return None
+    path = files("gaia_redshift").joinpath("data", "bases", "dr3_hermite.npz")
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+            about = json.loads(str(content["about"]))
+            # Else it is of another version of this package.
+            if about["grid"] != grid.to_dict() or about.get("unit") != TABLE_UNIT:
+                return None
+            return {band: content[band] for band in ("bp", "rp")}
+    except FileNotFoundError:
+        return None
 
 
 def _evaluate(
