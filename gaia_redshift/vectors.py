@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gaia_redshift._threads import multiply_rows
+from gaia_redshift._threads import as_slice, multiply_rows
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import N_BP, N_FLUX, SamplingGrid
@@ -157,7 +157,7 @@ def flag_unit(vectors: FluxVectors, columns: Any = None) -> tuple[NDArray[np.int
     factor = None
     rows = np.flatnonzero((vectors.quality & int(FATAL)) == 0)
     if rows.size:
-        flux = vectors.flux[rows]
+        flux = vectors.flux[as_slice(rows)]
         level = np.log(np.maximum(flux.mean(axis=1), 1e-6))
         excess = measure_roughness(flux) - np.polyval(_CURVE, np.maximum(level, _LEVELS[0]))
         # Spectra without noise say nothing, but for those that are too faint to be so smooth.

@@ -136,7 +136,9 @@ class RedshiftBins:
         slope = np.where(has_errors, *self.temperature_slope)
         return np.asarray(np.where(has_errors, *self.temperature) * np.exp(slope * reach))
 
-    def spread_prior(self, prior: Float | MagnitudePrior, flux: NDArray[np.floating]) -> Float:
+    def spread_prior(
+        self, prior: Float | MagnitudePrior, flux: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
         """Return a resolved prior's probability of each bin, (m,) or (n, m)."""
         if isinstance(prior, MagnitudePrior):
             return prior.at(measure_rp_flux(flux), self.edges)
@@ -147,7 +149,7 @@ class RedshiftBins:
         logits: NDArray[np.floating],
         has_errors: NDArray[np.bool_],
         level: Float,
-        prior: Float,
+        prior: NDArray[np.floating],
     ) -> NDArray[np.floating]:
         """Probability of each bin, (n, m), from logits (n, m) and a prior's (m,) or (n, m).
 
@@ -163,6 +165,15 @@ class RedshiftBins:
         np.exp(scaled, out=scaled)
         scaled /= scaled.sum(axis=1, keepdims=True)
         return scaled
+
+    def replace_flat(
+        self, shape: NDArray[np.floating], prior: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
+        """Put a prior, (m,) or (n, m), none of it 0, in the flat one's place, by which shape is."""
+        probability = shape * prior.astype(shape.dtype, copy=False)
+        probability /= np.diff(self.edges).astype(shape.dtype)
+        probability /= probability.sum(axis=1, keepdims=True)
+        return probability
 
     def to_json(self) -> bytes:
         """Write all numbers with every digit."""

@@ -89,12 +89,13 @@ def flag_redshifts(
     return flags
 
 
-def measure_overlap(shape: NDArray[np.floating], prior: Float) -> Float:
+def measure_overlap(shape: NDArray[np.floating], prior: NDArray[np.floating]) -> Float:
     """Overlap of p(z | shape) with a prior, (n, m) each: the sum of the product's root, (n,).
 
     1 where they are the same, 0 where they share none.
     """
-    return np.asarray(np.sqrt(shape * prior).sum(axis=1), dtype=np.float64)
+    product = shape * prior
+    return np.asarray(np.sqrt(product, out=product).sum(axis=1), dtype=np.float64)
 
 
 def flag_distributions(
@@ -111,9 +112,10 @@ def flag_distributions(
     flags[upper - lower > 2 * _WIDE * (1 + median)] |= QualityFlag.WIDE_DISTRIBUTION
     highest = probability[np.arange(len(probability)), mode][:, None]
     high = probability > (_PEAK * highest).astype(probability.dtype)
-    # Each run of high bins has two ends, inside or at the borders.
-    ends = (high[:, 1:] != high[:, :-1]).view(np.uint8).sum(axis=1, dtype=np.int32)
-    several = np.flatnonzero(ends + high[:, 0] + high[:, -1] > 2)
+    at = (0.5 * (edges[1:] + edges[:-1])).astype(probability.dtype)
+    top = at[mode]
+    first, last = high.argmax(axis=1), len(at) - 1 - high[:, ::-1].argmax(axis=1)
+    several = np.flatnonzero(np.maximum(top - at[first], at[last] - top) > _FAR * (1 + top))
     if len(several):
         # Runs are numbered; the run of the highest bin holds most of what is high.
         high = high[several]
@@ -121,9 +123,9 @@ def flag_distributions(
         run = np.cumsum(starts, axis=1)
         part = np.where(high, probability[several], 0.0)
         main = run[np.arange(len(several)), mode[several]]
-        at = (0.5 * (edges[1:] + edges[:-1])).astype(probability.dtype)
-        top = at[mode[several]][:, None]
+        top = top[several, None]
         other = (run != main[:, None]) & (np.abs(at - top) > _FAR * (1 + top))
-        share = np.where(other, part, 0.0).sum(axis=1) / part.sum(axis=1)
+        with np.errstate(invalid="ignore"):  # nothing is high of what a network has no number for
+            share = np.where(other, part, 0.0).sum(axis=1) / part.sum(axis=1)
         flags[several[share > _SECOND]] |= QualityFlag.MULTIPLE_PEAKS
     return flags

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -147,16 +148,17 @@ class MagnitudePrior:
             rows.append(_smooth(z, weight, cell, borders))
         return cls(nodes.astype(np.float64), borders, np.array(rows))
 
-    def at(self, rp_flux: Float, edges: Float) -> Float:
+    def at(self, rp_flux: Float, edges: Float) -> NDArray[np.float32]:
         """Return the probability of each of other bins (n, m) at RP fluxes (n,), e-/s."""
-        rows = self.rebin(edges)
+        rows, steps = _tabulate(self, edges.tobytes())
         place = np.interp(
             np.log10(rp_flux), self.log_flux, np.arange(self.log_flux.size, dtype=float)
         )
         lower = np.minimum(place.astype(np.intp), max(self.log_flux.size - 2, 0))
-        upper = np.minimum(lower + 1, self.log_flux.size - 1)
-        weight = (place - lower)[:, None]
-        return (1 - weight) * rows[lower] + weight * rows[upper]
+        found = steps[lower]
+        found *= (place - lower).astype(np.float32)[:, None]
+        found += rows[lower]
+        return found
 
     def rebin(self, edges: Float) -> Float:
         """Return the probabilities (k, m) in other bins of redshift; none is exactly 0."""
@@ -188,6 +190,16 @@ class MagnitudePrior:
         if len(edges) == 3 and isinstance(edges[2], int):
             edges = np.linspace(edges[0], edges[1], edges[2])
         return cls(content["log_flux"], edges, content["probability"])
+
+
+@lru_cache(maxsize=16)
+def _tabulate(
+    prior: MagnitudePrior, edges: bytes
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities (k, m) in bins of these edges, and from each flux the step to the next."""
+    rows = prior.rebin(np.frombuffer(edges))
+    steps = np.diff(rows, axis=0, append=rows[-1:])
+    return rows.astype(np.float32), steps.astype(np.float32)
 
 
 def _smooth(z: Float, weight: Float, cell: NDArray[np.intp], edges: Float) -> Float:

@@ -43,7 +43,7 @@ _ALIASES = {"default": DEFAULT_MODEL}
 _BUNDLED = Path(__file__).parents[1] / "data" / "models"
 _BLOCK = 8192
 """Rows scaled at once, so that memory does not grow with the table."""
-_PIECE = 1024
+_PIECE = 512
 """Rows whose distributions are worked on at once: they then fit in a processor's cache."""
 
 _lock = threading.RLock()
@@ -303,7 +303,15 @@ class _Answer:
         logits = output[:, : len(bins.density)]
         level = measure_level(flux)
         prior = bins.spread_prior(self._prior, flux)
-        probability = bins.compute_probability(logits, known, level, prior)
+        by_flux = prior.ndim == 2
+        if by_flux or "shape" in self._values:
+            flat = np.asarray(bins.resolve_prior("flat")[1])
+            shape = bins.compute_probability(logits, known, level, flat)
+        probability = (
+            bins.replace_flat(shape, prior)
+            if by_flux
+            else bins.compute_probability(logits, known, level, prior)
+        )
         lower, median, upper = compute_quantiles(probability, bins.edges, (0.16, 0.5, 0.84))
         self._values["lower"][rows], self._values["upper"][rows] = lower, upper
         if "std" in self._values:
@@ -315,15 +323,11 @@ class _Answer:
         if self._pdf is not None:
             self._pdf[rows] = probability / np.diff(bins.edges)
         flags = flag_distributions(probability, bins.edges, lower, median, upper)
-        by_flux = prior.ndim == 2
-        if by_flux or "shape" in self._values:
-            flat = np.asarray(bins.resolve_prior("flat")[1])
-            shape = bins.compute_probability(logits, known, level, flat)
-            if by_flux:
-                overlap = measure_overlap(shape, prior)
-                flags[overlap < bins.conflict_threshold] |= QualityFlag.PRIOR_CONFLICT
-            if "shape" in self._values:
-                self._values["shape"][rows] = compute_quantiles(shape, bins.edges, 0.5)[0]
+        if by_flux:
+            overlap = measure_overlap(shape, prior)
+            flags[overlap < bins.conflict_threshold] |= QualityFlag.PRIOR_CONFLICT
+        if "shape" in self._values:
+            self._values["shape"][rows] = compute_quantiles(shape, bins.edges, 0.5)[0]
         if bins.galaxy_threshold is not None:
             logit = np.clip(output[:, -1].astype(np.float64), -500.0, 500.0)
             galaxy = 1.0 / (1.0 + np.exp(-logit))

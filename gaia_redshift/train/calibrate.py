@@ -202,7 +202,7 @@ def match_coverage(
     bins: RedshiftBins,
     logits: NDArray[np.floating],
     galaxies: tuple[NDArray[np.float64], NDArray[np.floating]],
-    prior: NDArray[np.float64],
+    prior: NDArray[np.floating],
     temperature: tuple[float, float],
 ) -> tuple[float, float]:
     """Change a temperature so that 68 % of the galaxies lie in their 68 % intervals.
