@@ -1,7 +1,11 @@
 """What users can name stays, however the rooms behind it are moved; no arrow goes up."""
 
 import json
+import re
+from importlib import import_module
+from pathlib import Path
 
+import gaia_redshift
 from research.house import FLOORS, RECORD, find_wrong_arrows, list_features, read_arrows
 
 
@@ -22,3 +26,17 @@ def test_a_room_on_a_wrong_floor_would_be_told():
     lost, upwards = find_wrong_arrows(arrows)
     assert lost == "attic stands on no floor of FLOORS"
     assert upwards.startswith("grid (floor 1) imports cli")
+
+
+def test_the_reference_names_what_there_is():
+    """The documentation's build says so as well, minutes later."""
+    page = Path(__file__).parents[1] / "docs" / "reference" / "api.rst"
+    names = re.findall(r"^   ((?:\w+\.)*\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(names) > 60
+    for name in names:
+        *rooms, last = name.split(".")
+        found = [gaia_redshift]
+        for room in rooms:
+            inner = f"{found[-1].__name__}.{room}"
+            found.append(getattr(found[-1], room, None) or import_module(inner))
+        assert hasattr(found[-1], last), name

@@ -49,7 +49,21 @@ def read_columns(source: Path | Content) -> Table:
 def read_ids(path: str | os.PathLike[str]) -> Table:
     """Read a file of source ids: one a line, or any table with a column ``source_id``.
 
-    Lines of text may hold ``Gaia DR3 4295806720``, quotes, and comments after ``#``.
+    Parameters
+    ----------
+    path : path
+        Text, csv, ecsv, FITS, VOTable, Parquet, HDF5, also packed with gzip or zip. Lines of text
+        may hold ``Gaia DR3 4295806720``, quotes, and comments after ``#``.
+
+    Returns
+    -------
+    Table
+        Of one column, where it is a list.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
     """
     file = take_file(expand_path(path))
     content = open_path(file)
