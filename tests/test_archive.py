@@ -785,7 +785,7 @@ def test_a_server_that_changes_its_words_is_followed():
     with make_archive(n=30) as archive:
         settings = make_settings(archive)
         fetch_spectra(archive.spectra.source_id[:10], settings=settings)
-        archive.releases = OLD_WORDS
+        archive.structures = OLD_WORDS
         ids = archive.spectra.source_id
         check_rows(fetch_spectra(ids, settings=settings), ids, archive)
         words = Counter(r.fields["DATA_STRUCTURE"] for r in archive.of("data-server/data"))
