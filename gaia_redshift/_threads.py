@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from itertools import repeat
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Crew", "as_slice", "multiply_rows", "one_thread"]
+__all__ = ["Crew", "as_slice", "map_ahead", "multiply_rows", "one_thread", "read_ahead"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _MOST = 8
 """Threads at most; more are untried."""
@@ -31,6 +37,35 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         _alone.reset(token)
+
+
+def map_ahead(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], *, n_threads: int, ahead: int
+) -> Generator[_Result, None, None]:
+    """Yield ``work(item)`` of each, in order, from other threads; so many wait for being taken.
+
+    Who closes the generator waits for what is being worked on; the rest is not begun.
+    """
+    waiting: deque[Future[_Result]] = deque()
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="gaia_redshift")
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(items: Iterator[_Item], ahead: int) -> Generator[_Item, None, None]:
+    """Yield the items of an iterator, which runs in another thread, so many items ahead."""
+    end = object()
+    for item in map_ahead(lambda _: next(items, end), repeat(None), n_threads=1, ahead=ahead):
+        if item is end:
+            return
+        yield item  # type: ignore[misc]
 
 
 class Crew:

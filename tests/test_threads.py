@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gaia_redshift import sample_spectra, simulate_spectra
-from gaia_redshift._threads import Crew, one_thread
+from gaia_redshift._threads import Crew, map_ahead, one_thread, read_ahead
 
 
 def test_every_piece_is_done_once_whoever_else_calls():
@@ -53,6 +53,37 @@ def test_who_is_to_keep_to_one_thread_starts_no_other(monkeypatch):
         assert crew.n_threads == 1
     assert threads == {threading.current_thread()}
     assert crew.n_threads == 4
+
+
+def test_results_come_in_order_and_no_more_is_begun_than_waits():
+    begun, most = [], []
+
+    def count():
+        for number in range(100):
+            begun.append(number)
+            yield number
+
+    found = []
+    for result in map_ahead(lambda n: n * n, read_ahead(count(), 2), n_threads=2, ahead=3):
+        found.append(result)
+        most.append(len(begun) - len(found))
+    assert found == [n * n for n in range(100)]
+    assert max(most) <= 2 + 1 + 3
+
+
+def test_what_is_read_ahead_fails_where_it_stands_and_can_be_left():
+    def read():
+        yield from range(5)
+        raise ValueError("damaged")
+
+    found = []
+    with pytest.raises(ValueError, match="damaged"):
+        found.extend(read_ahead(read(), 2))
+    steps = read_ahead(read(), 2)
+    assert next(steps) == 0
+    n_threads = threading.active_count()
+    steps.close()
+    assert threading.active_count() == n_threads - 1
 
 
 def test_flux_errors_of_many_blocks_stand_in_their_rows():
