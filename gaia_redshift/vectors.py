@@ -1,11 +1,11 @@
 """Vectors of 186 fluxes made by others: from plain arrays, and what is wrong with them.
 
 Whether they are in e-/s per sample, their own noise and photometry say. A mean spectrum's noise at
-short periods follows from its level (photons and read-out) and the number of transits, which is 24
-to 47 for 90 % of galaxies. Point values per unit pseudo-wavelength (2.8 times too large), fluxes
-scaled to 0..1, or another unit do not fit. One vector alone says it roughly; a whole block of
-vectors from the same hand says it surely. Bright spectra, whose own features exceed their noise,
-are not judged.
+short periods follows from its mean flux (photons and read-out) and the number of transits, which
+is 24 to 47 for 90 % of galaxies. Point values per unit pseudo-wavelength (2.8 times too large),
+fluxes scaled to 0..1, or another unit do not fit. One vector alone says it roughly; a whole block
+of vectors from the same hand says it surely. Bright spectra, whose own features exceed their
+noise, are not judged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Float = NDArray[np.float64]
 PHOTOMETRY = ("phot_bp_mean_flux", "phot_rp_mean_flux")
 """Columns of the input, e-/s, with which the sum of the samples is compared if they are there."""
 _WINDOW, _ORDER = 15, 3
-_LEVELS = (-2.5, 3.5)
+_JUDGED = (-2.5, 3.5)
 """ln of the mean flux (e-/s per sample) between which vectors are judged."""
 _CURVE = (0.0078, 0.0353, 0.0314, -2.0118)
 """Polynomial in ln(mean flux): ln of the roughness of 8,000 simulated galaxies of the survey "sdss"
@@ -158,15 +158,15 @@ def flag_unit(vectors: FluxVectors, columns: Any = None) -> tuple[NDArray[np.int
     rows = np.flatnonzero((vectors.quality & int(FATAL)) == 0)
     if rows.size:
         flux = vectors.flux[as_slice(rows)]
-        level = np.log(np.maximum(flux.mean(axis=1), 1e-6))
-        excess = measure_roughness(flux) - np.polyval(_CURVE, np.maximum(level, _LEVELS[0]))
+        log_mean = np.log(np.maximum(flux.mean(axis=1), 1e-6))
+        excess = measure_roughness(flux) - np.polyval(_CURVE, np.maximum(log_mean, _JUDGED[0]))
         # Spectra without noise say nothing, but for those that are too faint to be so smooth.
-        judged = (level < _LEVELS[1]) & ((excess > _SMOOTH) | (level < _FAINT))
+        judged = (log_mean < _JUDGED[1]) & ((excess > _SMOOTH) | (log_mean < _FAINT))
         doubtful[rows] = judged & ~(np.abs(excess) <= _ROW)
         middle = float(np.median(excess[judged])) if judged.any() else 0.0
         if judged.sum() >= _FEWEST and abs(middle) > _BLOCK:
             doubtful[rows] = True
-            factor = float(np.exp(1.35 * middle))  # noise grows with the level as well
+            factor = float(np.exp(1.35 * middle))  # noise grows with the mean flux as well
     ratio = _compare_photometry(vectors, columns)
     if ratio is not None:
         known = np.isfinite(ratio)

@@ -54,9 +54,9 @@ def say(arguments: argparse.Namespace, words: Any) -> None:
         print(escape_controls(str(words)), file=sys.stderr if arguments.piped else sys.stdout)
 
 
-def complain(message: str, kind: str = "error") -> None:
+def complain(message: str, word: str = "error") -> None:
     """Print a message on stderr, in one line."""
-    print(f"{PROGRAM}: {kind}: {escape_controls(' '.join(message.split()))}", file=sys.stderr)
+    print(f"{PROGRAM}: {word}: {escape_controls(' '.join(message.split()))}", file=sys.stderr)
 
 
 @contextmanager

@@ -83,11 +83,11 @@ def gather_objects(
     from gaia_redshift.sampling import sample_spectra
 
     loaded = load_for_prediction(model)
-    wanted, described = (None, None) if ids is None else take_ids(ids)
+    chosen, described = (None, None) if ids is None else take_ids(ids)
     keep = parse_keep(columns)
     spectra = _read(
         sources,
-        wanted,
+        chosen,
         keep=keep,
         described=described,
         most=(LARGEST + 1 if limit is None else limit) if clean is None else None,
@@ -180,7 +180,7 @@ def _read(
     archive: Mapping[str, Any],
     progress: bool,
 ) -> XPSpectra:
-    """Return the spectra wanted, in the order of the ids where such are given.
+    """Return the spectra, in the order of the ids where such are given.
 
     Reading stops when there are ``most``; without ids and all that are clean, that is the limit.
     """
@@ -198,10 +198,10 @@ def _read(
         return found if ids is None else _order(found, ids)
     optional: tuple[str, ...] = (_TRUTH,) if keep != "all" else ()
     in_table = () if described is None or keep in (None, "all") else described.colnames
-    wanted = keep if keep in (None, "all") else tuple(n for n in keep if n not in in_table)
+    kept = keep if keep in (None, "all") else tuple(n for n in keep if n not in in_table)
     parts, n = [], 0
     for block in iter_spectra(
-        sources, block_size=_BLOCK, keep=wanted or None, optional=optional, progress=progress
+        sources, block_size=_BLOCK, keep=kept or None, optional=optional, progress=progress
     ):
         rows = slice(None) if ids is None else np.flatnonzero(np.isin(block.source_id, ids))
         part = block[rows]

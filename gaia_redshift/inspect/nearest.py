@@ -73,10 +73,10 @@ def find_nearest(vectors: FluxVectors, n_simulated: int) -> Nearest:
 
 
 def _measure_variance(vectors: FluxVectors, rows: NDArray[np.intp], flux: Float) -> Float:
-    level = np.maximum(np.abs(flux).mean(axis=1, keepdims=True), np.finfo(float).tiny)
-    variance = np.full(flux.shape, 1.0) * (0.05 * level) ** 2
+    mean = np.maximum(np.abs(flux).mean(axis=1, keepdims=True), np.finfo(float).tiny)
+    variance = np.full(flux.shape, 1.0) * (0.05 * mean) ** 2
     if vectors.flux_error is not None:
         errors = np.asarray(vectors.flux_error[rows], dtype=np.float64)
         known = (np.isfinite(errors) & (errors > 0)).all(axis=1)
-        variance[known] = errors[known] ** 2 + (_SHARE * level[known]) ** 2
+        variance[known] = errors[known] ** 2 + (_SHARE * mean[known]) ** 2
     return variance

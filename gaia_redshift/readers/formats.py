@@ -1,4 +1,4 @@
-"""Any local file as blocks of columns: the kind is told by content, not by name.
+"""Any local file as blocks of columns: the format is told by content, not by name.
 
 Zips are opened as the archive's DataLink delivers them: RAW, INDIVIDUAL or COMBINED, in any format.
 """
@@ -31,7 +31,7 @@ __all__ = [
     "has_ending",
     "iter_content_blocks",
     "iter_file_blocks",
-    "sniff_kind",
+    "sniff_format",
 ]
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its name in messages, reader, endings and, if it has such, first bytes."""
+    """A format of files: its name in messages, reader, endings and, if it has such, first bytes."""
 
     name: str
     read: Callable[[Content, ReadOptions], Iterator[Block]]
@@ -56,12 +56,12 @@ FORMATS = {
     "parquet": Format("Parquet", iter_parquet_blocks, (".parquet", ".pq"), b"PAR1"),
     "hdf5": Format("HDF5", iter_hdf5_blocks, (".h5", ".hdf5", ".hdf"), b"\x89HDF\r\n\x1a\n"),
 }
-"""Kinds of files by the words of `sniff_kind`; text is told in that function itself."""
-_ENDINGS = tuple(ending for kind in FORMATS.values() for ending in kind.endings)
+"""Formats by the words of `sniff_format`; text is told in that function itself."""
+_ENDINGS = tuple(ending for one in FORMATS.values() for ending in one.endings)
 EXTENSIONS = (*_ENDINGS, ".zip")
 """Names that count as spectra in a folder, each also with ``.gz``."""
-ACCEPTED = ", ".join([*(kind.name for kind in FORMATS.values()), "zip"])
-"""The kinds of files, in words."""
+ACCEPTED = ", ".join([*(one.name for one in FORMATS.values()), "zip"])
+"""The formats, in words."""
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _OTHER = (
     (b"BZh", "a bzip2 file"),
@@ -78,14 +78,14 @@ _OTHER_PRODUCTS = re.compile(
 )
 
 
-def sniff_kind(content: Content) -> str:
-    """Tell a file's kind from its first bytes (names are often wrong): "zip", "avro", "csv", ..."""
+def sniff_format(content: Content) -> str:
+    """Tell a file's format by its first bytes, for names are often wrong: "zip", "avro", ..."""
     head = read_head(content)
     if head.startswith(_ZIP):
         return "zip"
-    for kind, about in FORMATS.items():
+    for name, about in FORMATS.items():
         if about.magic and head.startswith(about.magic):
-            return kind
+            return name
     for magic, words in _OTHER:
         if head.startswith(magic):
             raise InputError(f"{content.label}: is {words}, which cannot be read; unpack it first")
@@ -122,13 +122,13 @@ def iter_file_blocks(path: Path, options: ReadOptions) -> Iterator[Block]:
 
 def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     """Read bytes from anywhere in blocks, as `iter_file_blocks` does a file's."""
-    if sniff_kind(content) != "zip":
+    if sniff_format(content) != "zip":
         yield from _iter_content(content, options)
         return
     empty = True
     for member in _iter_members(content):
         empty = False
-        if sniff_kind(member) == "zip":
+        if sniff_format(member) == "zip":
             raise InputError(f"{member.label}: a zip inside a zip is not read; unpack it first")
         yield from _iter_content(member, options)
     if empty:
@@ -136,8 +136,8 @@ def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
 
 
 def _iter_content(content: Content, options: ReadOptions) -> Iterator[Block]:
-    kind = FORMATS[sniff_kind(content)]
-    yield from report_damage(kind.read(content, options), content.label, kind.name)
+    found = FORMATS[sniff_format(content)]
+    yield from report_damage(found.read(content, options), content.label, found.name)
 
 
 def _iter_members(content: Content) -> Iterator[Content]:

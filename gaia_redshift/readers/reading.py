@@ -16,7 +16,7 @@ from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.bands import build_spectra, flag_duplicates
 from gaia_redshift.readers.columns import ReadOptions, Skip, list_names, parse_keep
 from gaia_redshift.readers.content import ReadMeter, open_path
-from gaia_redshift.readers.formats import iter_file_blocks, sniff_kind
+from gaia_redshift.readers.formats import iter_file_blocks, sniff_format
 from gaia_redshift.readers.kept import build_kept_columns
 from gaia_redshift.readers.sources import iter_sources
 from gaia_redshift.readers.tables import iter_table_blocks
@@ -210,7 +210,7 @@ def _prove_types(path: Path, options: ReadOptions) -> dict[str, Note]:
     """Return notes of the kept columns that stay text otherwise, from a first reading."""
     if not options.settle or not (options.keep or options.optional):
         return {}
-    if sniff_kind(open_path(path)) not in ("csv", "ecsv", "zip"):
+    if sniff_format(open_path(path)) not in ("csv", "ecsv", "zip"):
         return {}
     plain = ReadOptions(keep=options.keep, optional=options.optional, spectra=False)
     notes: dict[str, list[Note]] = {}

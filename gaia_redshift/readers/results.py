@@ -63,9 +63,9 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 def _tell_format(path: Path) -> str:
     """Tell what came through a pipe, which has no ending, from its first bytes."""
     from gaia_redshift.readers.content import open_path
-    from gaia_redshift.readers.formats import sniff_kind
+    from gaia_redshift.readers.formats import sniff_format
 
-    return sniff_kind(open_path(path))
+    return sniff_format(open_path(path))
 
 
 def _restore(table: Table, description: str | bytes | None) -> Table:

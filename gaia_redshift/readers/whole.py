@@ -11,7 +11,7 @@ from gaia_redshift._files import expand_path
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import ReadOptions, to_source_ids
 from gaia_redshift.readers.content import Content, open_path, take_file
-from gaia_redshift.readers.formats import iter_content_blocks, sniff_kind
+from gaia_redshift.readers.formats import iter_content_blocks, sniff_format
 from gaia_redshift.readers.kept import build_kept_columns
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def read_ids(path: str | os.PathLike[str]) -> Table:
     """
     file = take_file(expand_path(path))
     content = open_path(file)
-    if sniff_kind(content) == "csv":
+    if sniff_format(content) == "csv":
         ids = _read_list(content)
         if ids is not None:
             return ids
