@@ -59,7 +59,7 @@ def list_features() -> dict[str, list[str]]:
     from gaia_redshift.flags import QualityFlag
     from gaia_redshift.readers.formats import EXTENSIONS
     from gaia_redshift.tables import COLUMNS
-    from gaia_redshift.tables.formats import FORMATS
+    from gaia_redshift.tables.files import FORMATS
 
     features: dict[str, Iterable[str]] = {
         "options": _list_options(build_parser()),

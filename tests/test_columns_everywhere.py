@@ -38,7 +38,8 @@ from gaia_redshift.readers.columns import tell_unused_ids, to_source_ids
 from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.readers.whole import read_ids
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.tables.formats import make_arrow_table
+from gaia_redshift.tables.columns import take_table
+from gaia_redshift.tables.parquet import make_field, to_arrow
 from gaia_redshift.writers import SpectraWriter
 
 FORMATS = ["ecsv", "fits", "vot", "parquet", "h5", "csv"]
@@ -380,6 +381,12 @@ def test_a_column_that_looks_like_ids_and_is_not_used_is_told(tmp_path, caplog):
 
 
 UNITS = {"deg": 1.0, "rad": 180 / np.pi, "h": 15.0, "arcsec": 1 / 3600}
+
+
+def make_arrow_table(table):
+    columns, block = take_table(table)
+    arrays = [to_arrow(block[column.name]) for column in columns]
+    return pa.table(arrays, schema=pa.schema(map(make_field, columns)))
 
 
 TABLES = {

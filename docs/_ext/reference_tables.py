@@ -103,7 +103,7 @@ class ProvenanceList(SphinxDirective):
         """Return the table."""
         from gaia_redshift.grid import DEFAULT_GRID
         from gaia_redshift.tables import describe_provenance
-        from gaia_redshift.tables.formats import FITS_CARDS
+        from gaia_redshift.tables.fits import FITS_CARDS
 
         words = dict.fromkeys(("model_name", "model_version", "model_sha256", "trained_on"), "")
         found = describe_provenance(**words, grid=DEFAULT_GRID, inputs=["file"], prior="sdss")

@@ -21,7 +21,7 @@ from gaia_redshift._files import (
 )
 from gaia_redshift._progress import open_bar
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.enrich.columns import Addition, Cells, Format, NewColumn
+from gaia_redshift.enrich.columns import Addition, Cells, Format
 from gaia_redshift.enrich.predictions import (
     ArchivePredictions,
     LocalPredictions,
@@ -40,6 +40,7 @@ from gaia_redshift.readers.columns import (
     tell_unused_ids,
 )
 from gaia_redshift.readers.content import report_damage
+from gaia_redshift.tables.columns import Column
 
 __all__ = ["Enrichment", "enrich_catalogue"]
 
@@ -51,7 +52,7 @@ _ENDINGS = {
     **dict.fromkeys((".parquet", ".pq"), "Parquet"),
 }
 _POSITION_COLUMNS = (
-    NewColumn(
+    Column(
         "source_id",
         np.dtype("i8"),
         "",
@@ -59,7 +60,7 @@ _POSITION_COLUMNS = (
         "meta.id;meta.main",
         null=0,
     ),
-    NewColumn(
+    Column(
         "separation_gaia",
         np.dtype("f8"),
         "arcsec",

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._files import DAMAGE, open_unpacked
 from gaia_redshift.errors import InputError
+from gaia_redshift.tables.columns import Column
 
 __all__ = [
     "Addition",
     "Cells",
     "Compute",
     "Format",
-    "NewColumn",
     "add_to_description",
     "add_to_yaml",
     "plain_file",
@@ -38,29 +37,11 @@ BLOCK_ROWS = 8192
 
 
 @dataclass(frozen=True)
-class NewColumn:
-    """A column to be added; ``null`` is the value of integers that stands for nothing."""
-
-    name: str
-    dtype: np.dtype[Any]
-    unit: str = ""
-    description: str = ""
-    ucd: str = ""
-    null: int | None = None
-
-    def is_null(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell which values stand for nothing."""
-        if self.dtype.kind == "f":
-            return np.isnan(values)
-        return values == self.null if self.null is not None else np.zeros(len(values), dtype=bool)
-
-
-@dataclass(frozen=True)
 class Addition:
     """Columns that ``compute`` makes of the ``wanted`` ones of a block, and what to note."""
 
     wanted: Sequence[str]
-    new: Sequence[NewColumn]
+    new: Sequence[Column]
     compute: Compute
     meta: dict[str, Any]
 
@@ -80,7 +61,7 @@ class Format(Protocol):
         """Copy the file to ``target`` with the new columns."""
 
 
-def write_cell(column: NewColumn, values: NDArray[Any], null: str) -> list[str]:
+def write_cell(column: Column, values: NDArray[Any], null: str) -> list[str]:
     """Return a column as text, with the fewest digits that give each number back."""
     hidden = column.is_null(values)
     return [null if h else str(v) for v, h in zip(values, hidden, strict=True)]
@@ -104,7 +85,7 @@ def plain_file(path: Path) -> Iterator[Path]:
 
 
 def add_to_yaml(
-    lines: list[str], new: Sequence[NewColumn], meta: dict[str, Any], prefix: str = ""
+    lines: list[str], new: Sequence[Column], meta: dict[str, Any], prefix: str = ""
 ) -> list[str]:
     """Add columns and flat metadata to the lines of an ECSV header, leaving the others as they are.
 
@@ -153,11 +134,10 @@ def _find_end(lines: list[str], key: str) -> int | None:
     return len(lines)
 
 
-def add_to_description(text: str, new: Sequence[NewColumn], meta: dict[str, Any]) -> str:
+def add_to_description(text: str, new: Sequence[Column], meta: dict[str, Any]) -> str:
     """Add to the JSON that `gaia_redshift.write_table` puts into its files."""
     noted = json.loads(text)
     noted["meta"] = {**noted.get("meta", {}), **meta}
     for column in new:
-        about = {"unit": column.unit, "description": column.description, "ucd": column.ucd}
-        noted["columns"][column.name] = {k: v for k, v in about.items() if v}
+        noted["columns"][column.name] = {k: v for k, v in column.words.items() if v}
     return json.dumps(noted)

@@ -16,13 +16,13 @@ from gaia_redshift.enrich.columns import (
     BLOCK_ROWS,
     Addition,
     Cells,
-    NewColumn,
     add_to_description,
     plain_file,
 )
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import unscale
-from gaia_redshift.tables.formats import FITS_CARDS
+from gaia_redshift.tables.columns import Column
+from gaia_redshift.tables.fits import list_cards
 
 __all__ = ["FitsCatalogue"]
 
@@ -138,7 +138,7 @@ class FitsCatalogue:
             stream.seek(self.after)
             shutil.copyfileobj(stream, out)
 
-    def _make_header(self, new: Sequence[NewColumn], extra: int, meta: dict[str, Any]) -> bytes:
+    def _make_header(self, new: Sequence[Column], extra: int, meta: dict[str, Any]) -> bytes:
         header = self.header.copy()
         for card in ("CHECKSUM", "DATASUM"):
             header.remove(card, ignore_missing=True)
@@ -158,11 +158,7 @@ class FitsCatalogue:
                 header[f"TCOMM{number}"] = column.description
             if column.ucd:
                 header[f"TUCD{number}"] = column.ucd
-        for key, card in FITS_CARDS.items():
-            if key in meta:
-                value = meta[key]
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                header[card] = text.encode("ascii", "replace").decode()
+        header.update(list_cards(meta))
         if "GRZMETA" in header:  # a table of this package's own: its reader goes by this card
             header["GRZMETA"] = add_to_description(str(header["GRZMETA"]), new, meta)
         return header.tostring().encode("ascii")  # type: ignore[no-any-return]

@@ -12,14 +12,14 @@ from gaia_redshift.enrich.columns import (
     BLOCK_ROWS,
     Addition,
     Cells,
-    NewColumn,
     add_to_description,
     add_to_yaml,
 )
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import read_parquet_infos
 from gaia_redshift.readers.columns import fold_masks, from_arrow, set_masks_apart
-from gaia_redshift.tables.formats import META_KEY
+from gaia_redshift.tables.columns import META_KEY, Column
+from gaia_redshift.tables.parquet import make_field
 
 __all__ = ["ParquetCatalogue"]
 
@@ -73,12 +73,7 @@ class ParquetCatalogue:
         from pyarrow import parquet
 
         new, meta = added.new, added.meta
-        fields = list(self.schema)
-        for column in new:
-            about = {"unit": column.unit, "description": column.description, "ucd": column.ucd}
-            kind = pa.from_numpy_dtype(column.dtype)
-            metadata = {k: v for k, v in about.items() if v}
-            fields.append(pa.field(column.name, kind, metadata=metadata))
+        fields = [*self.schema, *map(make_field, new)]
         schema = pa.schema(fields, metadata=self._add_metadata(new, meta))
         codec = self._find_compression()
         with (
@@ -103,7 +98,7 @@ class ParquetCatalogue:
             codec = str(file.metadata.row_group(0).column(0).compression).lower()
         return "none" if codec == "uncompressed" else codec
 
-    def _add_metadata(self, new: Sequence[NewColumn], meta: dict[str, Any]) -> dict[bytes, bytes]:
+    def _add_metadata(self, new: Sequence[Column], meta: dict[str, Any]) -> dict[bytes, bytes]:
         """Tell astropy's reader, and this package's own, about the new columns."""
         metadata = dict(self.schema.metadata or {})
         metadata[_PROVENANCE_KEY] = json.dumps(meta).encode()

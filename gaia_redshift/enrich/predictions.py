@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.enrich.columns import Cells, NewColumn
+from gaia_redshift.enrich.columns import Cells
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX
 from gaia_redshift.predict import predict_redshift, predict_table
 from gaia_redshift.readers.angles import to_degrees
+from gaia_redshift.tables.columns import Column, take_table
 
 __all__ = [
     "ArchivePredictions",
@@ -31,18 +32,10 @@ _DUPLICATE = np.int32(~int(QualityFlag.DUPLICATE_SOURCE_ID))
 
 def describe_output(
     model: Any, options: Mapping[str, Any] | None = None
-) -> tuple[list[NewColumn], dict[str, Any]]:
+) -> tuple[list[Column], dict[str, Any]]:
     """Return the columns that a model's predictions have by some options, and its provenance."""
     table = predict_redshift(np.ones((1, N_FLUX)), model=model, **(options or {}))
-    columns = []
-    for name in table.colnames:
-        if name == "source_id" or table[name].ndim > 1:
-            continue
-        about = table[name].info
-        unit = "" if about.unit is None else str(about.unit)
-        ucd = (about.meta or {}).get("ucd", "")
-        dtype = np.dtype(table[name].dtype.str)
-        columns.append(NewColumn(name, dtype, unit, about.description or "", ucd))
+    columns = [c for c in take_table(table)[0] if c.name != "source_id" and not c.shape]
     meta = {k: v for k, v in table.meta.items() if k not in ("data_release", "inputs")}
     return columns, meta
 
@@ -70,7 +63,7 @@ class ArchivePredictions:
     def __init__(
         self,
         model: Any,
-        new: Sequence[NewColumn],
+        new: Sequence[Column],
         names: Sequence[str],
         *,
         options: Mapping[str, Any],
@@ -117,7 +110,7 @@ class LocalPredictions:
     each spectrum that it asks for; results lie in a temporary file.
     """
 
-    def __init__(self, model: Any, new: Sequence[NewColumn], name: str, *, label: str) -> None:
+    def __init__(self, model: Any, new: Sequence[Column], name: str, *, label: str) -> None:
         self.model, self.new, self.name, self.label = model, list(new), name, label
         self.dtype = np.dtype([("source_id", np.int64), *((c.name, c.dtype) for c in new)])
         self._folder = tempfile.TemporaryDirectory()
@@ -175,7 +168,7 @@ class LocalPredictions:
         return values
 
 
-def make_empty(new: Sequence[NewColumn], n: int, flag: int) -> Columns:
+def make_empty(new: Sequence[Column], n: int, flag: int) -> Columns:
     """Return columns of rows that have no redshift, with this flag."""
     values = {c.name: np.full(n, _fill(c), dtype=c.dtype) for c in new}
     for column in new:
@@ -184,14 +177,14 @@ def make_empty(new: Sequence[NewColumn], n: int, flag: int) -> Columns:
     return values
 
 
-def _take(table: Any, column: NewColumn) -> NDArray[Any]:
+def _take(table: Any, column: Column) -> NDArray[Any]:
     """Return a column; empty where no row of the table has a redshift, and so no interval."""
     if column.name not in table.colnames:
         return np.full(len(table), _fill(column), dtype=column.dtype)
     return np.asarray(np.ma.filled(np.ma.asarray(table[column.name]), _fill(column)))
 
 
-def _fill(column: NewColumn) -> Any:
+def _fill(column: Column) -> Any:
     return np.nan if column.dtype.kind == "f" else column.null or 0
 
 

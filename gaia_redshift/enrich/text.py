@@ -13,12 +13,12 @@ from gaia_redshift.enrich.columns import (
     BLOCK_ROWS,
     Addition,
     Cells,
-    NewColumn,
     add_to_yaml,
     write_cell,
 )
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.text import read_ecsv_header
+from gaia_redshift.tables.columns import Column
 
 __all__ = ["TextCatalogue"]
 
@@ -152,7 +152,7 @@ class TextCatalogue:
                         plain = text.rstrip("\r\n")
                         out.write(self.delimiter.join([plain, *next(cells)]) + self.end)
 
-    def _make_head(self, new: Sequence[NewColumn], meta: dict[str, Any]) -> list[str]:
+    def _make_head(self, new: Sequence[Column], meta: dict[str, Any]) -> list[str]:
         if not self.ecsv:
             return self.above
         plain = [line.rstrip("\r\n") for line in self.above]

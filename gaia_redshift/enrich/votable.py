@@ -16,10 +16,11 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from gaia_redshift._files import DAMAGE, open_unpacked
-from gaia_redshift.enrich.columns import BLOCK_ROWS, Addition, Cells, NewColumn
+from gaia_redshift.enrich.columns import BLOCK_ROWS, Addition, Cells
 from gaia_redshift.enrich.votable_rows import BinaryRows
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.votable_fields import Field
+from gaia_redshift.tables.columns import Column
 
 __all__ = ["VOTableCatalogue"]
 
@@ -320,7 +321,7 @@ class _Walk:
         if self.out is not None:
             self.out.write(data)
 
-    def _describe(self, column: NewColumn) -> str:
+    def _describe(self, column: Column) -> str:
         p = self.prefix
         attributes = {
             "name": column.name,
@@ -329,7 +330,7 @@ class _Walk:
             "ucd": column.ucd,
         }
         shown = "".join(f" {k}={quoteattr(v)}" for k, v in attributes.items() if v)
-        inside = f"<{p}DESCRIPTION>{escape(column.description)}</{p}DESCRIPTION>"
+        inside = f"<{p}DESCRIPTION>{escape(column.description or '')}</{p}DESCRIPTION>"
         if column.null is not None:
             inside += f'<{p}VALUES null="{column.null}"/>'
         return f"<{p}FIELD{shown}>{inside}</{p}FIELD>\n"
@@ -339,7 +340,7 @@ class _Walk:
         return f"<{self.prefix}INFO name={quoteattr(key)} value={quoteattr(text)}/>\n"
 
 
-def _to_text(column: NewColumn, values: Any) -> list[str]:
+def _to_text(column: Column, values: Any) -> list[str]:
     to_text: Callable[[Any], str] = str
     if column.dtype.kind == "f":
         return ["NaN" if np.isnan(v) else to_text(v) for v in values]

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.enrich.columns import Cells, NewColumn
+from gaia_redshift.enrich.columns import Cells
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.votable_fields import NUMBERS, SIZES, Field
+from gaia_redshift.tables.columns import Column
 
 __all__ = ["BinaryRows"]
 
@@ -30,7 +31,7 @@ class BinaryRows:
         self,
         fields: Sequence[Field],
         wanted: Sequence[str],
-        new: Sequence[NewColumn],
+        new: Sequence[Column],
         flagged: bool,
     ) -> None:
         for field in fields:

@@ -22,13 +22,13 @@ from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag, count_flags
 from gaia_redshift.predict.inputs import describe_plan
 from gaia_redshift.predict.journal import Journal
-from gaia_redshift.predict.outputs import find_repeated, fit_columns, join_columns, write_tables
+from gaia_redshift.predict.outputs import find_repeated, fit_columns, join_columns
 from gaia_redshift.predict.progress import Progress
 from gaia_redshift.predict.settings import Settings, make_settings
 from gaia_redshift.predict.stream import iter_steps
 from gaia_redshift.readers.sources import list_inputs
-from gaia_redshift.tables.files import check_output, table_format
-from gaia_redshift.tables.formats import WRITERS, take_plain_columns
+from gaia_redshift.tables.columns import Block, describe_column, take_table
+from gaia_redshift.tables.files import check_output, open_sink, table_format, write_blocks
 from gaia_redshift.tables.stacks import settle_types
 
 if TYPE_CHECKING:
@@ -275,7 +275,10 @@ class _Storable:
         try:
             with tempfile.TemporaryDirectory() as folder, ignore_warnings():
                 table = settle_types(rows.to_table()[:2])
-                WRITERS[self.kind](take_plain_columns(table), Path(folder) / "example")
+                described, block = take_table(table)
+                sink = open_sink(self.kind, Path(folder) / "example", described, table.meta)
+                with closing(sink):
+                    sink.write(block)
         except Exception as error:
             raise InputError(
                 f"cannot write {self.target} as {self.kind}: {one_line(error)}"
@@ -301,7 +304,7 @@ def _assemble(
 
     columns = join_columns(part["columns"] for part in parts)
 
-    def iter_tables() -> Iterator[Table]:
+    def iter_blocks() -> Iterator[Block]:
         for part in journal.read_parts():
             table = fit_columns(part, columns)
             table["flags_cnn"] |= _flag_repeated(np.asarray(table["source_id"]), repeated)
@@ -310,9 +313,10 @@ def _assemble(
                 table = table[find_clean(table, clean)]
             if collect is not None:
                 collect(table)
-            yield table
+            yield {name: np.ma.asarray(table[name]) for name in columns}
 
-    write_tables(iter_tables(), target, columns=columns, example=example, n_rows=n_rows)
+    described = [describe_column(example[name], note) for name, note in columns.items()]
+    write_blocks(iter_blocks(), target, described, example.meta)
 
 
 def _flag_repeated(source_id: NDArray[np.int64], repeated: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,8 +26,8 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.predict.inputs import compare_plans, to_json
 from gaia_redshift.readers.results import READERS
 from gaia_redshift.tables import join_meta, stack_rows
-from gaia_redshift.tables.formats import make_arrow_table, take_plain_columns
-from gaia_redshift.tables.types import note_column
+from gaia_redshift.tables.columns import take_table
+from gaia_redshift.tables.parquet import ParquetSink
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -123,8 +123,6 @@ class Journal:
         """Write what is waiting, and note it."""
         if not self._rows and self._noted == (self.position, len(self.failed)):
             return
-        from pyarrow import parquet
-
         line: dict[str, Any] = {
             "next": list(self.position),
             "failed": {str(index): why for index, why in self.failed.items()},
@@ -132,14 +130,17 @@ class Journal:
         }
         try:
             if self._rows:
-                table = take_plain_columns(stack_rows(self._rows).to_table())
+                table = stack_rows(self._rows).to_table()
+                columns, block = take_table(table)
                 name = f"part-{len(self.parts):06d}.parquet"
                 with written_whole(self.folder / name) as file:
-                    parquet.write_table(make_arrow_table(table, for_astropy=False), file)
+                    sink = ParquetSink(file, columns, table.meta, for_astropy=False)
+                    with closing(sink):
+                        sink.write(block)
                 line |= {
                     "part": name,
                     "bytes": (self.folder / name).stat().st_size,
-                    "columns": {c: note_column(table[c]) for c in table.colnames},
+                    "columns": {column.name: column.note for column in columns},
                     "inputs": table.meta.get("inputs", []),
                     "release": table.meta["data_release"],
                 }

@@ -16,9 +16,9 @@ from gaia_redshift._quiet import import_tables, preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import fold_masks, set_masks_apart
 from gaia_redshift.readers.content import take_file
-from gaia_redshift.tables.columns import replace_column
+from gaia_redshift.tables.columns import GRID_KEY, META_KEY, replace_column
 from gaia_redshift.tables.files import table_format
-from gaia_redshift.tables.formats import GRID_KEY, HDF5_PATH, META_KEY
+from gaia_redshift.tables.hdf5 import HDF5_PATH
 from gaia_redshift.tables.types import cast_column, simplify_column
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ def _read_votable(path: Path) -> Table:
     for field in found.fields:
         if str(field.arraysize) == "1" and table[field.name].ndim == 2:  # one number, in words
             replace_column(table, field.name, table[field.name][:, 0])
+        if field.datatype in ("char", "unicodeChar"):
+            replace_column(table, field.name, simplify_column(table[field.name], field.name))
     infos = {info.name: info.value for info in document.resources[0].infos}
     return _restore(table, infos.get(META_KEY))
 

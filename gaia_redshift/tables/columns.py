@@ -1,40 +1,214 @@
-"""Columns of astropy tables: one as another is, places as two."""
+"""Columns apart from their table: what is known of one, and values as every format takes them.
+
+What formats cannot say by themselves goes along as JSON (FITS card ``GRZMETA``, VOTable INFO and
+Parquet key ``gaia_redshift_meta``), beside what other programs read (FITS cards, TUCD, TCOMM;
+VOTable INFO, ucd, DESCRIPTION; Parquet nulls and astropy's own YAML).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gaia_redshift.tables.types import AS_WRITTEN
+from gaia_redshift._files import escape_controls
+from gaia_redshift.errors import InputError
+from gaia_redshift.tables.types import AS_WRITTEN, Note, note_column, simplify_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["add_column", "replace_column", "split_places"]
+__all__ = [
+    "GRID_KEY",
+    "META_KEY",
+    "Arrays",
+    "Block",
+    "Column",
+    "Sink",
+    "add_column",
+    "describe_column",
+    "describe_table",
+    "escape_texts",
+    "make_table",
+    "refuse_large",
+    "replace_column",
+    "split_places",
+    "take_table",
+]
+
+GRID_KEY = "redshift_grid"
+"""In a column's meta: the edges of the bins that its densities are for."""
+META_KEY = "gaia_redshift_meta"
 
 
-def add_column(
-    table: Table, name: str, values: Any, like: Any, *, unit: Any = None, null: Any = None
-) -> None:
+@dataclass(frozen=True)
+class Column:
+    """What is known of a column.
+
+    ``dtype`` is that of one value, without a width where it is text; ``shape`` that of each row's
+    array, and with ``ragged`` each row has a 1-D array of its own length. ``note`` says what all of
+    it holds (`gaia_redshift.tables.types`); it is empty where that shows only in the end. ``null``
+    is the value of integers that stands for nothing; ``meta`` what else a table says.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    unit: str | None = None
+    description: str | None = None
+    ucd: str | None = None
+    null: int | None = None
+    shape: tuple[int, ...] = ()
+    ragged: bool = False
+    note: Note = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Unit, description and UCD, as far as they are known."""
+        known = {"unit": self.unit, "description": self.description, "ucd": self.ucd}
+        return {key: value for key, value in known.items() if value is not None}
+
+    def is_null(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which values stand for nothing."""
+        if self.dtype.kind == "f":
+            return np.isnan(values)
+        return values == self.null if self.null is not None else np.zeros(len(values), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One array a row: ``padded[i, :lengths[i]]``; length 0 where there is none."""
+
+    padded: NDArray[np.floating]
+    lengths: NDArray[np.int64]
+
+    @property
+    def flat(self) -> NDArray[np.floating]:
+        """The rows' numbers one after the other."""
+        width = self.padded.shape[1]
+        return self.padded[np.arange(width) < self.lengths[:, None]]
+
+
+Block = Mapping[str, Any]
+"""Some rows: by column `Arrays`, or an array of booleans, numbers or text, masked where blank."""
+
+
+class Sink(Protocol):
+    """A file being written: each format has one, made with ``(path, columns, meta)``.
+
+    ``meta`` is the table's; None where the file holds nothing but columns, as spectra do.
+    """
+
+    def write(self, block: Block) -> None:
+        """Append rows."""
+
+    def close(self) -> None:
+        """Complete the file."""
+
+    def abort(self) -> None:
+        """Let go of it as it is."""
+
+
+def take_table(table: Table) -> tuple[list[Column], dict[str, Any]]:
+    """Return a table's columns and, without needless masks, their values."""
+    table = split_places(table)
+    columns, block = [], {}
+    for name in table.colnames:
+        values = simplify_column(table[name], name)
+        if isinstance(values, np.ma.MaskedArray) and not values.mask.any():
+            values = values.data
+        written = (table[name].info.meta or {}).get(AS_WRITTEN)
+        block[name] = values
+        note = note_column(table[name] if written else values)
+        columns.append(describe_column(table[name], note))
+    return columns, block
+
+
+def describe_column(column: Any, note: Note) -> Column:
+    """Describe a column of an astropy table, all of which is what ``note`` says."""
+    unit = getattr(column, "unit", None)
+    meta = dict(column.info.meta or {})
+    return Column(
+        column.info.name,
+        np.dtype(note["dtype"]),
+        None if unit is None else str(unit),
+        column.info.description,
+        meta.pop("ucd", None),
+        shape=tuple(note["shape"]),
+        note=note,
+        meta=meta,
+    )
+
+
+def describe_table(columns: Sequence[Column], meta: Mapping[str, Any]) -> str:
+    """Return the table's meta and its columns' units, descriptions and UCDs as JSON (ASCII)."""
+    noted: dict[str, dict[str, Any]] = {}
+    for column in columns:
+        about: dict[str, Any] = dict(column.words)
+        if GRID_KEY in column.meta:
+            about[GRID_KEY] = column.meta[GRID_KEY]
+        if column.dtype.kind in "iuf":
+            about["dtype"] = column.dtype.str[1:]  # not every format has it
+        elif column.note["masked"]:
+            about["masked"] = column.dtype.kind  # not every format can say so
+        noted[column.name] = about
+    return json.dumps({"meta": dict(meta), "columns": noted}, default=_to_plain)
+
+
+def _to_plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def make_table(
+    columns: Sequence[Column], meta: Mapping[str, Any], block: Block | None = None
+) -> Table:
+    """Make an astropy table of values, or without them one for its header alone."""
+    from astropy import table as tables
+
+    made = tables.Table(meta=meta)
+    for column in columns:
+        values = None if block is None else block[column.name]
+        if values is None and column.ragged:  # astropy sees from two rows that they differ
+            values = np.empty(2, dtype=object)
+            values[:] = [np.zeros(0, column.dtype), np.zeros(1, column.dtype)]
+        elif values is None:
+            values = np.zeros((2, *column.shape), dtype=column.dtype)
+        ucd = {} if column.ucd is None else {"ucd": column.ucd}
+        about: dict[str, Any] = {"name": column.name, "meta": {**ucd, **column.meta}}
+        about |= {"unit": column.unit, "description": column.description}
+        if isinstance(values, np.ma.MaskedArray):
+            fill = _choose_fill(values.dtype)
+            made[column.name] = tables.MaskedColumn(values, fill_value=fill, **about)
+        else:
+            made[column.name] = tables.Column(values, **about)
+    return made
+
+
+def _choose_fill(dtype: np.dtype[Any]) -> Any:
+    """What lies under a mask; astropy's own choice overflows small types."""
+    if dtype.kind == "f":
+        return np.nan
+    return np.iinfo(dtype).max if dtype.kind in "iu" else None
+
+
+def add_column(table: Table, name: str, values: Any, like: Any) -> None:
     """Add values as a column with the unit and description of another."""
     from astropy.table import Column, MaskedColumn
 
-    info = like.info
     about = {
         "name": name,
-        "unit": unit or getattr(like, "unit", None),
-        "description": info.description,
-        "meta": dict(info.meta or {}),
+        "unit": getattr(like, "unit", None),
+        "description": like.info.description,
+        "meta": dict(like.info.meta or {}),
     }
-    if not isinstance(values, np.ma.MaskedArray):
+    if isinstance(values, np.ma.MaskedArray):
+        table[name] = MaskedColumn(values, fill_value=_choose_fill(values.dtype), **about)
+    else:
         table[name] = Column(values, **about)
-        return
-    if null is None and values.dtype.kind == "f":
-        null = np.nan
-    if null is None and values.dtype.kind in "iu":  # the default overflows small types
-        null = np.iinfo(values.dtype).max
-    table[name] = MaskedColumn(values, fill_value=null, **about)
 
 
 def replace_column(table: Table, name: str, values: Any) -> None:
@@ -66,3 +240,20 @@ def split_places(table: Any) -> Any:
         else:
             split[name] = column
     return split
+
+
+def escape_texts(values: NDArray[Any]) -> NDArray[Any]:
+    """Return text without control characters, which XML cannot hold and terminals obey."""
+    texts = values.ravel().tolist()
+    if all(text.isprintable() for text in texts):
+        return values
+    return np.array([escape_controls(text) for text in texts]).reshape(values.shape)
+
+
+def refuse_large(column: Column, values: Any) -> None:
+    """Refuse integers of which it shows too late that the format has no type for them."""
+    if column.dtype == np.uint64 and not column.note and (values >= 2**63).any():
+        raise InputError(
+            f"column '{column.name}' holds integers beyond 2^63 - 1, which this format has not:"
+            " write Parquet, HDF5 or ECSV, or leave the column out"
+        )

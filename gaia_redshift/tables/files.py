@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._files import check_new, escape_controls, is_utf8, one_line, written_whole
 from gaia_redshift._quiet import ignore_warnings, import_tables, preserve_settings
 from gaia_redshift.errors import InputError
-from gaia_redshift.tables.formats import (
-    FORMATS,
-    NOT_GZIPPED,
-    WRITERS,
-    take_plain_columns,
-)
+from gaia_redshift.tables.columns import Block, Column, Sink, take_table
+from gaia_redshift.tables.fits import FITSSink
+from gaia_redshift.tables.hdf5 import open_hdf5
+from gaia_redshift.tables.parquet import ParquetSink
+from gaia_redshift.tables.text import TextSink
+from gaia_redshift.tables.votable import VOTableSink
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["check_output", "table_format", "write_table"]
+__all__ = [
+    "FORMATS",
+    "check_output",
+    "is_packed",
+    "open_sink",
+    "table_format",
+    "write_blocks",
+    "write_table",
+]
+
+FORMATS = {
+    ".ecsv": "ecsv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".csv": "csv",
+}
+NOT_GZIPPED = {"parquet", "hdf5"}
 
 
 def table_format(path: str | os.PathLike[str]) -> str:
@@ -68,14 +92,51 @@ def write_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool =
     """
     import_tables()
     check_output(path, overwrite=overwrite)
-    kind, target = table_format(path), Path(path)
+    columns, block = take_table(table)
+    write_blocks([block], Path(path), columns, table.meta)
+
+
+def write_blocks(
+    blocks: Iterable[Block], path: Path, columns: Sequence[Column], meta: Mapping[str, Any]
+) -> None:
+    """Write rows as they come as one file, which appears when it is complete."""
+    kind = table_format(path)
     try:
-        with (
-            ignore_warnings(),  # of names and units that are not usual
-            written_whole(target, packed=target.name.lower().endswith(".gz")) as temporary,
-        ):
-            WRITERS[kind](take_plain_columns(table), temporary)
+        with ignore_warnings(), written_whole(path) as temporary:  # of names and units not usual
+            sink = open_sink(kind, temporary, columns, meta, packed=is_packed(path))
+            try:
+                for block in blocks:
+                    sink.write(block)
+                sink.close()
+            except BaseException:
+                sink.abort()
+                raise
     except OSError as error:
-        raise InputError(f"cannot write {target}: {one_line(error)}") from error
+        raise InputError(f"cannot write {path}: {one_line(error)}") from error
     except Exception as error:
-        raise InputError(f"cannot write {target} as {kind}: {one_line(error)}") from error
+        raise InputError(f"cannot write {path} as {kind}: {one_line(error)}") from error
+
+
+def is_packed(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is to be packed with gzip."""
+    return os.fspath(path).lower().endswith(".gz")
+
+
+def open_sink(
+    kind: str,
+    path: Path,
+    columns: Sequence[Column],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    packed: bool = False,
+) -> Sink:
+    """Open a file of a format of `table_format` for writing."""
+    if kind == "parquet":
+        return ParquetSink(path, columns, meta)
+    if kind == "hdf5":
+        return open_hdf5(path, columns, meta)
+    if kind == "fits":
+        return FITSSink(path, columns, meta, packed=packed)
+    if kind == "votable":
+        return VOTableSink(path, columns, meta, packed=packed)
+    return TextSink(path, columns, meta, ecsv=kind == "ecsv", packed=packed)

@@ -1,10 +1,106 @@
-"""How numbers are packed in the Parquet files of this package."""
+"""Parquet: a row group for each block, packed by zstd and with checksums."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["choose_encoding"]
+import numpy as np
+
+from gaia_redshift.tables.columns import (
+    META_KEY,
+    Arrays,
+    Block,
+    Column,
+    describe_table,
+    make_table,
+)
+
+__all__ = ["ParquetSink", "choose_encoding", "make_field", "to_arrow"]
+
+
+class ParquetSink:
+    """Write blocks as row groups.
+
+    ``for_astropy`` adds what astropy's own reader wants, some milliseconds' work.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[Column],
+        meta: Mapping[str, Any] | None = None,
+        *,
+        for_astropy: bool = True,
+    ) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        self.columns = columns
+        metadata = {}
+        if meta is not None:
+            metadata[META_KEY] = describe_table(columns, meta)
+        if meta is not None and for_astropy:
+            from astropy.table.meta import get_yaml_from_table
+
+            metadata["table_meta_yaml"] = "\n".join(get_yaml_from_table(make_table(columns, meta)))
+            for column in columns:
+                if column.dtype.kind == "U":  # astropy's reader warns without
+                    metadata[f"table::len::{column.name}"] = str(max(column.note["widest"], 1))
+        self.schema = pa.schema([make_field(c) for c in columns], metadata=metadata or None)
+        self.writer = parquet.ParquetWriter(str(path), self.schema, **choose_encoding(self.schema))
+
+    def write(self, block: Block) -> None:
+        """Append rows."""
+        import pyarrow as pa
+
+        arrays = [
+            to_arrow(block[column.name], self.schema.field(i).type)
+            for i, column in enumerate(self.columns)
+        ]
+        self.writer.write_table(pa.table(arrays, schema=self.schema))
+
+    def close(self) -> None:
+        """Complete the file."""
+        self.writer.close()
+
+    abort = close
+
+
+def make_field(column: Column) -> Any:
+    """Return a column as a field of an arrow schema; arrays of one length are lists of that."""
+    import pyarrow as pa
+
+    kind = pa.string() if column.dtype.kind == "U" else pa.from_numpy_dtype(column.dtype)
+    if column.ragged:
+        kind = pa.list_(kind)
+    elif len(column.shape) == 1 and column.shape[0] and column.dtype.kind in "iuf":
+        kind = pa.list_(kind, column.shape[0])
+    else:
+        for _ in column.shape:
+            kind = pa.list_(kind)
+    words = {key: value for key, value in column.words.items() if value or column.note}
+    return pa.field(column.name, kind, metadata=words or None)
+
+
+def to_arrow(values: Any, kind: Any = None) -> Any:
+    """Return a block's values as a pyarrow array, null where masked or without an array."""
+    import pyarrow as pa
+
+    if isinstance(values, Arrays):
+        offsets = np.concatenate([[0], np.cumsum(values.lengths)]).astype(np.int32)
+        absent = pa.array(values.lengths == 0)
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.flat), mask=absent)
+    mask, data = np.ma.getmaskarray(values), np.ma.getdata(values)
+    if data.ndim == 1:
+        cells = data.tolist() if data.dtype.kind == "U" else data
+        return pa.array(cells, type=kind, mask=mask if mask.any() else None)
+    if data.dtype.kind == "f":  # masked numbers become NaN, whatever the block holds
+        data = np.where(mask, data.dtype.type(np.nan), data)
+    if kind is not None and pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(pa.array(data.ravel()), data.shape[1])
+    return pa.array(data.tolist(), type=kind)
 
 
 def choose_encoding(schema: Any) -> dict[str, Any]:

@@ -1,70 +1,28 @@
 """Write BP/RP spectra in the archive's RAW form: `write_spectra`, or `SpectraWriter` in blocks.
 
-Modules: ``records`` (which columns, and their values), ``text`` (csv, ecsv), ``votable``, ``fits``
-and ``containers`` (Parquet, HDF5).
+``records`` says which columns there are, and their values.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
 
 from gaia_redshift._files import expand_path, sweep_parts
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.writers.records import plan_columns
+from gaia_redshift.tables.columns import Column, Sink
+from gaia_redshift.tables.files import is_packed, open_sink, table_format
+from gaia_redshift.writers.records import check_block, plan_columns, take_values
 
 __all__ = ["SpectraWriter", "write_spectra"]
 
 ROWS_AT_ONCE = 1000
 """Blocks are cut to this many rows inside, which bounds the memory for their text."""
-
-
-class Sink(Protocol):
-    """What each format provides."""
-
-    def write(self, spectra: XPSpectra) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-def _make_sink(path: Path, target: str) -> Callable[[list[Any]], Sink]:
-    """Choose a format by the target's extension, to be written to ``path``."""
-    name = target.lower()
-    packed = name.endswith(".gz")
-    name = name.removesuffix(".gz")
-    if name.endswith((".csv", ".ecsv")):
-        from gaia_redshift.writers.text import TextSink
-
-        return lambda columns: TextSink(path, columns, ecsv=name.endswith("ecsv"), packed=packed)
-    if name.endswith((".xml", ".vot", ".votable")):
-        from gaia_redshift.writers.votable import VOTableSink
-
-        return lambda columns: VOTableSink(path, columns, packed=packed)
-    if name.endswith((".fits", ".fit")):
-        from gaia_redshift.writers.fits import FITSSink
-
-        return lambda columns: FITSSink(path, columns, packed=packed)
-    if name.endswith((".parquet", ".pq")) and not packed:
-        from gaia_redshift.writers.containers import ParquetSink
-
-        return lambda columns: ParquetSink(path, columns)
-    if name.endswith((".h5", ".hdf5")) and not packed:
-        from gaia_redshift.writers.containers import HDF5Sink
-
-        return lambda columns: HDF5Sink(path, columns)
-    raise InputError(
-        f"{target}: unknown extension; spectra are written as .csv, .csv.gz, .ecsv, .fits, .xml or"
-        " .vot (VOTable), .parquet, .h5 or .hdf5"
-    )
 
 
 class SpectraWriter:
@@ -105,7 +63,8 @@ class SpectraWriter:
         self._check_target()
         sweep_parts(self.path)
         self._part = self.path.with_name(f".{self.path.name[:200]}.{secrets.token_hex(4)}.part")
-        self._make = _make_sink(self._part, str(self.path))
+        self._kind = _choose_format(self.path)
+        self._columns: list[Column] = []
         self._sink: Sink | None = None
 
     def _check_target(self) -> None:
@@ -128,9 +87,12 @@ class SpectraWriter:
             raise InputError(f"write takes XPSpectra, not {type(block).__name__}")
         try:
             if self._sink is None:
-                self._sink = self._make(plan_columns(block))
+                self._columns = plan_columns(block)
+                packed = is_packed(self.path)
+                self._sink = open_sink(self._kind, self._part, self._columns, packed=packed)
+            check_block(block, self._columns)
             for part in block.blocks(ROWS_AT_ONCE):
-                self._sink.write(part)
+                self._sink.write({c.name: take_values(part, c) for c in self._columns})
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written: {error}") from error
         self.n_written += len(block)
@@ -210,3 +172,14 @@ def write_spectra(
     """
     with SpectraWriter(path, overwrite=overwrite) as writer:
         writer.write(spectra)
+
+
+def _choose_format(path: Path) -> str:
+    """Choose a format by the extension."""
+    try:
+        return table_format(path)
+    except InputError:
+        raise InputError(
+            f"{path}: unknown extension; spectra are written as .csv, .csv.gz, .ecsv, .fits, .xml"
+            " or .vot (VOTable), .parquet, .h5 or .hdf5"
+        ) from None

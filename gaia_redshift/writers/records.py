@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import BandSpectra, XPSpectra
+from gaia_redshift.tables.columns import Arrays, Column
 from gaia_redshift.tables.types import cast_column, simplify_column
 
-__all__ = ["Arrays", "OutputColumn", "narrow", "plan_columns", "take_narrow", "take_values"]
+__all__ = ["check_block", "plan_columns", "take_values"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,40 +31,14 @@ _ARRAYS = {
     "coefficient_errors": "errors",
     "coefficient_correlations": "correlations",
 }
+_OWN = {"source_id", *(f"{band}_{quantity}" for band in ("bp", "rp") for quantity in _BAND)}
 
 
-@dataclass(frozen=True)
-class OutputColumn:
-    """One column of the file; ``is_array`` where each row holds an array of its own length."""
-
-    name: str
-    dtype: np.dtype[Any]
-    is_array: bool = False
-    is_extra: bool = False
-    unit: str | None = None
-    description: str | None = None
-    ucd: str | None = None
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """One array a row: ``padded[i, :lengths[i]]``; length 0 where there is none."""
-
-    padded: NDArray[np.floating]
-    lengths: NDArray[np.int64]
-
-    @property
-    def flat(self) -> NDArray[np.floating]:
-        """The rows' numbers one after the other."""
-        width = self.padded.shape[1]
-        return self.padded[np.arange(width) < self.lengths[:, None]]
-
-
-def plan_columns(spectra: XPSpectra) -> list[OutputColumn]:
+def plan_columns(spectra: XPSpectra) -> list[Column]:
     """List the columns that these spectra need, in the archive's order."""
     extras = _plan_extras(spectra)
     plan = [
-        OutputColumn(
+        Column(
             "source_id",
             np.dtype(np.int64),
             description="Unique source identifier (unique within a particular data release)",
@@ -86,24 +60,23 @@ def plan_columns(spectra: XPSpectra) -> list[OutputColumn]:
                     values = other
                 dtype = values.dtype
             plan.append(
-                OutputColumn(
+                Column(
                     f"{name}_{quantity}",
                     dtype,
-                    is_array=quantity in _ARRAYS,
+                    ragged=quantity in _ARRAYS,
                     description=text.format(B=name.upper()),
                 )
             )
     return [*plan, *(c for c in extras if c.name != "solution_id")]
 
 
-def _plan_extras(spectra: XPSpectra) -> list[OutputColumn]:
+def _plan_extras(spectra: XPSpectra) -> list[Column]:
     table = spectra.columns
-    reserved = {"source_id"} | {f"{band}_{quantity}" for band in ("bp", "rp") for quantity in _BAND}
-    extras: list[OutputColumn] = []
+    extras: list[Column] = []
     if table is None:
         return extras
     for name in table.colnames:
-        if name.lower() in reserved:
+        if name.lower() in _OWN:
             logger.info("column '%s' is written from the spectra themselves", name)
             continue
         column = table[name]
@@ -112,10 +85,9 @@ def _plan_extras(spectra: XPSpectra) -> list[OutputColumn]:
         dtype = _as_masked(column, name).dtype
         info = column.info
         extras.append(
-            OutputColumn(
+            Column(
                 name,
                 np.dtype("U") if dtype.kind == "U" else dtype,
-                is_extra=True,
                 unit=str(info.unit) if info.unit else None,
                 description=info.description,
                 ucd=(info.meta or {}).get("ucd"),
@@ -132,31 +104,12 @@ def _as_masked(column: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
     return np.ma.MaskedArray(np.ma.getdata(values), mask=np.ma.getmaskarray(values))
 
 
-def narrow(column: OutputColumn) -> np.dtype[Any]:
-    """Return the type in which FITS and VOTable, which have few integers, store a column."""
-    wider = {"i1": "i2", "u1": "i2", "u2": "i4", "u4": "i8", "u8": "i8"}
-    return np.dtype(wider.get(column.dtype.str[1:], column.dtype))
-
-
-def take_narrow(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.MaskedArray[Any, Any]:
-    """Return a column's values as the type that `narrow` says."""
-    values = take_values(spectra, column)
-    if isinstance(values, Arrays) or values.dtype.kind not in "iu":
-        return values
-    if values.dtype.itemsize == 8 and values.dtype.kind == "u" and (values >= 2**63).any():
-        raise InputError(
-            f"column '{column.name}' holds integers beyond 2^63 - 1, which this format has not:"
-            " write Parquet, HDF5 or ECSV, or leave the column out"
-        )
-    return np.ma.asarray(values.astype(narrow(column)))
-
-
-def take_values(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.MaskedArray[Any, Any]:
+def take_values(spectra: XPSpectra, column: Column) -> Arrays | np.ma.MaskedArray[Any, Any]:
     """Return a column's values for a block."""
     name = column.name
     if name == "source_id":
         return np.ma.MaskedArray(spectra.source_id)
-    if column.is_extra:
+    if name not in _OWN:
         return _take_extra(spectra, column)
     band: BandSpectra = getattr(spectra, name[:2])
     quantity = name[3:]
@@ -175,7 +128,7 @@ def take_values(spectra: XPSpectra, column: OutputColumn) -> Arrays | np.ma.Mask
     return Arrays(values.astype(column.dtype, copy=False), lengths)
 
 
-def check_block(spectra: XPSpectra, plan: list[OutputColumn]) -> None:
+def check_block(spectra: XPSpectra, plan: list[Column]) -> None:
     """Refuse a block that has more than the first block had."""
     planned = {column.name for column in plan}
     for column in plan_columns(spectra):
@@ -186,7 +139,7 @@ def check_block(spectra: XPSpectra, plan: list[OutputColumn]) -> None:
             )
 
 
-def _take_extra(spectra: XPSpectra, column: OutputColumn) -> np.ma.MaskedArray[Any, Any]:
+def _take_extra(spectra: XPSpectra, column: Column) -> np.ma.MaskedArray[Any, Any]:
     n = len(spectra)
     if spectra.columns is None or column.name not in spectra.columns.colnames:
         dtype = np.dtype("U1") if column.dtype.kind == "U" else column.dtype

@@ -1,0 +1,181 @@
+"""VOTable 1.4 with BINARY2 data, as the archive's DataLink sends it."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+
+from gaia_redshift._files import escape_controls
+from gaia_redshift.errors import InputError
+from gaia_redshift.tables.columns import (
+    META_KEY,
+    Arrays,
+    Block,
+    Column,
+    describe_table,
+    escape_texts,
+    refuse_large,
+)
+from gaia_redshift.tables.text import open_output
+from gaia_redshift.tables.types import choose_storage
+
+__all__ = ["VOTableSink"]
+
+_TYPES = {
+    "b1": "boolean",
+    "u1": "unsignedByte",
+    "i2": "short",
+    "i4": "int",
+    "i8": "long",
+    "f4": "float",
+    "f8": "double",
+}
+_LINE = 57  # bytes that make a line of 76 characters in base64
+
+
+class VOTableSink:
+    """Write blocks as BINARY2 rows: bits for nulls, then each field in network byte order."""
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[Column],
+        meta: Mapping[str, Any] | None = None,
+        *,
+        packed: bool = False,
+    ) -> None:
+        for column in columns:
+            if column.shape and column.dtype.kind == "U":
+                raise InputError(f"column '{column.name}' holds arrays of text: leave it out")
+        self.columns = columns
+        # What all of a column holds may not be known: then as if it could be anything.
+        anything = {"shape": [], "masked": True, "high": 0}
+        self.stored = [
+            choose_storage(c.note or {"dtype": c.dtype.str, **anything}, "votable") for c in columns
+        ]
+        self.rest = b""
+        header = self._make_header(meta)
+        self.file = open_output(path, packed)
+        self.file.write(header.encode())
+
+    def _make_header(self, meta: Mapping[str, Any] | None) -> str:
+        lines = [
+            '<?xml version="1.0" encoding="UTF-8"?>',
+            '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">',
+            '<RESOURCE type="results">',
+        ]
+        if meta is not None:
+            for key, value in {**meta, META_KEY: describe_table(self.columns, meta)}.items():
+                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                name, text = (quoteattr(escape_controls(str(t))) for t in (key, text))
+                lines.append(f"<INFO name={name} value={text}/>")
+        lines.append("<TABLE>")
+        if meta is not None:
+            words = "Redshifts from Gaia BP/RP spectra, made with gaia_redshift"
+            lines.append(f"<DESCRIPTION>{words}</DESCRIPTION>")
+        lines += map(_make_field, self.columns, self.stored)
+        lines.append("<DATA>\n<BINARY2>\n<STREAM encoding='base64'>\n")
+        return "\n".join(lines)
+
+    def write(self, block: Block) -> None:
+        """Append rows."""
+        fields, hidden = [], []
+        for column, (stored, null) in zip(self.columns, self.stored, strict=True):
+            values = block[column.name]
+            if isinstance(values, Arrays):
+                hidden.append(values.lengths == 0)
+                fields.append(_encode_arrays(values))
+                continue
+            refuse_large(column, values)
+            mask = np.ma.getmaskarray(values)
+            hidden.append(mask.all(axis=tuple(range(1, mask.ndim))))
+            fields.append(_encode_cells(np.ma.getdata(values), mask, stored, null))
+        bits = np.packbits(np.stack(hidden, axis=1), axis=1)
+        rows = (
+            b"".join((mask.tobytes(), *cells))
+            for mask, cells in zip(bits, zip(*fields, strict=True), strict=True)
+        )
+        self._encode(b"".join(rows))
+
+    def _encode(self, data: bytes, last: bool = False) -> None:
+        data = self.rest + data
+        end = len(data) if last else len(data) // _LINE * _LINE
+        self.file.write(base64.encodebytes(data[:end]))
+        self.rest = data[end:]
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._encode(b"", last=True)
+        self.file.write(b"</STREAM>\n</BINARY2>\n</DATA>\n</TABLE>\n</RESOURCE>\n</VOTABLE>\n")
+        self.file.close()
+
+    def abort(self) -> None:
+        """Close the file as it is."""
+        self.file.close()
+
+
+def _make_field(column: Column, storage: tuple[np.dtype[Any], int | None]) -> str:
+    stored, null = storage
+    text = stored.kind == "U"
+    kind = "unicodeChar" if text else _TYPES[stored.str[1:]]
+    size = "*" if text or column.ragged else "x".join(map(str, column.shape[::-1]))
+    words = {
+        "name": escape_controls(column.name),
+        "datatype": kind,
+        "arraysize": size or None,
+        "unit": _name_unit(column.unit) if column.unit else column.unit,
+        "ucd": column.ucd,
+    }
+    attributes = "".join(
+        f" {key}={quoteattr(value)}" for key, value in words.items() if value is not None
+    )
+    inside = f"<DESCRIPTION>{escape(escape_controls(column.description or ''))}</DESCRIPTION>"
+    if null is not None and column.shape:  # of single numbers bits say it
+        inside += f'<VALUES null="{null}"/>'
+    return f"<FIELD{attributes}>{inside}</FIELD>"
+
+
+def _name_unit(unit: str) -> str:
+    """Return a unit as VOTables spell it, or as it is where they do not know it."""
+    from astropy.units import Unit
+
+    try:
+        return str(Unit(unit).to_string("vounit"))
+    except ValueError:
+        return unit
+
+
+def _encode_arrays(values: Arrays) -> list[bytes]:
+    swapped = values.padded.astype(values.padded.dtype.newbyteorder(">"))
+    counts = _cut(values.lengths.astype(">i4"), 4)
+    return [
+        count + row[:length].tobytes()
+        for count, row, length in zip(counts, swapped, values.lengths, strict=True)
+    ]
+
+
+def _encode_cells(data: Any, mask: Any, stored: np.dtype[Any], null: int | None) -> list[bytes]:
+    """Return each row's bytes."""
+    if stored.kind == "U":
+        cells = escape_texts(np.where(mask, "", data.astype(str))).tolist()
+        texts = [cell.encode("utf-16-be", "surrogatepass") for cell in cells]
+        return [(len(text) // 2).to_bytes(4, "big") + text for text in texts]
+    if stored.kind == "b":
+        filled = np.where(mask, ord("?"), np.where(data, ord("T"), ord("F"))).astype("u1")
+    elif stored.kind == "f":
+        filled = np.where(mask, np.nan, data).astype(stored.newbyteorder(">"))
+    else:
+        filled = np.where(mask, null or 0, data.astype(stored)).astype(stored.newbyteorder(">"))
+    return _cut(filled, filled.itemsize * math.prod(filled.shape[1:]))
+
+
+def _cut(array: Any, size: int) -> list[bytes]:
+    """Return each row's bytes (taking a number from the array would put it in native order)."""
+    data = array.tobytes()
+    return [data[i * size : (i + 1) * size] for i in range(len(array))]
