@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -22,6 +23,9 @@ from gaia_redshift.predict.progress import Progress
 from gaia_redshift.readers.results import read_table
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.spectra import BandSpectra, XPSpectra
+from gaia_redshift.tables import build_table
+from gaia_redshift.tables.columns import take_table
+from gaia_redshift.tables.files import write_blocks
 from gaia_redshift.writers import write_spectra
 
 
@@ -133,6 +137,37 @@ def test_columns_of_different_types_become_one(tmp_path):
     assert read_table(tmp_path / "z.parquet")["tag"].tolist() == [1.0, 2.0, 1.5, 2.5]
     predict_to_file(paths, tmp_path / "z.fits", model=FakeModel(), keep="tag")
     assert read_table(tmp_path / "z.fits")["tag"].tolist() == ["1", "2", "1.5", "2.5", "x", "yy"]
+
+
+@pytest.mark.parametrize("name", ["z.fits", "z.vot", "z.parquet", "z.h5", "z.ecsv"])
+def test_integers_beyond_int64_stay_whole_beside_masked_ones(tmp_path, name):
+    """FITS and VOTable write them as digits, of whatever width the whole column needs."""
+    large = pd.array([2**64 - 1, None], dtype="UInt64")
+    write_columns(tmp_path / "a.parquet", n=2, tag=pd.array([None, 7], dtype="UInt64"))
+    write_columns(tmp_path / "b.parquet", n=2, start=9, tag=large)
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    predict_to_file(files, tmp_path / name, model=FakeModel(), keep="tag")
+    assert read_table(tmp_path / name)["tag"].tolist() == [None, 7, 2**64 - 1, None]
+
+
+@pytest.mark.parametrize("name", ["z.parquet", "z.fits", "z.vot", "z.vot.gz", "z.ecsv", "z.csv"])
+def test_rows_are_written_as_they_come(tmp_path, name):
+    """Memory does not grow with their number: of each block nothing is kept."""
+    table = build_table(np.arange(1, 50_001), np.full(50_000, 0.1), np.zeros(50_000, dtype=int))
+    columns, block = take_table(table)
+    held = []
+
+    def iter_blocks():
+        for _ in range(4):
+            yield {key: values.copy() for key, values in block.items()}
+            held.append(tracemalloc.get_traced_memory()[0])
+
+    write_blocks(iter_blocks(), tmp_path / name, columns, table.meta)  # imports what it needs
+    held.clear()
+    tracemalloc.start()
+    write_blocks(iter_blocks(), tmp_path / name, columns, table.meta)
+    tracemalloc.stop()
+    assert held[-1] - held[0] < 200_000  # a block has 800,000 bytes
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.ecsv", "s.fits", "s.h5", "s.parquet"])

@@ -150,6 +150,26 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(table, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
 
 
+@pytest.mark.parametrize("name", ["t.fits", "t.vot", "t.parquet", "t.h5"])
+def test_arrays_of_any_shape_come_back(tmp_path, name):
+    table = build_table([1, 2], [0.1, 0.2], [0, 0])
+    table["cube"] = np.arange(12, dtype=np.int32).reshape(2, 3, 2)
+    table["yes"] = [[True, False], [False, False]]
+    hidden = [[False, True], [False, False]]
+    table["some"] = MaskedColumn(np.arange(4, dtype=np.float32).reshape(2, 2), mask=hidden)
+    write_table(table, tmp_path / name)
+    back = read_table(tmp_path / name)
+    for column in ("cube", "yes", "some"):
+        assert back[column].dtype == table[column].dtype
+        assert np.ma.filled(back[column], 9).tolist() == np.ma.filled(table[column], 9).tolist()
+
+
+def test_a_votable_refuses_arrays_of_text(table, tmp_path):
+    table["pairs"] = [["a", "b"]] * 3
+    with pytest.raises(InputError, match="column 'pairs' holds arrays of text: leave it out"):
+        write_table(table, tmp_path / "t.vot")
+
+
 @pytest.mark.parametrize("name", ["t.txt", "t", "t.parquet.gz", "t.gz"])
 def test_unknown_endings_name_the_known_ones(table, tmp_path, name):
     with pytest.raises(InputError, match=r"\.ecsv.*\.fits.*\.parquet"):

@@ -357,6 +357,13 @@ def test_wrong_blocks(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_text_with_a_nul_is_written_to_hdf5_which_has_none(tmp_path):
+    spectra = replace(make_spectra(), columns=Table({"name": ["a\0b", "c", "", "d"]}))
+    write_spectra(spectra, tmp_path / "a.h5")
+    found = read_spectra(tmp_path / "a.h5", keep="all").columns["name"]
+    assert found.tolist() == [r"a\x00b", "c", "", "d"]
+
+
 def test_a_stream_from_reader_to_writer(tmp_path):
     counts = [3] * 50
     spectra = replace(make_spectra(counts, counts), columns=Table({"z": np.arange(50.0)}))

@@ -111,8 +111,8 @@ def predict_to_file(
         Files, folders and patterns of files. VOTables, and FITS, HDF5 and Parquet inside zip or
         gzip, are held in memory whole, one at a time.
     output : path
-        ``.parquet``, ``.fits``, ``.ecsv``, ``.csv`` (the latter three also with ``.gz``); ``.vot``
-        and ``.h5`` are put together in memory at the end.
+        ``.parquet``, ``.fits``, ``.vot``, ``.ecsv``, ``.csv`` (the latter four also with ``.gz``);
+        ``.h5`` is put together in memory at the end.
     model, keep, flux_errors, archive
         As for `gaia_redshift.predict_table`.
     resume : bool

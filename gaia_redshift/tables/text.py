@@ -40,8 +40,8 @@ def open_output(path: Path, packed: bool) -> IO[bytes]:
 class TextSink:
     """Write blocks as lines of text.
 
-    ECSV has blanks between cells, as astropy writes it, and commas where arrays of any length are,
-    as in the archive's files.
+    Spectra, which have no ``meta``, are as the archive writes them: with commas, text in quotes.
+    Tables are as astropy writes them: with blanks in ECSV, and quotes where there must be.
     """
 
     def __init__(
@@ -53,16 +53,14 @@ class TextSink:
         ecsv: bool,
         packed: bool = False,
     ) -> None:
-        self.columns, self.ecsv = columns, ecsv
-        # Nothing says that numbers of a csv file are short: they get the digits of long ones.
-        self.exact = not ecsv and meta is not None
+        self.columns, self.ecsv, self.spectra = columns, ecsv, meta is None
         for column in columns:
             if column.shape and not ecsv:
                 raise InputError(
                     f"column '{column.name}' holds arrays; use ECSV, FITS, VOTable or Parquet for"
                     " it"
                 )
-        self.delimiter = "," if not ecsv or any(c.ragged for c in columns) else " "
+        self.delimiter = " " if ecsv and not self.spectra else ","
         self.file = open_output(path, packed)
         names = self._quote([column.name for column in columns])
         header = self._make_header(meta) if ecsv else ""
@@ -82,12 +80,18 @@ class TextSink:
 
     def write(self, block: Block) -> None:
         """Append rows."""
-        cells = [self._to_text(block[column.name]) for column in self.columns]
-        lines = map(self.delimiter.join, zip(*cells, strict=True))
-        text = "".join(f"{line}\n" for line in lines)
-        self.file.write(text.encode("utf-8", "surrogatepass"))
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
-    def _to_text(self, values: Any) -> list[str]:
+        kind = pa.large_string()
+        cells = [pa.array(self._to_text(block[c.name])).cast(kind) for c in self.columns]
+        lines = pc.binary_join_element_wise(*cells, pa.scalar(self.delimiter, kind))
+        ends = (pa.scalar(text, kind) for text in ("\n", ""))
+        lines = pc.binary_join_element_wise(lines, *ends)
+        n_bytes = pc.sum(pc.binary_length(lines)).as_py() or 0
+        self.file.write(memoryview(lines.buffers()[2] or b"")[:n_bytes])
+
+    def _to_text(self, values: Any) -> Any:
         """Return cells; numbers have the fewest digits that give them back in their precision."""
         blank = '""' if self.ecsv else ""
         if isinstance(values, Arrays):
@@ -98,16 +102,16 @@ class TextSink:
         if data.ndim > 1:
             rows = np.ma.MaskedArray(data, mask=mask).tolist() if mask.any() else data.tolist()
             return self._quote([json.dumps(row, separators=(",", ":")) for row in rows])
-        if self.exact and data.dtype.kind == "f":
-            data = data.astype(np.float64)
+        if data.dtype.kind == "f" and not (self.ecsv or self.spectra):
+            data = data.astype(np.float64)  # nothing says that they are short
         cells: list[str] = data.astype(str).tolist()
         if data.dtype.kind == "U":
-            cells = self._quote(cells)
+            cells = self._quote(cells, always=self.spectra)
         if mask.any():
             cells = [blank if hidden else c for c, hidden in zip(cells, mask, strict=True)]
         return cells
 
-    def _join_arrays(self, values: Arrays) -> list[str]:
+    def _join_arrays(self, values: Arrays) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -119,13 +123,13 @@ class TextSink:
             numbers = pc.replace_substring(numbers, "inf", "Infinity")
         lists = pa.ListArray.from_arrays(column.offsets, numbers)
         text = pc.binary_join_element_wise(opening, pc.binary_join(lists, between), closing, "")
-        return pc.if_else(column.is_valid(), text, "").to_pylist()  # type: ignore[no-any-return]
+        return pc.if_else(column.is_valid(), text, "")
 
-    def _quote(self, cells: Sequence[str]) -> list[str]:
+    def _quote(self, cells: Sequence[str], *, always: bool = False) -> list[str]:
         special = {self.delimiter, '"', "\n", "\r"}
         return [
             '"' + cell.replace('"', '""') + '"'
-            if not special.isdisjoint(cell) or (self.ecsv and not cell)
+            if always or not special.isdisjoint(cell) or (self.ecsv and not cell)
             else cell
             for cell in cells
         ]
