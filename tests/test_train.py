@@ -26,8 +26,8 @@ from gaia_redshift.train import (
 )
 from gaia_redshift.train.checkpoint import write_checkpoint
 from gaia_redshift.train.dataset import check_parts, prepare_dataset
+from gaia_redshift.train.finish import measure_bins
 from gaia_redshift.train.networks import get_network
-from gaia_redshift.train.performance import measure_bins
 from gaia_redshift.train.sources import LabelledVectors, collect_vectors
 
 pytestmark = [
@@ -136,7 +136,7 @@ def test_only_the_training_part_is_sampled_on_moved_grids(tmp_path):
 
     def unscale(part, chosen):
         low, high = chosen.scaler.minimum, chosen.scaler.maximum
-        return chosen.get_inputs(part)["flux"] * (high - low) + low
+        return chosen.scale(chosen.take(part))["flux"] * (high - low) + low
 
     np.testing.assert_array_equal(again.flux_moved, jittered.flux_moved)
     np.testing.assert_array_equal(jittered.flux, plain.flux)
@@ -201,10 +201,10 @@ def test_the_scaler_knows_the_training_part_alone():
     dataset = prepare_dataset(label(flux=flux), TINY)
     np.testing.assert_array_equal(dataset.scaler.minimum, flux[rows["train"]].min(axis=0))
     np.testing.assert_array_equal(dataset.scaler.maximum, flux[rows["train"]].max(axis=0))
-    scaled = dataset.get_inputs("train")["flux"]
+    scaled = dataset.scale(dataset.take("train"))["flux"]
     assert scaled.min() == 0
     assert scaled.max() == 1
-    assert dataset.get_inputs("test")["flux"].max() > 10
+    assert dataset.scale(dataset.take("test"))["flux"].max() > 10
 
 
 def test_observations_of_one_source_stay_together():

@@ -173,10 +173,14 @@ def make_bins(values: ArrayLike, edges: ArrayLike, n: int) -> tuple[NDArray[np.i
     by = to_floats(values)
     if by.shape != (n,):
         raise InputError(f"the values to bin by have shape {by.shape}, the redshifts ({n},)")
-    where = np.searchsorted(limits, by, side="right") - 1
-    where[by == limits[-1]] = len(limits) - 2
+    where = find_bins(by, limits)
     where[~(np.isfinite(by) & (by >= limits[0]) & (by <= limits[-1]))] = -1
     return where, limits
+
+
+def find_bins(values: ArrayLike, edges: Float) -> NDArray[np.intp]:
+    """Return the bin of each value, shape (n,); those beyond the edges are in the first or last."""
+    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
 
 
 def to_floats(values: ArrayLike) -> Float:

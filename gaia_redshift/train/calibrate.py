@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift.metrics.points import find_bins
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles, smooth_density
 from gaia_redshift.model.postprocess import measure_overlap
 from gaia_redshift.model.prior import MagnitudePrior, measure_rp_flux
 from gaia_redshift.model.scaler import measure_level
-from gaia_redshift.train.objectives import find_bins, measure_cross_entropy
+from gaia_redshift.train.objectives import measure_cross_entropy
 
 __all__ = ["HeldOut", "calibrate_bins", "fit_temperature", "make_magnitude_prior"]
 
@@ -38,22 +39,15 @@ _STEEPEST = 0.5
 class HeldOut:
     """What a network says of galaxies that it was not trained on.
 
-    Parameters
-    ----------
-    logits, logits_without : ndarray, shape (n, m)
-        Of the bins of redshift, with and without flux errors.
-    kind : ndarray, shape (n,)
-        Logit of being a galaxy.
-    redshift : ndarray, shape (n,)
-        True.
-    flux : ndarray, shape (n, 186), e-/s per sample
+    Logits of the bins of redshift, with and without flux errors, and of being a galaxy; the true
+    redshift; fluxes, e-/s per sample.
     """
 
-    logits: NDArray[np.floating]
-    logits_without: NDArray[np.floating]
-    kind: NDArray[np.floating]
-    redshift: NDArray[np.float64]
-    flux: NDArray[np.floating]
+    logits: NDArray[np.floating]  # (n, m)
+    logits_without: NDArray[np.floating]  # (n, m)
+    galaxy: NDArray[np.floating]  # (n,)
+    redshift: NDArray[np.float64]  # (n,)
+    flux: NDArray[np.floating]  # (n, 186)
 
 
 def fit_temperature(
@@ -64,11 +58,9 @@ def fit_temperature(
 ) -> tuple[float, float]:
     """Find what to divide logits (n, m) by so that held-out galaxies have the best cross-entropy.
 
-    Temperature scaling (Guo et al. 2017), with a temperature that changes as a power of the
-    brightness: returns it at brightness 0 (``brightness`` (n,) is ln of the mean flux over the
-    typical one) and the slope of its logarithm. ``bins`` (n,) are those of the true redshifts,
-    ``offset`` (n, m) is ln of the galaxies' own prior over the training part's redshift
-    distribution.
+    Temperature scaling (Guo et al. 2017), as a power of the brightness (n,), ln of the mean flux
+    over the typical one: returns the temperature at 0 and its logarithm's slope. ``bins`` (n,) are
+    of the true redshifts, ``offset`` (n, m) is ln of their own prior over the training part's.
     """
     from scipy.optimize import minimize
 
@@ -133,44 +125,33 @@ def calibrate_bins(
         if given_flux is not None and len(given) >= _FEWEST:
             level = measure_rp_flux(given_flux)
             priors["given"] = MagnitudePrior.from_sample(given, level, edges=edges)
+    if given_flux is not None or (given is not None and not simulated):
+        default = "given"
+    else:
+        default = "sdss" if simulated else "training"
     bins = RedshiftBins(
         edges=edges,
         density=density,
         priors=priors,
-        default_prior=(
-            "given"
-            if given_flux is not None
-            else "sdss"
-            if simulated
-            else "training"
-            if given is None
-            else "given"
-        ),
+        default_prior=default,
         typical_level=typical,
         blind_to_flux=blind,
     )
     like_sky = held_out if sky is None else sky
     flux = like_sky.flux[:_CALIBRATED]
     prior = bins.spread_prior(bins.resolve_prior()[1], flux) if blind else density
-    fitted = [
-        fit_temperature(
-            logits[:_CALIBRATED],
-            find_bins(like_sky.redshift[:_CALIBRATED], edges),
+    true = like_sky.redshift[:_CALIBRATED]
+    fitted = []
+    for logits in (like_sky.logits[:_CALIBRATED], like_sky.logits_without[:_CALIBRATED]):
+        temperature = fit_temperature(
+            logits,
+            find_bins(true, edges),
             np.log(measure_level(flux) / typical),
             np.log(prior) - np.log(density),
         )
-        for logits in (like_sky.logits, like_sky.logits_without)
-    ]
-    if len(flux) >= _ENOUGH:
-        galaxies = like_sky.redshift[:_CALIBRATED], flux
-        fitted = [
-            match_coverage(bins, each, galaxies, prior, temperature)
-            for each, temperature in zip(
-                (like_sky.logits[:_CALIBRATED], like_sky.logits_without[:_CALIBRATED]),
-                fitted,
-                strict=True,
-            )
-        ]
+        if len(flux) >= _ENOUGH:
+            temperature = match_coverage(bins, logits, (true, flux), prior, temperature)
+        fitted.append(temperature)
     bins = dataclasses.replace(
         bins,
         temperature=(fitted[0][0], fitted[1][0]),
@@ -178,7 +159,7 @@ def calibrate_bins(
     )
     threshold = None
     if knows_others:
-        logit = np.quantile(like_sky.kind, 1 - _COMPLETENESS)
+        logit = np.quantile(like_sky.galaxy, 1 - _COMPLETENESS)
         threshold = float(1 / (1 + np.exp(-logit)))
     return dataclasses.replace(
         bins,

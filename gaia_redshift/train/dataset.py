@@ -32,36 +32,24 @@ NO_GALAXY = -1.0
 class TrainingSet:
     """Labelled vectors, split in three, and how they are scaled.
 
-    Parameters
-    ----------
-    vectors : LabelledVectors
-        All of them.
-    rows : mapping of str to ndarray of int
-        Row numbers of the galaxies in the parts ``train``, ``validation`` and ``test``.
-    others : mapping of str to ndarray of int
-        Those of stars, quasars and so on, empty where there are none.
-    scaler : Scaler
-        Fitted on the training part alone.
-    moved : ndarray of bool, shape (n,)
-        Which rows are trained on as sampled on moved grids.
+    ``rows`` are those of the galaxies in the parts "train", "validation" and "test", ``others``
+    those of stars, quasars and so on. The scaler was fitted on the training part alone; rows in
+    ``moved`` are trained on as sampled on moved grids.
     """
 
     vectors: LabelledVectors
     rows: Mapping[str, NDArray[np.intp]]
     others: Mapping[str, NDArray[np.intp]]
     scaler: Scaler
-    moved: NDArray[np.bool_]
+    moved: NDArray[np.bool_]  # (n,)
 
-    def get_inputs(self, part: str, *, errors: bool = True, others: bool = False) -> Inputs:
-        """Inputs of the network for a part, on the model's grid, with or without the errors.
+    def take(self, part: str, *, others: bool = False) -> LabelledVectors:
+        """Return the galaxies of a part, or the others."""
+        return self.vectors[(self.others if others else self.rows)[part]]
 
-        Of its galaxies, or of the others.
-        """
-        rows = (self.others if others else self.rows)[part]
-        given = self.vectors.flux_error if errors else None
-        return self.scaler.transform(
-            self.vectors.flux[rows], None if given is None else given[rows]
-        )
+    def scale(self, vectors: LabelledVectors) -> Inputs:
+        """Return the network's inputs for some vectors."""
+        return self.scaler.transform(vectors.flux, vectors.flux_error)
 
     def draw_inputs(
         self, rows: NDArray[np.intp], rng: np.random.Generator, config: TrainingConfig
@@ -69,17 +57,17 @@ class TrainingSet:
         """Inputs for training: some rows on moved grids, levels and errors changed or hidden."""
         flux = _take_flux(self.vectors, self.moved, rows)
         flux_error = None
-        level = None
+        factor_of_all = None
         if config.level_jitter:
             drawn = 10 ** rng.normal(0.0, config.level_jitter, len(rows))
-            level = drawn.astype(np.float32)[:, None]
-            flux = flux * level
+            factor_of_all = drawn.astype(np.float32)[:, None]
+            flux = flux * factor_of_all
         if self.vectors.flux_error is not None:
             factor = np.exp(rng.normal(0.0, config.error_jitter, (len(rows), 2)))
             factor[rng.uniform(size=len(rows)) < config.error_dropout] = np.nan
             flux_error = self.vectors.flux_error[rows]
-            if level is not None:
-                flux_error *= level
+            if factor_of_all is not None:
+                flux_error *= factor_of_all
             flux_error *= np.repeat(factor, (N_BP, N_FLUX - N_BP), axis=1)
         return self.scaler.transform(flux, flux_error)
 
@@ -99,10 +87,6 @@ class TrainingSet:
             target[~self.vectors.is_galaxy[rows]] = NO_GALAXY
         return target
 
-    def get_redshifts(self, part: str) -> NDArray[np.float64]:
-        """True redshifts of a part, shape (n,)."""
-        return self.vectors.redshift[self.rows[part]]
-
 
 def prepare_dataset(
     vectors: LabelledVectors,
@@ -110,12 +94,9 @@ def prepare_dataset(
     scaler_type: type[MinMaxScaler] | type[NoiseScaler] = MinMaxScaler,
     scaler: Scaler | None = None,
 ) -> TrainingSet:
-    """Check, split and scale.
+    """Check, split and scale: by a model's ``scaler``, or one fitted on the training part.
 
-    ``split``, ``seed``, ``redshift_range`` and ``grid_jitter`` of the configuration are used. A
-    ``scaler`` of the model that a training starts from is taken as it is, else one of
-    ``scaler_type`` is fitted on the training part. Raises `InputError` for missing redshifts,
-    redshifts outside the range, or too few galaxies.
+    Raises `InputError` for missing redshifts, redshifts outside the range, or too few galaxies.
     """
     check_redshifts(vectors, config)
     if len(vectors) < MINIMUM_GALAXIES:

@@ -72,7 +72,7 @@ def write_model(
         folder = Path(temporary) / target.name
         folder.mkdir()
         network.save(folder / _FILES["weights"])
-        sample = {name: values[:_N_FROZEN] for name, values in dataset.get_inputs("test").items()}
+        sample = dataset.scale(dataset.take("test")[:_N_FROZEN])
         write_graph(folder / _FILES["graph"], network, sample)
         (folder / _FILES["scaler"]).write_bytes(dataset.scaler.to_json())
         roles = dict(_FILES)
@@ -138,18 +138,19 @@ def write_frozen_vectors(folder: Path, dataset: TrainingSet, result: TrainingRes
     With ``source_id``, ``flux`` (n, 186), where there are such ``flux_error``, ``redshift_true``,
     and ``redshift_cnn``, Keras's own predictions.
     """
-    order = np.argsort(dataset.get_redshifts("test"), kind="stable")
+    test = dataset.take("test")
+    order = np.argsort(test.redshift, kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, _N_FROZEN).round().astype(int))]
-    rows = dataset.rows["test"][chosen]
+    test = test[chosen]
     path = folder / "frozen_vectors.npz"
     arrays = {
-        "source_id": dataset.vectors.source_id[rows],
-        "flux": dataset.vectors.flux[rows],
-        "redshift_true": dataset.vectors.redshift[rows],
+        "source_id": test.source_id,
+        "flux": test.flux,
+        "redshift_true": test.redshift,
         "redshift_cnn": result.predicted[chosen],
     }
-    if dataset.vectors.flux_error is not None:
-        arrays["flux_error"] = dataset.vectors.flux_error[rows]
+    if test.flux_error is not None:
+        arrays["flux_error"] = test.flux_error
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
     return path
 
@@ -209,12 +210,8 @@ def _check_folder(
 ) -> None:
     parse_manifest(manifest, folder / MANIFEST_NAME)
     model = RedshiftModel(folder, manifest, read_files(folder, manifest))
-    rows = dataset.rows["test"][:_N_FROZEN]
-    errors = dataset.vectors.flux_error
-    again = model.predict(
-        dataset.vectors.flux[rows],
-        None if errors is None else errors[rows],
-        prior=None if model.bins is None else "training",
-    ).redshift
+    test = dataset.take("test")[:_N_FROZEN]
+    prior = None if model.bins is None else "training"
+    again = model.predict(test.flux, test.flux_error, prior=prior).redshift
     if not np.allclose(again, predicted[:_N_FROZEN], rtol=0, atol=_TOLERANCE):
         raise ModelError("the written model does not predict what the trained network did")

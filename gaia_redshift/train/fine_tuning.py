@@ -30,17 +30,7 @@ __all__ = ["ParentModel", "freeze_layers", "make_fine_tuning_config", "read_pare
 
 @dataclass(frozen=True, eq=False)
 class ParentModel:
-    """A model that a training starts from.
-
-    Parameters
-    ----------
-    manifest : dict
-    scaler : Scaler
-    bins : RedshiftBins or None
-    novelty : Novelty or None
-    weights : bytes
-        The Keras file.
-    """
+    """A model that a training starts from; ``weights`` is its Keras file."""
 
     manifest: dict[str, Any]
     scaler: Scaler
@@ -74,8 +64,7 @@ class ParentModel:
 
     def check(self, config: TrainingConfig) -> None:
         """Refuse a configuration that asks for another network than the parent's (`InputError`)."""
-        wanted = _inherit(self.manifest)
-        for key, value in wanted.items():
+        for key, value in _inherit(self.manifest).items():
             given = getattr(config, key)
             if (list(given) if isinstance(given, tuple) else given) != value:
                 raise InputError(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.metrics.points import compute_metrics
+from gaia_redshift.metrics.distributions import compute_coverage, compute_crps, compute_pit
+from gaia_redshift.metrics.points import compute_metrics, find_bins
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
 from gaia_redshift.model.keras_engine import compile_network
 from gaia_redshift.model.novelty import Novelty
@@ -20,42 +21,42 @@ from gaia_redshift.train.dataset import TrainingSet
 from gaia_redshift.train.fine_tuning import ParentModel
 from gaia_redshift.train.novelty import fit_novelty
 from gaia_redshift.train.objectives import DistributionObjective, Objective
-from gaia_redshift.train.performance import draw_rows, measure_bins, measure_distributions
 from gaia_redshift.train.sources import LabelledVectors
 
-__all__ = ["TrainingResult", "finish_training", "run_network"]
+__all__ = ["TrainingResult", "finish_training", "measure_bins", "run_network"]
+
+Float = NDArray[np.float64]
+Call = Callable[[Inputs], NDArray[np.float32]]
 
 _BATCH = 1024
 _NOVELTY_TRAIN, _NOVELTY_HELD_OUT = 2000, 300
 """Fewer galaxies do not tell what is usual better than the parent's many."""
+_BIN_WIDTH = 0.05
+_LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
+_PARTS = 6
+"""Parts of brightness with the same number of galaxies."""
+_LARGEST_RATIO = 3.0
+"""Of a prior to the training part's density, which in bins with few galaxies is mostly noise."""
+_FEWEST = 100
+"""Bins with fewer galaxies say too little of a distribution."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
     """What a trained network says about the test part, and what goes with it into the folder.
 
-    Parameters
-    ----------
-    predicted : ndarray, shape (n,)
-        Redshifts of the test part. Medians, under the training part's redshift distribution, of
-        networks that return distributions.
-    metrics : dict
-        ``test``, of all, and ``test_bins``, by true redshift. Of networks that return
-        distributions they hold for ``prior``, the default one, and for those galaxies of the test
-        part that were drawn so that they follow it.
-    bins : RedshiftBins or None
-    novelty : Novelty or None
+    ``predicted`` are redshifts of the test part; of networks that return distributions medians
+    under the training part's redshift distribution. Their ``metrics`` hold for the default prior
+    and for those galaxies of the test part that were drawn so that they follow it.
     """
 
-    predicted: NDArray[np.float64]
+    predicted: Float  # (n,)
     metrics: dict[str, Any]
     bins: RedshiftBins | None = None
     novelty: Novelty | None = None
 
 
-def run_network(
-    call: Callable[[Inputs], NDArray[np.float32]], inputs: Inputs
-) -> NDArray[np.float32]:
+def run_network(call: Call, inputs: Inputs) -> NDArray[np.float32]:
     """Outputs, shape (n, m), of a compiled network for any number of inputs."""
     n = len(next(iter(inputs.values())))
     return np.concatenate(
@@ -83,42 +84,44 @@ def finish_training(
     the metrics are measured.
     """
     call = compile_network(network)
-    true = dataset.get_redshifts("test")
-    output = run_network(call, dataset.get_inputs("test"))
-    limits = config.redshift_range
+    test = dataset.take("test")
+    output = run_network(call, dataset.scale(test))
+    before = None
+    if parent is not None:
+        before = run_network(compile_network(parent.build()), dataset.scale(test))
     if not isinstance(objective, DistributionObjective):
         predicted = objective.predict(output)
-        metrics = dict(compute_metrics(predicted, true))
-        found = {"test": metrics, "test_bins": measure_bins(predicted, true, limits)}
-        found["test_all"] = metrics
-        if parent is not None:
-            before = run_network(compile_network(parent.build()), dataset.get_inputs("test"))
-            found["test_all_parent"] = dict(compute_metrics(objective.predict(before), true))
-        return TrainingResult(predicted, found)
+        everything = dict(compute_metrics(predicted, test.redshift))
+        metrics = {
+            "test": everything,
+            "test_bins": measure_bins(predicted, test.redshift, config.redshift_range),
+            "test_all": everything,
+        }
+        if before is not None:
+            metrics["test_all_parent"] = dict(
+                compute_metrics(objective.predict(before), test.redshift)
+            )
+        return TrainingResult(predicted, metrics)
 
-    def hold_out(flux: Any, error: Any, redshift: NDArray[np.float64]) -> HeldOut:
-        known = run_network(call, dataset.scaler.transform(flux, error))
-        without = run_network(call, dataset.scaler.transform(flux))
-        return HeldOut(known[:, :-1], without[:, :-1], known[:, -1], redshift, flux)
+    def hold_out(vectors: LabelledVectors) -> HeldOut:
+        known = run_network(call, dataset.scale(vectors))
+        without = run_network(call, dataset.scaler.transform(vectors.flux))
+        return HeldOut(known[:, :-1], without[:, :-1], known[:, -1], vectors.redshift, vectors.flux)
 
-    vectors, errors = dataset.vectors, dataset.vectors.flux_error
-    validation, train = dataset.rows["validation"], dataset.rows["train"]
-    shown = dataset.repeat_rows(config.repeat)
-    error_there = None if errors is None else errors[validation]
+    vectors, train = dataset.vectors, dataset.rows["train"]
+    validation = dataset.take("validation")
     first = 0 if sky is None else len(sky) // 3
     # A child of a network that is blind to flux stays so (`TrainingConfig.level_jitter`): what its
     # own galaxies' brightness says is a prior again.
     child = parent is not None and parent.bins is not None and parent.bins.blind_to_flux
-    given_rows = train[train < vectors.n_given]
+    given = train[train < vectors.n_given]
     bins = calibrate_bins(
-        vectors.redshift[shown],
+        vectors.redshift[dataset.repeat_rows(config.repeat)],
         objective.edges,
-        hold_out(vectors.flux[validation], error_there, vectors.redshift[validation]),
-        sky=None
-        if sky is None or sky.flux_error is None
-        else hold_out(sky.flux[:first], sky.flux_error[:first], sky.redshift[:first]),
-        given=vectors.redshift[given_rows] if config.mix or child else None,
-        given_flux=vectors.flux[given_rows] if child else None,
+        hold_out(validation),
+        sky=None if sky is None else hold_out(sky[:first]),
+        given=vectors.redshift[given] if config.mix or child else None,
+        given_flux=vectors.flux[given] if child else None,
         simulated=vectors.description["simulated"],
         blind=child or vectors.description.get("sky", "sdss") != "sdss",
         knows_others=bool(len(dataset.others["validation"])),
@@ -126,94 +129,70 @@ def finish_training(
     novelty = None if parent is None else parent.novelty
     if novelty is None or (len(train) >= _NOVELTY_TRAIN and len(validation) >= _NOVELTY_HELD_OUT):
         novelty = fit_novelty(
-            vectors.flux[train], vectors.flux[validation], error_there, seed=config.seed
+            vectors.flux[train], validation.flux, validation.flux_error, seed=config.seed
         )
-    test = dataset.rows["test"]
-    everything = vectors.flux[test], _take(errors, test), true
-    # A sky that was made for training is no one's: no default prior holds for it.
-    compared = {} if sky is not None else {"test_all": _measure_all(bins, output, *everything)}
-    if parent is not None and parent.bins is not None:
-        compared["test_all_parent"] = _measure_parent(parent, parent.bins, dataset, *everything)
-    predicted = _predict(bins, output[:, :-1], vectors.flux[test], _take(errors, test), "training")
+    name, prior = bins.resolve_prior()
+    measured, found = test, output
     if sky is not None:
-        rest = slice(first, None)
-        flux, error, true = sky.flux[rest], _take(sky.flux_error, rest), sky.redshift[rest]
-        output = run_network(call, dataset.scaler.transform(flux, error))
-    else:
-        flux, error = vectors.flux[test], _take(errors, test)
-        name, prior = bins.resolve_prior()
-        if isinstance(prior, np.ndarray):
-            # Galaxies simulated for a training have other redshifts than the sky's: some are left
-            # out here.
-            rows = draw_rows(true, bins, prior, np.random.default_rng([config.seed, 4]))
-            if rows.any():  # not of a very small test part
-                flux, error, true, output = flux[rows], _take(error, rows), true[rows], output[rows]
-    name = bins.resolve_prior()[0]
-    probability = _distribute(bins, output[:, :-1], flux, error, name)
-    redshift = compute_quantiles(probability, bins.edges, 0.5)[0]
+        measured = sky[first:]
+        found = run_network(call, dataset.scale(measured))
+    elif isinstance(prior, np.ndarray):
+        # Galaxies simulated for a training have other redshifts than the sky's: some are left out.
+        rng = np.random.default_rng([config.seed, 4])
+        rows = draw_rows(test.redshift, bins, prior, rng)
+        if rows.any():  # not of a very small test part
+            measured, found = test[rows], output[rows]
+    probability = _distribute(bins, found, measured)
+    medians = _find_medians(bins, probability)
     metrics = {
         "prior": name,
-        "test": dict(compute_metrics(redshift, true))
-        | measure_distributions(probability, bins, true, measure_level(flux)),
-        "test_bins": measure_bins(redshift, true, limits),
-        **compared,
+        "test": dict(compute_metrics(medians, measured.redshift))
+        | measure_distributions(probability, bins, measured),
+        "test_bins": measure_bins(medians, measured.redshift, config.redshift_range),
     }
+    # A sky that was made for training is no one's: no default prior holds for it.
+    if sky is None:
+        metrics["test_all"] = _measure_all(bins, output, test)
+    if parent is not None and parent.bins is not None and before is not None:
+        metrics["test_all_parent"] = _measure_all(parent.bins, before, test)
     if bins.galaxy_threshold is not None:
-        metrics["galaxies"] = _measure_kinds(call, dataset, output[:, -1], bins.galaxy_threshold)
+        others = run_network(call, dataset.scale(dataset.take("test", others=True)))
+        metrics["galaxies"] = _measure_kinds(found[:, -1], others[:, -1], bins.galaxy_threshold)
+    predicted = _find_medians(bins, _distribute(bins, output, test, "training"))
     return TrainingResult(predicted, metrics, bins, novelty)
 
 
-def _measure_all(
+def _distribute(
     bins: RedshiftBins,
     output: NDArray[np.float32],
-    flux: Any,
-    error: Any,
-    true: NDArray[np.float64],
+    vectors: LabelledVectors,
+    prior: str | None = None,
+) -> NDArray[np.floating]:
+    """Probability of each bin of redshift, shape (n, m), from a network's output, by a prior."""
+    known = np.zeros(len(vectors), dtype=bool)
+    if vectors.flux_error is not None:
+        known |= np.isfinite(vectors.flux_error).all(axis=1)
+    resolved = bins.spread_prior(bins.resolve_prior(prior)[1], vectors.flux)
+    logits = output[:, : len(bins.density)]
+    return bins.compute_probability(logits, known, measure_level(vectors.flux), resolved)
+
+
+def _find_medians(bins: RedshiftBins, probability: NDArray[np.floating]) -> Float:
+    return compute_quantiles(probability, bins.edges, 0.5)[0]
+
+
+def _measure_all(
+    bins: RedshiftBins, output: NDArray[np.float32], test: LabelledVectors
 ) -> dict[str, Any]:
     """Return metrics of what a model predicts by default for every galaxy of the test part."""
-    name, _ = bins.resolve_prior()
-    predicted = _predict(bins, output[:, : len(bins.density)], flux, error, name)
-    return dict(compute_metrics(predicted, true))
-
-
-def _measure_parent(
-    parent: ParentModel, bins: RedshiftBins, dataset: TrainingSet, *everything: Any
-) -> dict[str, Any]:
-    """Return the same metrics of the model that the training started from."""
-    before = run_network(compile_network(parent.build()), dataset.get_inputs("test"))
-    return _measure_all(bins, before, *everything)
-
-
-def _take(values: Any, rows: Any) -> Any:
-    return None if values is None else values[rows]
-
-
-def _distribute(
-    bins: RedshiftBins, logits: NDArray[np.float32], flux: Any, error: Any, prior: str
-) -> NDArray[np.floating]:
-    """Probability of each bin of redshift, shape (n, m), under a prior of that name."""
-    known = np.zeros(len(flux), dtype=bool)
-    if error is not None:
-        known |= np.isfinite(error).all(axis=1)
-    resolved = bins.spread_prior(bins.resolve_prior(prior)[1], flux)
-    return bins.compute_probability(logits, known, measure_level(flux), resolved)
-
-
-def _predict(
-    bins: RedshiftBins, logits: NDArray[np.float32], flux: Any, error: Any, prior: str
-) -> NDArray[np.float64]:
-    """Medians under a prior of that name, shape (n,)."""
-    return compute_quantiles(_distribute(bins, logits, flux, error, prior), bins.edges, 0.5)[0]
+    medians = _find_medians(bins, _distribute(bins, output, test))
+    return dict(compute_metrics(medians, test.redshift))
 
 
 def _measure_kinds(
-    call: Callable[[Inputs], NDArray[np.float32]],
-    dataset: TrainingSet,
-    galaxies: NDArray[np.floating],
-    threshold: float,
+    galaxies: NDArray[np.floating], others: NDArray[np.floating], threshold: float
 ) -> dict[str, float]:
-    """How many galaxies, and others of the test part, pass as galaxies."""
-    others = run_network(call, dataset.get_inputs("test", others=True))[:, -1]
+    """How many galaxies and others, by their logits, pass as galaxies."""
     logit = np.log(threshold / (1 - threshold))
     return {
         "n": len(galaxies),
@@ -221,3 +200,94 @@ def _measure_kinds(
         "kept": float((galaxies >= logit).mean()),
         "others_kept": float((others >= logit).mean()),
     }
+
+
+def draw_rows(
+    true: Float, bins: RedshiftBins, prior: Float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw from galaxies with the training part's redshifts (n,) some with those of a prior (m,).
+
+    Acceptance with a probability that is proportional to prior / density, the latter cut at 3.
+    """
+    ratio = np.minimum(prior / bins.density, _LARGEST_RATIO)
+    rows = rng.uniform(size=len(true)) * ratio.max() < ratio[find_bins(true, bins.edges)]
+    return np.asarray(rows)
+
+
+def measure_distributions(
+    probability: NDArray[np.floating], bins: RedshiftBins, galaxies: LabelledVectors
+) -> dict[str, Any]:
+    """Measure how honest distributions (n, m) are.
+
+    Returns ``coverage_68`` and ``coverage_95``; ``crps``; ``pit``, the histogram in tenths, 1 where
+    flat; ``by_prediction`` and ``by_brightness``, lists of rows with ``mean_error``, ``mae`` and
+    both coverages.
+    """
+    true, mean_flux = galaxies.redshift, measure_level(galaxies.flux)
+    q = compute_quantiles(probability, bins.edges, _LEVELS)
+    density = probability / np.diff(bins.edges)
+    pit = compute_pit(true, density, bins.edges)
+
+    def cover(rows: Any) -> dict[str, float]:
+        return {
+            f"coverage_{100 * nominal:.0f}": compute_coverage(
+                true[rows], q[i, rows], q[-1 - i, rows], nominal
+            )["coverage"]
+            for nominal, i in ((0.68, 1), (0.95, 0))
+        }
+
+    def describe(rows: NDArray[np.bool_]) -> dict[str, float]:
+        error = q[2, rows] - true[rows]
+        return {
+            "mean_error": float(error.mean()),
+            "mae": float(np.abs(error).mean()),
+            **cover(rows),
+        }
+
+    parts = np.quantile(mean_flux, np.linspace(0, 1, _PARTS + 1))
+    return {
+        **cover(slice(None)),
+        "crps": float(np.mean(compute_crps(true, density, bins.edges))),
+        "pit": (np.histogram(pit, 10, (0.0, 1.0))[0] * 10 / len(true)).tolist(),
+        "by_prediction": _tabulate(
+            q[2], _divide(bins.edges[0], bins.edges[-1]), describe, fewest=_FEWEST
+        ),
+        "by_brightness": _tabulate(mean_flux, parts, describe, fewest=_FEWEST),
+    }
+
+
+def measure_bins(
+    predicted: Float, true: Float, limits: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """Mean and standard deviation of predicted - true, in bins of 0.05 of true redshift."""
+    error = predicted - true
+
+    def describe(rows: NDArray[np.bool_]) -> dict[str, float]:
+        return {"mean_error": float(error[rows].mean()), "scatter": float(error[rows].std())}
+
+    return _tabulate(true, _divide(*limits), describe)
+
+
+def _tabulate(
+    values: Float,
+    edges: Float,
+    describe: Callable[[NDArray[np.bool_]], dict[str, float]],
+    *,
+    fewest: int = 1,
+) -> list[dict[str, Any]]:
+    """Describe the rows in each bin of ``values`` (n,) that holds enough of them."""
+    where = find_bins(values, edges)
+    return [
+        {
+            "low": round(float(edges[i]), 6),
+            "high": round(float(edges[i + 1]), 6),
+            "n": int((where == i).sum()),
+            **describe(where == i),
+        }
+        for i in range(len(edges) - 1)
+        if (where == i).sum() >= fewest
+    ]
+
+
+def _divide(low: float, high: float) -> Float:
+    return np.linspace(low, high, max(1, round((high - low) / _BIN_WIDTH)) + 1)

@@ -333,7 +333,8 @@ def fit_network(
         logger.info("resumed after epoch %d from %s", len(history), folder)
 
     run_steps = compile_steps(network, optimizer, objective)
-    validation = dataset.get_inputs("validation"), dataset.get_redshifts("validation")
+    held_out = dataset.take("validation")
+    inputs, true = dataset.scale(held_out), held_out.redshift
     call = compile_network(network)
     for epoch in range(len(history) + 1, config.epochs + 1):
         if _is_over(history, config.patience):
@@ -351,14 +352,14 @@ def fit_network(
                     " learning rate"
                 )
             with average_weights(network, optimizer, config):
-                output = run_network(call, validation[0])
+                output = run_network(call, inputs)
                 weights = [np.array(variable) for variable in network.variables]
-            error = objective.predict(output) - validation[1]
+            error = objective.predict(output) - true
             seconds = time.perf_counter() - start
             record = {
                 "epoch": epoch,
                 "loss": loss,
-                "validation_loss": objective.measure_loss(output, validation[1]),
+                "validation_loss": objective.measure_loss(output, true),
                 "validation_mae": float(np.abs(error).mean()),
                 "samples_per_second": len(order) / trained,
                 "seconds": seconds,

@@ -118,17 +118,9 @@ def build_residual(
 class Network:
     """A network that can be trained.
 
-    Parameters
-    ----------
-    build : callable
-        From the seed of the initial weights, the number of bins and options by name to a Keras
-        model.
-    scaler : type
-        What prepares its inputs.
-    distribution : bool
-        Whether it returns the logits of a redshift distribution, or else a redshift.
-    options : mapping of str to tuple of float
-        What of its layout may be chosen, with the least and the largest value.
+    ``build`` makes a Keras model of the seed of the initial weights, the number of bins and options
+    by name; ``options`` gives their least and largest values; ``scaler`` prepares the inputs. With
+    ``distribution`` it returns logits of bins of redshift, else a redshift.
     """
 
     build: Callable[..., Any]

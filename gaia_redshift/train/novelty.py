@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import ModelError
+from gaia_redshift.metrics.points import find_bins
 from gaia_redshift.model.novelty import Novelty
 from gaia_redshift.model.scaler import measure_level
 
@@ -89,7 +90,7 @@ def fit_novelty(
     density, residual, log_level = fitted.measure(held_out, held_out_error)
     bins = max(1, len(held_out) // _PER_LEVEL)
     edges = np.quantile(log_level, np.linspace(0.0, 1.0, bins + 1))
-    which = np.clip(np.searchsorted(edges, log_level, side="right") - 1, 0, bins - 1)
+    which = find_bins(log_level, edges)
     rows = []
     for i in range(bins):
         here = which == i

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift.metrics.points import find_bins
 from gaia_redshift.model.distribution import compute_quantiles
 from gaia_redshift.model.keras_engine import import_keras
 from gaia_redshift.train.config import TrainingConfig
@@ -94,11 +95,6 @@ class DistributionObjective:
     def measure_loss(self, output: NDArray[np.float32], truth: Float) -> float:
         """Return the mean cross-entropy with the bins of the true redshifts."""
         return measure_cross_entropy(output[:, :-1], find_bins(truth, self.edges))
-
-
-def find_bins(values: Float, edges: Float) -> NDArray[np.intp]:
-    """Bin of each value, shape (n,); those beyond the edges are in the first or last."""
-    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
 
 
 def measure_cross_entropy(logits: NDArray[np.floating], bins: NDArray[np.intp]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -22,18 +23,11 @@ from gaia_redshift.grid import N_FLUX, SamplingGrid, draw_grid
 from gaia_redshift.simulate.generate import SimulatedGalaxies
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
-__all__ = [
-    "LabelledVectors",
-    "collect_vectors",
-    "describe_source",
-    "mix_vectors",
-    "open_source",
-]
+__all__ = ["LabelledVectors", "collect_vectors", "mix_vectors", "open_source"]
 
 logger = logging.getLogger(__name__)
 
 _BLOCK_SIZE = 10_000
-_ARRAYS = ("source_id", "flux", "redshift")
 _NEXT_SKY = 3000
 """Between the seeds of a population's parts."""
 _GRIDS_PER_BLOCK = 40
@@ -42,36 +36,34 @@ _GRIDS_PER_BLOCK = 40
 
 @dataclass(frozen=True, eq=False)
 class LabelledVectors:
-    """Vectors with true redshifts.
+    """Vectors, e-/s per sample, with true redshifts, and whatever else is known of them.
 
-    Parameters
-    ----------
-    source_id : ndarray, shape (n,), int64
-    flux : ndarray, shape (n, 186), float32, e-/s per sample
-    redshift : ndarray, shape (n,), float64
-    description : dict
-        Where they came from: ``kind``, number of rows, sha256 of the arrays, ...
-    flux_moved : ndarray, shape (n, 186), float32, e-/s per sample, or None
-        The same spectra sampled on moved grids.
-    flux_error : ndarray, shape (n, 186), float32, e-/s per sample, or None
-        Standard errors of ``flux``; NaN in rows without.
-    split : ndarray, shape (n,), str, or None
-        "train", "validation" or "test", where the source is split already.
-    is_galaxy : ndarray, shape (n,), bool, or None
-        False for stars and quasars, whose redshift is 0 here; None where all are galaxies.
+    ``description`` says where they came from; ``flux_moved`` are the same spectra sampled on moved
+    grids; ``flux_error`` is NaN in rows without; ``split`` names the part of each where the source
+    is split already; without ``is_galaxy`` all are galaxies, others have the redshift 0.
     """
 
-    source_id: NDArray[np.int64]
-    flux: NDArray[np.float32]
-    redshift: NDArray[np.float64]
-    description: dict[str, Any]
-    flux_moved: NDArray[np.float32] | None = None
-    flux_error: NDArray[np.float32] | None = None
-    split: NDArray[np.str_] | None = None
-    is_galaxy: NDArray[np.bool_] | None = None
+    source_id: NDArray[np.int64]  # (n,)
+    flux: NDArray[np.float32]  # (n, 186)
+    redshift: NDArray[np.float64]  # (n,)
+    description: dict[str, Any] = dataclasses.field(default_factory=dict)
+    flux_moved: NDArray[np.float32] | None = None  # (n, 186)
+    flux_error: NDArray[np.float32] | None = None  # (n, 186)
+    split: NDArray[np.str_] | None = None  # (n,)
+    is_galaxy: NDArray[np.bool_] | None = None  # (n,)
 
     def __len__(self) -> int:
         return len(self.flux)
+
+    def __getitem__(self, rows: Any) -> LabelledVectors:
+        changes = {name: values[rows] for name, values in self.arrays.items()}
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays that there are, by name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
 
     @property
     def n_given(self) -> int:
@@ -80,24 +72,25 @@ class LabelledVectors:
         return len(self) - (mixed["n_given"] - mixed["n_unusable"] if mixed else 0)
 
 
-def describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str, Any]:
+def _describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str, Any]:
     """Say in JSON what ``source`` is, so that a resumed run can tell whether it is the same."""
     if isinstance(source, SimulatedGalaxies):
-        return {
-            "kind": "simulated",
-            "n": source.n,
-            "survey": source.survey,
-            "seed": source.seed,
-            "sky": source.sky,
-            "contaminants": source.contaminants,
-            "grid": grid.to_dict(),
-        }
+        return {"kind": "simulated", **dataclasses.asdict(source), "grid": grid.to_dict()}
     if _is_vectors(source):
         vectors, redshift = source
         digest = _hash_arrays(vectors.source_id, vectors.flux, np.asarray(redshift))
         return {"kind": "vectors", "sha256": digest, "grid": vectors.grid.to_dict()}
     if isinstance(source, GalaxyDataset):
-        return describe_dataset(source)
+        vectors = source.vectors
+        arrays = [vectors.source_id, vectors.flux, source.redshift]
+        arrays += [] if vectors.flux_error is None else [vectors.flux_error]
+        return {
+            "kind": "dataset",
+            "parts": [{"file": Path(source.label).name, "rows": len(source)}],
+            "release": str(source.manifest.get("release") or "DR3"),
+            "sha256": _hash_arrays(*arrays, np.asarray(source.split, dtype="S10")),
+            "grid": vectors.grid.to_dict(),
+        }
     from gaia_redshift.readers.identity import identify
     from gaia_redshift.readers.sources import iter_sources
 
@@ -117,20 +110,6 @@ def open_source(source: Any, redshift_range: tuple[float, float]) -> Any:
     return source
 
 
-def describe_dataset(dataset: GalaxyDataset) -> dict[str, Any]:
-    """Say in JSON what a training set is."""
-    vectors = dataset.vectors
-    arrays = [vectors.source_id, vectors.flux, dataset.redshift]
-    arrays += [] if vectors.flux_error is None else [vectors.flux_error]
-    return {
-        "kind": "dataset",
-        "parts": [{"file": Path(dataset.label).name, "rows": len(dataset)}],
-        "release": str(dataset.manifest.get("release") or "DR3"),
-        "sha256": _hash_arrays(*arrays, np.asarray(dataset.split, dtype="S10")),
-        "grid": vectors.grid.to_dict(),
-    }
-
-
 def collect_vectors(
     source: Any,
     folder: Path,
@@ -143,17 +122,15 @@ def collect_vectors(
 ) -> LabelledVectors:
     """Sample a source's spectra, or take the vectors that an earlier run left in ``folder``.
 
-    Rows whose spectrum cannot be sampled are left out and counted in the description. With a
-    ``jitter_seed``, the spectra are sampled on moved grids as well, with ``errors`` the errors too.
-
-    Raises `InputError` if the source cannot be read, has no column of true redshifts, or is not the
-    one that ``folder`` was made from.
+    Rows that cannot be sampled are left out and counted in the description; with a ``jitter_seed``
+    there are vectors on moved grids as well, with ``errors`` errors. Raises `InputError` if the
+    source cannot be read, has no true redshifts, or is not the one that ``folder`` was made from.
     """
     if isinstance(source, Iterator):  # gone through twice
         source = list(source)
-    request = describe_source(source, truth=truth, grid=grid)
+    request = _describe_source(source, truth=truth, grid=grid)
     if jitter_seed is not None:
-        if _is_vectors(source) or isinstance(source, GalaxyDataset):
+        if request["kind"] in ("vectors", "dataset"):
             raise InputError(
                 "grid_jitter needs spectra: vectors cannot be sampled again; set it to 0"
             )
@@ -164,43 +141,31 @@ def collect_vectors(
     if marker.exists():
         return _read_vectors(folder, marker, request)
 
-    blocks = list(_iter_blocks(source, truth, grid, jitter_seed, errors=errors, progress=progress))
-    source_id, flux, redshift, usable = (
-        np.concatenate([block[i] for block in blocks]) for i in range(4)
-    )
-    moved = [block[4] for block in blocks if block[4] is not None]
-    flux_error = [block[5] for block in blocks if block[5] is not None]
-    is_galaxy = np.concatenate([block[6] for block in blocks])
-    redshift = np.where(is_galaxy, redshift, 0.0)
+    n_given, blocks = 0, []
+    options = {"errors": errors, "progress": progress}
+    for block, usable in _iter_blocks(source, truth, grid, jitter_seed, **options):
+        n_given += len(block)
+        blocks.append(block[usable])
+    if not blocks:
+        raise InputError("there are no spectra to train on")
+    arrays = {
+        name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays
+    }
     from gaia_redshift.simulate.identity import are_simulated
 
-    simulated = are_simulated(source_id)
-    split = None
-    if isinstance(source, GalaxyDataset):
-        split = np.asarray(source.split)[usable]
-        simulated |= source.simulated
+    simulated = isinstance(source, GalaxyDataset) and source.simulated
     description = {
         **{key: value for key, value in request.items() if key != "grid"},
-        "simulated": simulated,
-        "n_given": len(usable),
-        "n_unusable": int((~usable).sum()),
-        "sha256": _hash_arrays(source_id, flux, redshift),
+        "simulated": simulated or are_simulated(arrays["source_id"]),
+        "n_given": n_given,
+        "n_unusable": n_given - len(arrays["flux"]),
+        "sha256": _hash_arrays(*(arrays[name] for name in ("source_id", "flux", "redshift"))),
     }
-    vectors = LabelledVectors(
-        source_id[usable],
-        flux[usable],
-        redshift[usable],
-        description,
-        np.concatenate(moved)[usable] if moved else None,
-        np.concatenate(flux_error)[usable] if flux_error else None,
-        split,
-        None if is_galaxy.all() else is_galaxy[usable],
-    )
-    for name in _name_arrays(request):
-        np.save(folder / f"{name}.npy", getattr(vectors, name), allow_pickle=False)
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values, allow_pickle=False)
     # Written last and at once: its presence says that the arrays are complete.
     write_text(marker, json.dumps({"request": request, "description": description}, indent=1))
-    return vectors
+    return LabelledVectors(**arrays, description=description)
 
 
 def mix_vectors(given: LabelledVectors, simulated: LabelledVectors) -> LabelledVectors:
@@ -209,44 +174,33 @@ def mix_vectors(given: LabelledVectors, simulated: LabelledVectors) -> LabelledV
     They belong to the training part alone: what is validated and tested stays what was given.
     Raises `InputError` if the two share sources.
     """
-    assert given.split is not None
     shared = np.intersect1d(given.source_id, simulated.source_id)
     if len(shared):
         raise InputError(
             f"{len(shared)} of the given galaxies (source_id {shared[0]}, ...) are among those"
             " that are simulated to be mixed in; choose another seed"
         )
-
-    def join(a: Any, b: Any) -> Any:
-        if a is None and b is None:
-            return None
-        empty = np.full(given.flux.shape, np.nan, np.float32)
-        return np.concatenate([empty if a is None else a, b])
-
+    more = simulated.arrays | {"split": np.full(len(simulated), "train")}
+    known = given.arrays
+    if "flux_error" in more:
+        known.setdefault("flux_error", np.full(given.flux.shape, np.nan, np.float32))
     return LabelledVectors(
-        join(given.source_id, simulated.source_id),
-        join(given.flux, simulated.flux),
-        join(given.redshift, simulated.redshift),
-        given.description | {"mixed_with": simulated.description},
-        None,
-        join(given.flux_error, simulated.flux_error),
-        join(given.split, np.full(len(simulated), "train", dtype=given.split.dtype)),
+        **{name: np.concatenate([known[name], more[name]]) for name in more},
+        description=given.description | {"mixed_with": simulated.description},
     )
 
 
-def _name_arrays(request: dict[str, Any]) -> tuple[str, ...]:
-    optional = {"jitter_seed": "flux_moved", "errors": "flux_error"}
-    kept = ["split"] if request["kind"] == "dataset" else []
-    kept += ["is_galaxy"] if request.get("contaminants") else []
-    return (*_ARRAYS, *kept, *(name for key, name in optional.items() if key in request))
-
-
 def _read_vectors(folder: Path, marker: Path, request: dict[str, Any]) -> LabelledVectors:
+    names = ["source_id", "flux", "redshift"]
+    names += ["split"] if request["kind"] == "dataset" else []
+    names += ["is_galaxy"] if request.get("contaminants") else []
+    names += ["flux_moved"] if "jitter_seed" in request else []
+    names += ["flux_error"] if "errors" in request else []
     try:
         stored = json.loads(marker.read_text())
         same, description = stored["request"] == request, stored["description"]
         arrays = {}
-        for name in _name_arrays(request) if same else ():
+        for name in names if same else ():
             with (folder / f"{name}.npy").open("rb") as stream:
                 arrays[name] = np.load(stream, allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
@@ -264,17 +218,6 @@ def _is_vectors(source: Any) -> bool:
     return isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], FluxVectors)
 
 
-_Block = tuple[
-    NDArray[np.int64],
-    NDArray[np.float32],
-    NDArray[np.float64],
-    NDArray[np.bool_],
-    NDArray[np.float32] | None,
-    NDArray[np.float32] | None,
-    NDArray[np.bool_],
-]
-
-
 def _iter_blocks(
     source: Any,
     truth: str,
@@ -283,25 +226,28 @@ def _iter_blocks(
     *,
     errors: bool,
     progress: bool,
-) -> Iterator[_Block]:
+) -> Iterator[tuple[LabelledVectors, NDArray[np.bool_]]]:
+    """Yield a source's vectors, and which of them can be used, shape (n,)."""
     if _is_vectors(source):
-        vectors, redshift = source
-        yield _make_block(vectors, _as_redshifts(redshift, "redshift"), None, errors)
+        yield _label(source[0], source[1], "redshift", errors)
         return
     if isinstance(source, GalaxyDataset):
-        yield _make_block(source.vectors, source.redshift, None, errors)
+        split = np.asarray(source.split)
+        yield _label(source.vectors, source.redshift, "redshift", errors, split=split)
         return
     from gaia_redshift.sampling import sample_spectra
+    from gaia_redshift.simulate.contaminants import CONTAMINANTS
 
     rng = None if jitter_seed is None else np.random.default_rng([jitter_seed, 1])
     for spectra in _iter_spectra(source, truth, errors, progress):
-        if spectra.columns is None or truth not in spectra.columns.colnames:
+        columns = spectra.columns
+        if columns is None or truth not in columns.colnames:
             raise InputError(f"the spectra have no column {truth!r} of true redshifts")
         vectors = sample_spectra(spectra, grid=grid, errors=errors)
-        moved = None if rng is None else _sample_moved(spectra, rng)
-        galaxy = ~_are_contaminants(source, spectra)
-        redshift = _as_redshifts(spectra.columns[truth], truth)
-        yield _make_block(vectors, redshift, moved, errors, galaxy)
+        more: dict[str, Any] = {} if rng is None else {"flux_moved": _sample_moved(spectra, rng)}
+        if isinstance(source, SimulatedGalaxies) and source.contaminants:
+            more["is_galaxy"] = ~np.isin(np.asarray(columns["type"]), CONTAMINANTS)
+        yield _label(vectors, columns[truth], truth, errors, **more)
 
 
 def _sample_moved(spectra: XPSpectra, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -358,49 +304,31 @@ def _simulate(source: SimulatedGalaxies, correlations: bool, progress: bool) -> 
             yield from simulate_blocks(each, kind=kind, **options)
 
 
-def _make_block(
-    vectors: FluxVectors,
-    redshift: NDArray[np.float64],
-    moved: NDArray[np.float32] | None,
-    errors: bool,
-    galaxy: NDArray[np.bool_] | None = None,
-) -> _Block:
-    if len(redshift) != len(vectors):
-        raise InputError(f"{len(redshift)} true redshifts for {len(vectors)} vectors")
-    usable = ((vectors.quality & int(FATAL)) == 0) & np.isfinite(vectors.flux).all(axis=1)
-    if moved is not None:
-        usable &= np.isfinite(moved).all(axis=1)
-    flux_error = None
-    if errors:
-        given = vectors.flux_error
-        flux_error = np.full(vectors.flux.shape, np.nan, np.float32)
-        if given is not None:
-            # Errors that leave the correlations out are 28 to 61 % off: none are better.
-            flux_error[:] = given
-            flux_error[(vectors.quality & int(QualityFlag.DIAGONAL_FLUX_ERROR)) != 0] = np.nan
-    flux = vectors.flux.astype(np.float32)
-    galaxy = np.ones(len(flux), dtype=bool) if galaxy is None else galaxy
-    return vectors.source_id, flux, redshift, usable, moved, flux_error, galaxy
-
-
-def _are_contaminants(source: Any, spectra: XPSpectra) -> NDArray[np.bool_]:
-    """Which rows, shape (n,), were simulated for a training as something else than galaxies."""
-    if not (isinstance(source, SimulatedGalaxies) and source.contaminants):
-        return np.zeros(len(spectra), dtype=bool)
-    from gaia_redshift.simulate.contaminants import CONTAMINANTS
-
-    assert spectra.columns is not None
-    return np.isin(np.asarray(spectra.columns["type"]), CONTAMINANTS)
-
-
-def _as_redshifts(values: Any, name: str) -> NDArray[np.float64]:
+def _label(
+    vectors: FluxVectors, redshift: Any, name: str, errors: bool, **more: Any
+) -> tuple[LabelledVectors, NDArray[np.bool_]]:
+    """Put true redshifts, a column of this name, to vectors; and say which can be used, (n,)."""
     try:
-        array = np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
+        true = np.ma.filled(np.ma.asarray(redshift).astype(np.float64), np.nan)
     except (TypeError, ValueError):
         raise InputError(f"the true redshifts ({name}) are not numbers") from None
-    if array.ndim != 1:
+    if true.ndim != 1:
         raise InputError(f"the true redshifts ({name}) must be one number a row")
-    return np.asarray(array)
+    if len(true) != len(vectors):
+        raise InputError(f"{len(true)} true redshifts for {len(vectors)} vectors")
+    if "is_galaxy" in more:
+        true = np.where(more["is_galaxy"], true, 0.0)
+    if errors:
+        more["flux_error"] = np.full(vectors.flux.shape, np.nan, np.float32)
+        if vectors.flux_error is not None:
+            # Errors that leave the correlations out are 28 to 61 % off: none are better.
+            poor = (vectors.quality & int(QualityFlag.DIAGONAL_FLUX_ERROR)) != 0
+            more["flux_error"][~poor] = vectors.flux_error[~poor]
+    usable = ((vectors.quality & int(FATAL)) == 0) & np.isfinite(vectors.flux).all(axis=1)
+    if "flux_moved" in more:
+        usable &= np.isfinite(more["flux_moved"]).all(axis=1)
+    flux = vectors.flux.astype(np.float32)
+    return LabelledVectors(vectors.source_id, flux, true, **more), usable
 
 
 def _hash_arrays(*arrays: NDArray[Any]) -> str:
