@@ -28,37 +28,24 @@ __all__ = ["KerasEngine", "compile_network", "import_keras", "import_keras_for_t
 
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 _MAX_CONFIG_BYTES = 1_000_000
+_LAYERS = (
+    "Activation",
+    "Add",
+    "Concatenate",
+    "Conv1D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "InputLayer",
+    "MaxPooling1D",
+)
 _KNOWN_CLASSES = {
     (None, "__keras_tensor__"),
     ("keras", "DTypePolicy"),
     ("keras", "Sequential"),
-    *(
-        ("keras.initializers", name)
-        for name in ("GlorotUniform", "HeNormal", "HeUniform", "Ones", "Zeros")
-    ),
-    *(
-        ("keras.layers", name)
-        for name in (
-            "Activation",
-            "Add",
-            "AveragePooling1D",
-            "BatchNormalization",
-            "Concatenate",
-            "Conv1D",
-            "Dense",
-            "Dropout",
-            "Flatten",
-            "GlobalAveragePooling1D",
-            "InputLayer",
-            "LayerNormalization",
-            "MaxPooling1D",
-            "Multiply",
-            "ReLU",
-            "Reshape",
-            "Softmax",
-        )
-    ),
-    ("keras.regularizers", "L2"),
+    ("keras.initializers", "GlorotUniform"),
+    ("keras.initializers", "Zeros"),
+    *(("keras.layers", name) for name in _LAYERS),
 }
 """All that a network's configuration may name: Keras's own classes that our networks use."""
 _FUNCTIONAL = ("keras.src.models.functional", "Functional", "Functional")
@@ -69,12 +56,9 @@ _import_lock = threading.Lock()
 
 
 def import_keras() -> Any:
-    """Import Keras quietly, leaving NumPy's print options and the warning filters alone.
+    """Import Keras quietly, on the backend that ``KERAS_BACKEND`` names.
 
-    It runs on what ``KERAS_BACKEND`` names, by default on TensorFlow, or on JAX if that alone is
-    installed.
-
-    Raises `ModelError` if Keras, or what it runs on, is not installed.
+    By default TensorFlow, or JAX if that alone is installed; `ModelError` if none is.
     """
     with _import_lock:
         if "keras" not in sys.modules:
@@ -110,10 +94,9 @@ def import_keras_for_training() -> Any:
 
 @contextmanager
 def _without_start_up_lines() -> Iterator[None]:
-    """Drop the information lines that TensorFlow's library writes while it is loaded.
+    """Drop the lines that TensorFlow's library writes to the file descriptor while it is loaded.
 
-    They go to the file descriptor itself and heed no setting of TensorFlow's. Everything else
-    that arrives there meanwhile is passed on afterwards.
+    Everything else that arrives there meanwhile is passed on afterwards.
     """
     try:
         sys.stderr.flush()
@@ -164,11 +147,9 @@ class KerasEngine:
 
     @classmethod
     def check(cls, data: bytes, name: str) -> None:
-        """Refuse archives whose configuration names anything but Keras layers that we use.
+        """Refuse archives that name anything but Keras layers that we use, with a `ModelError`.
 
         Keras's safe mode is on as well; this check is independent of it and comes first.
-
-        Raises `ModelError` if the bytes are not such an archive.
         """
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -207,14 +188,15 @@ def compile_network(model: Any) -> Any:
 
 def _compile(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     """Return a function from arrays by name to an array."""
-    import keras
+    keras = import_keras()
+    backend = keras.backend.backend()
 
     def pass_through(inputs: Any) -> Any:
         return model(_order_inputs(inputs, shapes), training=False)
 
-    if keras.backend.backend() == "jax":
+    if backend == "jax":
         return _compile_with_jax(model, shapes)
-    if keras.backend.backend() != "tensorflow":  # the user's choice; every backend has this call
+    if backend != "tensorflow":  # the user's choice; every backend has this call
         return lambda inputs: keras.ops.convert_to_numpy(pass_through(inputs))
     import tensorflow as tf
 

@@ -35,35 +35,23 @@ _ROWS = 1024
 class Novelty:
     """Principal components of the training set's galaxies, and how they are spread.
 
-    Parameters
-    ----------
-    center, width : ndarray, shape (186,)
-        Of flux / mean flux.
-    components : ndarray, shape (k, 186)
-        Of (flux / mean flux - center) / width.
-    means : ndarray, shape (g, d + 1)
-        Of the Gaussians, in the first d components and ln(mean flux).
-    roots : ndarray, shape (g, d + 1, d + 1)
-        Cholesky factors of their precisions (inverse covariances).
-    log_weights : ndarray, shape (g,)
-        Logarithms of their weights and of the factors that normalise them.
-    level : ndarray, shape (b,)
-        Rising ln(mean flux) at which the thresholds stand.
-    density_typical, density_threshold, residual_typical, residual_threshold : ndarray, shape (b,)
-        Median and threshold of the negative log density, and of the log residual.
+    ``components`` are of (flux / mean flux - ``center``) / ``width``; Gaussians in the first d of
+    them and ln(mean flux) have ``means``, ``roots`` (Cholesky factors of their precisions) and
+    ``log_weights`` (with what normalises them). At rising ln(mean flux), ``level``, stand median
+    and threshold of the negative log density and of the log residual.
     """
 
-    center: Float
-    width: Float
-    components: Float
-    means: Float
-    roots: Float
-    log_weights: Float
-    level: Float
-    density_typical: Float
-    density_threshold: Float
-    residual_typical: Float
-    residual_threshold: Float
+    center: Float  # (186,)
+    width: Float  # (186,)
+    components: Float  # (k, 186)
+    means: Float  # (g, d + 1)
+    roots: Float  # (g, d + 1, d + 1)
+    log_weights: Float  # (g,)
+    level: Float  # (b,)
+    density_typical: Float  # (b,)
+    density_threshold: Float  # (b,)
+    residual_typical: Float  # (b,)
+    residual_threshold: Float  # (b,)
 
     def compute_score(
         self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
@@ -162,22 +150,14 @@ def parse_novelty(data: bytes, n_columns: int, name: str) -> Novelty:
     novelty = Novelty(**arrays)
     g, d = novelty.means.shape if novelty.means.ndim == 2 else (0, 0)
     b = novelty.level.size
-    shapes = {
+    shapes = dict.fromkeys(arrays, (b,)) | {  # thresholds, but for these
         "center": (n_columns,),
         "width": (n_columns,),
         "components": (len(novelty.components), n_columns),
+        "means": (g, d),
         "roots": (g, d, d),
         "log_weights": (g,),
-    } | dict.fromkeys(
-        (
-            "level",
-            "density_typical",
-            "density_threshold",
-            "residual_typical",
-            "residual_threshold",
-        ),
-        (b,),
-    )
+    }
     if (
         any(arrays[key].shape != shape for key, shape in shapes.items())
         or not all(np.all(np.isfinite(array)) for array in arrays.values())

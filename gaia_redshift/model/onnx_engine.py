@@ -36,13 +36,11 @@ _import_lock = threading.Lock()
 
 
 def import_onnxruntime() -> Any:
-    """Import ONNX Runtime with its telemetry switched off.
+    """Import ONNX Runtime with its telemetry switched off; `ModelError` if it is not installed.
 
-    Since version 1.29 its own builds for Linux and macOS report to their maker, and write an
-    identifier of the machine into the user's cache folder, as soon as they are imported, unless
-    this variable of the environment is set before. A user who sets it to another value is obeyed.
-
-    Raises `ModelError` if it is not installed.
+    From version 1.29 on it reports to its maker, and writes an identifier of the machine into the
+    user's cache, as soon as it is imported, unless this variable of the environment is set before.
+    A user who sets it to another value is obeyed.
     """
     with _import_lock:
         if "onnxruntime" not in sys.modules:
@@ -61,11 +59,10 @@ def import_onnxruntime() -> Any:
 
 
 class OnnxEngine:
-    """An ONNX graph, run by ONNX Runtime on the processor.
+    """An ONNX graph, run by ONNX Runtime; the same batches give the same bits.
 
-    The same inputs in the same batches give the same outputs to the last bit. ``name`` is for
-    messages; ``shapes`` are those of the inputs that it will get, without the batch. With
-    ``bounded`` memory and time are limited.
+    ``name`` is for messages, ``shapes`` are those of the inputs that it will get, without the
+    batch; with ``bounded`` memory and time are limited.
     """
 
     batch_size = 64

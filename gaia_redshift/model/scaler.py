@@ -66,16 +66,13 @@ def measure_level(flux: NDArray[np.floating]) -> Float:
 
 @dataclass(frozen=True, eq=False)
 class MinMaxScaler:
-    """Scale each flux column to 0..1 between its extremes in the training part.
+    """Scale each flux column to 0..1 between its extremes, e-/s per sample, in the training part.
 
-    Parameters
-    ----------
-    minimum, maximum : ndarray, shape (186,), e-/s per sample
-        Per column. A column without spread is only shifted.
+    A column without spread is only shifted.
     """
 
-    minimum: Float
-    maximum: Float
+    minimum: Float  # (186,)
+    maximum: Float  # (186,)
     kind: ClassVar[str] = "minmax"
 
     @classmethod
@@ -126,22 +123,16 @@ class NoiseScaler:
     noise-free fluxes: given sample by sample, a network would learn to read these off them, which
     no real spectrum allows.
 
-    Parameters
-    ----------
-    center, width : ndarray, shape (186,)
-        Median and half the 16th-to-84th-percentile range of flux / mean flux.
-    context_center, context_width : ndarray, shape (3,)
-        Mean and standard deviation of ln(mean flux), and of the means over BP and over RP of
-        ln(error / mean flux).
-    level_range : ndarray, shape (2,)
-        Least and largest ln(mean flux) of the training part.
+    ``center`` and ``width`` are median and half the 16th-to-84th-percentile range of flux / mean
+    flux, those of the context mean and standard deviation of ln(mean flux) and of the means over BP
+    and RP of ln(error / mean flux); ``level_range`` is the training part's ln(mean flux).
     """
 
-    center: Float
-    width: Float
-    context_center: Float
-    context_width: Float
-    level_range: Float
+    center: Float  # (186,)
+    width: Float  # (186,)
+    context_center: Float  # (3,)
+    context_width: Float  # (3,)
+    level_range: Float  # (2,)
     kind: ClassVar[str] = "noise"
 
     @classmethod
