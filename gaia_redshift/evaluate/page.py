@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -18,46 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Figure", "Section", "format_page", "format_table"]
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ink: #1b1b1b; --soft: #555; --back: #fff; --panel: #f3f5f8;
-        --edge: #d8d8d8; --note: #fff6e0; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e7e9ee; --soft: #a5acb9; --back: #14161a; --panel: #22262d; --edge: #383d47;
-          --note: #3a2f12; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem;
-       color: var(--ink); background: var(--back); overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem;
-     border-bottom: 1px solid var(--edge); }
-a { color: inherit; } nav ul { columns: 20rem; padding-left: 1.2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; margin: 0.6rem 0; }
-caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
-th, td { padding: 0.2rem 0.6rem; text-align: right; white-space: nowrap;
-         border-bottom: 1px solid var(--edge); overflow-wrap: normal; }
-th { background: var(--panel); } td.text, th.text { text-align: left; white-space: normal; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; flex: 1 1 30rem; max-width: 46rem; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-figcaption { font-size: 0.85rem; color: var(--soft); }
-.note { background: var(--note); border-left: 4px solid #e0a000; padding: 0.4rem 0.8rem; }
-footer { margin-top: 3rem; font-size: 0.8rem; color: var(--soft); }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-$contents
-$body
-<footer>$footer</footer>
-</body>
-</html>
-""")
 
 _WORDS = {
     "low": "from",
@@ -111,7 +72,8 @@ def format_page(title: str, sections: Sequence[Section], footer: str = "") -> st
         for n, section in enumerate(sections, start=1)
     )
     contents = f'<nav aria-label="Contents"><ul>{entries}</ul></nav>' if len(sections) > 1 else ""
-    return _PAGE.substitute(
+    template = files("gaia_redshift") / "data" / "evaluate" / "page.html"
+    return Template(template.read_text(encoding="utf-8")).substitute(
         title=escape(title), contents=contents, body=body, footer=escape(footer)
     )
 

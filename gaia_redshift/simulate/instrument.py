@@ -27,6 +27,8 @@ from gaia_redshift.sampling.bases import evaluate_bases, get_basis_set
 
 __all__ = ["BANDS", "Instrument", "load_instrument"]
 
+Float = NDArray[np.float64]
+
 BANDS = ("bp", "rp")
 N_BASES = 55
 """Basis functions per band of Gaia DR3's Hermite set."""
@@ -48,40 +50,23 @@ _MARGIN = 60.0
 class Band:
     """One photometer: everything is linear, so arrays say it all.
 
-    Parameters
-    ----------
-    edges : ndarray, shape (m + 1,), nm
-        Wavelength bins in which spectra are handed over.
-    wavelength : ndarray, shape (m,), nm
-        Their centres.
-    response : ndarray, shape (m,)
-        Photo-electrons per photon at the centres.
-    to_coefficients : ndarray, shape (m, k), e-/s per (W m-2 nm-1)
-        Maps a flux density to coefficients of the calibration's bases.
-    images : ndarray, shape (k, m), (W m-2 nm-1) per (e-/s)
-        Each of those basis functions' image in absolute flux.
-    position : ndarray, shape (p,)
-        Fine grid of pseudo-wavelengths, from beyond one end of the window to beyond the other.
-    bases : ndarray, shape (k, p)
-        The calibration's basis functions on it.
-    published : ndarray, shape (j, q)
-        The basis functions of the published coefficients, on the grid's points in the window.
-    to_published : ndarray, shape (k, j), or None
-        Turns coefficients of the one set into those of the other; None where they are the same.
-    basis_id : int
-        The archive's id of the published set, 0 if it has none.
+    Spectra are handed over in wavelength bins (nm); ``to_coefficients`` maps a flux density (W m-2
+    nm-1) to coefficients of the calibration's bases, e-/s, and ``images`` back. ``position`` is a
+    fine grid of pseudo-wavelengths from beyond one end of the window to beyond the other, with the
+    calibration's ``bases`` on it and the ``published`` ones within the window; ``to_published``
+    turns coefficients of the one set into those of the other, None where they are the same.
     """
 
-    edges: NDArray[np.float64]
-    wavelength: NDArray[np.float64]
-    response: NDArray[np.float64]
-    to_coefficients: NDArray[np.float64]
-    images: NDArray[np.float64]
-    position: NDArray[np.float64]
-    bases: NDArray[np.float64]
-    published: NDArray[np.float64]
-    to_published: NDArray[np.float64] | None
-    basis_id: int
+    edges: Float  # (m + 1,)
+    wavelength: Float  # (m,), their centres
+    response: Float  # (m,), photo-electrons per photon
+    to_coefficients: Float  # (m, k)
+    images: Float  # (k, m)
+    position: Float  # (p,)
+    bases: Float  # (k, p)
+    published: Float  # (j, q)
+    to_published: Float | None  # (k, j)
+    basis_id: int  # the archive's, 0 if it has none
 
     @functools.cached_property
     def inside(self) -> NDArray[np.bool_]:
@@ -90,16 +75,16 @@ class Band:
         return (self.position >= low - 1e-6) & (self.position <= high + 1e-6)
 
     @functools.cached_property
-    def integral(self) -> NDArray[np.float64]:
+    def integral(self) -> Float:
         """Integral of each of the calibration's bases over the window, shape (k,)."""
         return np.asarray(np.trapezoid(self.bases[:, self.inside], self.position[self.inside]))
 
-    def fit(self, curves: NDArray[np.floating]) -> NDArray[np.float64]:
+    def fit(self, curves: NDArray[np.floating]) -> Float:
         """Return coefficients (n, k) of curves given on the window's points, shape (n, q)."""
         return curves @ self._solution
 
     @functools.cached_property
-    def _solution(self) -> NDArray[np.float64]:
+    def _solution(self) -> Float:
         u, s, vt = np.linalg.svd(self.bases[:, self.inside].T, full_matrices=False)
         damped = s / (s**2 + (1e-6 * s[0]) ** 2)
         return ((vt.T * damped) @ u.T).T
@@ -114,7 +99,7 @@ class Instrument:
 
     def disperse(
         self, flux_bp: NDArray[np.floating], flux_rp: NDArray[np.floating]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ) -> tuple[Float, Float]:
         """Turn flux densities into the coefficients of point sources.
 
         Parameters
@@ -128,13 +113,11 @@ class Instrument:
         """
         return flux_bp @ self.bp.to_coefficients, flux_rp @ self.rp.to_coefficients
 
-    def calibrate(
-        self, bp: NDArray[np.floating], rp: NDArray[np.floating]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def calibrate(self, bp: NDArray[np.floating], rp: NDArray[np.floating]) -> tuple[Float, Float]:
         """Turn coefficients into flux densities (W m-2 nm-1) at the bands' bin centres."""
         return bp @ self.bp.images, rp @ self.rp.images
 
-    def publish(self, coefficients: NDArray[np.floating], band: str) -> NDArray[np.float64]:
+    def publish(self, coefficients: NDArray[np.floating], band: str) -> Float:
         """Turn coefficients (n, k) of the calibration's bases into published ones (n, j)."""
         change = getattr(self, band).to_published
         return np.asarray(coefficients) if change is None else coefficients @ change

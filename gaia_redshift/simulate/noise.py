@@ -47,22 +47,15 @@ _EVERY = 4
 class BandNoise:
     """Noise constants of one photometer.
 
-    Parameters
-    ----------
-    read_noise : float, e-
-        Effective read noise of a sample (with what else does not depend on flux).
-    background : float, e-/s
-        Sky and stray light under a sample.
-    calibration : float
-        Error of a single transit as a part of its mean flux (crowding, background, geometry).
-    shortest_period : float, samples
-        Fluctuations of shorter periods hardly occur in the published solutions.
+    Effective read noise of a sample (with what else does not depend on flux); sky and stray light
+    under it; error of a single transit as a part of its mean flux (crowding, background, geometry);
+    the period below which fluctuations hardly occur in the published solutions.
     """
 
-    read_noise: float
-    background: float
+    read_noise: float  # e-
+    background: float  # e-/s
     calibration: float
-    shortest_period: float
+    shortest_period: float  # samples
 
 
 NOISE = {
@@ -101,7 +94,7 @@ def coefficient_covariance(
     transits: NDArray[np.floating],
     band: str,
     instrument: Instrument | None = None,
-) -> NDArray[np.float64]:
+) -> Float:
     """Predict the covariance matrices of coefficients.
 
     Parameters
@@ -131,9 +124,7 @@ def draw_noise(
     error_scatter: float = 0.0,
     correlations: bool = True,
     instrument: Instrument | None = None,
-) -> tuple[
-    NDArray[np.float64], NDArray[np.float64], NDArray[np.float32] | None, NDArray[np.float64]
-]:
+) -> tuple[Float, Float, NDArray[np.float32] | None, Float]:
     """Add noise to coefficients, and say how much in the archive's form.
 
     Parameters
@@ -183,7 +174,7 @@ def _inverse_root(
     transits: NDArray[np.floating],
     band: str,
     instrument: Instrument,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Float, Float]:
     """Return X with X^T X the covariance, and the mean of flux^2 over a sample's variance.
 
     X is the inverse of the precision's Cholesky factor.

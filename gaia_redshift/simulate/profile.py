@@ -44,18 +44,11 @@ _ACCURACY = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class ProfileMaps:
-    """Maps of coefficients: ``smeared = sum over r of weight_r * (c @ maps[r])``.
+    """Maps of coefficients: ``smeared = sum over r of weight_r * (c @ maps[r])``."""
 
-    Parameters
-    ----------
-    bp, rp : ndarray, shapes (rank, k, k)
-    weights : ndarray, shape (len(RADII), len(INDICES), rank)
-        Of each rung of the ladder.
-    """
-
-    bp: Float
-    rp: Float
-    weights: Float
+    bp: Float  # (rank, k, k)
+    rp: Float  # (rank, k, k)
+    weights: Float  # (len(RADII), len(INDICES), rank), of each rung of the ladder
 
 
 def sersic_kernel(radius: float, index: float, offset: Float) -> Float:

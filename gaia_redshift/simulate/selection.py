@@ -31,18 +31,13 @@ QUIESCENT = ("passive", "green_valley", "post_burst")
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Weights of the library's galaxies.
+    """Cumulative weights of the library's galaxies at each of `NODES`, 1 at the end.
 
-    Parameters
-    ----------
-    cumulative : ndarray, shape (len(NODES), n)
-        Cumulative weights at each node, 1 at the end.
-    excess : ndarray, shape (n, len(NODES))
-        log10(BP/RP) above the mean of the population at the node.
+    Beside them each galaxy's log10(BP/RP) above the population's mean at the node.
     """
 
-    cumulative: Float
-    excess: Float
+    cumulative: Float  # (len(NODES), n)
+    excess: Float  # (n, len(NODES))
 
 
 @functools.lru_cache(maxsize=1)
