@@ -207,10 +207,10 @@ def _tabulate_weak(
     if "redshift_ugc" not in columns:
         return None
     where = in_weak_range(columns["redshift_ugc"])
-    kinds = [("outside the weak ranges", where < 0)]
-    kinds += [(words, where == i) for i, (_, _, words) in enumerate(UGC_WEAK_RANGES)]
+    ranges = [("outside the weak ranges", where < 0)]
+    ranges += [(words, where == i) for i, (_, _, words) in enumerate(UGC_WEAK_RANGES)]
     rows = []
-    for words, inside in kinds:
+    for words, inside in ranges:
         for name, values in columns.items():
             chosen = inside & common
             found = compute_metrics(values[chosen], true[chosen], errors=True)

@@ -327,9 +327,9 @@ def _tabulate_flags(flags: NDArray[Any], predicted: Float, true: Float) -> Table
     from gaia_redshift.flags import QualityFlag
 
     rows = []
-    kinds = [("(none)", flags == 0)]
-    kinds += [(str(flag.name).lower(), (flags & int(flag)) != 0) for flag in QualityFlag]
-    for name, chosen in kinds:
+    groups = [("(none)", flags == 0)]
+    groups += [(str(flag.name).lower(), (flags & int(flag)) != 0) for flag in QualityFlag]
+    for name, chosen in groups:
         if chosen.any() or name == "(none)":
             found = compute_metrics(predicted[chosen], true[chosen], errors=True)
             rows.append({"flag": name, "n_rows": int(chosen.sum())} | found)

@@ -83,9 +83,9 @@ def format_table(table: Table, caption: str) -> str:
     errors = {name: f"{name}_error" for name in table.colnames if _has_error(name, table.colnames)}
     names = [name for name in table.colnames if name not in errors.values()]
     text = {name for name in names if table[name].dtype.kind in "OSU"}
-    kind = {name: ' class="text"' if name in text else "" for name in names}
+    css = {name: ' class="text"' if name in text else "" for name in names}
     head = "".join(
-        f'<th scope="col"{kind[name]}>{escape(_WORDS.get(name, name.replace("_", " ")))}</th>'
+        f'<th scope="col"{css[name]}>{escape(_WORDS.get(name, name.replace("_", " ")))}</th>'
         for name in names
     )
     rows = []
@@ -94,7 +94,7 @@ def format_table(table: Table, caption: str) -> str:
         for name in names:
             error = float(row[errors[name]]) if name in errors else None
             words = str(row[name]) if name in text else format_number(name, row[name], error)
-            cells.append(f"<td{kind[name]}>{escape(words)}</td>")
+            cells.append(f"<td{css[name]}>{escape(words)}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return (
         f'<div class="scroll"><table><caption>{escape(caption)}</caption>'

@@ -262,15 +262,15 @@ def report_comparison(
     ugc = "redshift_ugc" in comparison.evaluations
     first = next(iter(comparison.evaluations.values()))
     drawn = []
-    for kind, plot in (("bias", figures.plot_bias), ("scatter", figures.plot_scatter)):
+    for what, plot in (("bias", figures.plot_bias), ("scatter", figures.plot_scatter)):
         for against in ("predicted", "true", "brightness"):
             if f"by_{against}" not in first.tables:
                 continue
             axes = plot(shown, against, mark_weak=ugc and against == "predicted")
-            words = f"{kind.capitalize()} against {_name_bins(against)}"
+            words = f"{what.capitalize()} against {_name_bins(against)}"
             if ugc and against == "predicted":
                 words += "; shaded: redshift_ugc reported weak"
-            drawn.append(room.save_figure(f"{prefix}{kind}_{against}", axes, words))
+            drawn.append(room.save_figure(f"{prefix}{what}_{against}", axes, words))
     tables: list[tuple[str, Any]] = [("On common rows", comparison.summary)]
     if comparison.weak_ranges is not None:
         room.save_table(f"{prefix}weak_ranges", comparison.weak_ranges)

@@ -107,13 +107,13 @@ def parse_manifest(content: Any, path: Path) -> dict[str, Any]:
             f"{path}: unknown field {unknown[0]!r}; the model may come from a newer"
             " gaia_redshift: update the package"
         )
-    for field, kind in (_FIELDS | _OPTIONAL_FIELDS).items():
+    for field, expected in (_FIELDS | _OPTIONAL_FIELDS).items():
         if field not in content:
             if field in _OPTIONAL_FIELDS:
                 continue
             raise ModelError(f"{path}: the field {field!r} is missing")
         value = content[field]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
             raise ModelError(f"{path}: the field {field!r} has a value of the wrong kind")
     if content["engine"] != "onnx":
         raise ModelError(

@@ -85,12 +85,12 @@ class OnnxEngine:
         try:
             self._session = self._open(data)
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-            kinds = {value.type for value in (*inputs, *outputs)}
+            types = {value.type for value in (*inputs, *outputs)}
             ranks = [len(value.shape) for value in outputs]
             self._shapes = {value.name: tuple(value.shape[1:]) for value in inputs}
         except Exception as error:
             raise ModelError(f"{name}: ONNX Runtime cannot open it: {_shorten(error)}") from None
-        if kinds != {"tensor(float)"} or ranks != [2]:
+        if types != {"tensor(float)"} or ranks != [2]:
             raise ModelError(f"{name}: a network here maps float32 values to one output (n, m)")
         check_shapes(self._shapes, shapes, name)
 
@@ -150,8 +150,8 @@ class OnnxEngine:
 def _bound_memory() -> None:
     """Bound what sessions may take that ask for the process's own allocator; once a process."""
     runtime = import_onnxruntime()
-    kind = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-    memory = runtime.OrtMemoryInfo("Cpu", kind, 0, runtime.OrtMemType.DEFAULT)
+    arena = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = runtime.OrtMemoryInfo("Cpu", arena, 0, runtime.OrtMemType.DEFAULT)
     grows_by_need = {"max_mem": _MOST_MEMORY, "arena_extend_strategy": 1}
     runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(grows_by_need))
 

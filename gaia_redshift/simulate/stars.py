@@ -39,8 +39,8 @@ _TIO = (
 def draw_temperatures(n: int, rng: np.random.Generator) -> Float:
     """Draw effective temperatures (K), shape (n,), from `TEMPERATURE_MIX`."""
     low, high, share = np.array(TEMPERATURE_MIX).T
-    kind = np.searchsorted(np.cumsum(share)[:-1], rng.uniform(size=n))
-    return low[kind] * (high[kind] / low[kind]) ** rng.uniform(size=n)
+    part = np.searchsorted(np.cumsum(share)[:-1], rng.uniform(size=n))
+    return low[part] * (high[part] / low[part]) ** rng.uniform(size=n)
 
 
 def star_fluxes(teff: Float, strength: Float, wavelength: Float) -> Float:

@@ -122,7 +122,7 @@ def write_card(manifest: dict[str, Any], n_parameters: int) -> str:
         prior=_describe_prior(
             metrics, training["n_galaxies"]["test"], data.get("sky", "sdss") != "sdss"
         ),
-        honesty=_tabulate_honesty(metrics["test"]) + _describe_kinds(metrics.get("galaxies")),
+        honesty=_tabulate_honesty(metrics["test"]) + _describe_passing(metrics.get("galaxies")),
         real_limit=_REAL_LIMIT[simulated],
         retrain=(f"```\n{command}\n```\n" if command else "")
         + "`gaia_redshift.train.train_model` with the configuration in `manifest.json`; with real"
@@ -247,7 +247,7 @@ def _tabulate_honesty(test: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _describe_kinds(found: dict[str, Any] | None) -> str:
+def _describe_passing(found: dict[str, Any] | None) -> str:
     """Say how well galaxies are told from other sources."""
     if found is None:
         return ""
@@ -280,8 +280,8 @@ def _describe_data(data: dict[str, Any]) -> str:
         return text
     names = [str(part.get("file") or part.get("table")) for part in data.get("parts", [])]
     named = f" from {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
-    kind = "simulated galaxies (none is real)" if data["simulated"] else "galaxies"
-    return f"{data['n_given']:,} {kind}{named}."
+    what = "simulated galaxies (none is real)" if data["simulated"] else "galaxies"
+    return f"{data['n_given']:,} {what}{named}."
 
 
 def _describe_grid(grid: dict[str, list[float]]) -> str:

@@ -179,10 +179,7 @@ class TrainingConfig:
         InputError
             If a field is unknown or a value cannot be used.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in content:
-            if key not in known:
-                raise InputError(f"unknown training option {key!r}; known: {', '.join(known)}")
+        _check_names(content)
         try:
             return cls(**content)
         except (TypeError, ValueError) as error:
@@ -248,10 +245,12 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from None
     except (ValueError, AttributeError) as error:
         raise InputError(f"{source}: not a TOML or JSON table of options: {error}") from None
+    _check_names(content, f"{source}: ")
+    return dict(content)
+
+
+def _check_names(content: dict[str, Any], where: str = "") -> None:
     known = [field.name for field in dataclasses.fields(TrainingConfig)]
     for key in content:
         if key not in known:
-            raise InputError(
-                f"{source}: unknown training option {key!r}; known: {', '.join(known)}"
-            )
-    return dict(content)
+            raise InputError(f"{where}unknown training option {key!r}; known: {', '.join(known)}")

@@ -157,7 +157,7 @@ def finish_training(
         metrics["test_all_parent"] = _measure_all(parent.bins, before, test)
     if bins.galaxy_threshold is not None:
         others = run_network(call, dataset.scale(dataset.take("test", others=True)))
-        metrics["galaxies"] = _measure_kinds(found[:, -1], others[:, -1], bins.galaxy_threshold)
+        metrics["galaxies"] = _measure_passing(found[:, -1], others[:, -1], bins.galaxy_threshold)
     predicted = _find_medians(bins, _distribute(bins, output, test, "training"))
     return TrainingResult(predicted, metrics, bins, novelty)
 
@@ -189,7 +189,7 @@ def _measure_all(
     return dict(compute_metrics(medians, test.redshift))
 
 
-def _measure_kinds(
+def _measure_passing(
     galaxies: NDArray[np.floating], others: NDArray[np.floating], threshold: float
 ) -> dict[str, float]:
     """How many galaxies and others, by their logits, pass as galaxies."""

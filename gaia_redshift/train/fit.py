@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import logging
 import math
 import os
@@ -24,7 +24,6 @@ from gaia_redshift.simulate.generate import SimulatedGalaxies
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import (
-    PARTS,
     TrainingSet,
     check_redshifts,
     prepare_dataset,
@@ -43,8 +42,8 @@ from gaia_redshift.train.networks import Network, get_network
 from gaia_redshift.train.novelty import import_sklearn
 from gaia_redshift.train.objectives import Objective, make_objective
 from gaia_redshift.train.sources import (
-    LabelledVectors,
     collect_vectors,
+    find_grid,
     mix_vectors,
     open_source,
 )
@@ -57,7 +56,7 @@ from gaia_redshift.train.steps import (
     set_weights,
 )
 
-__all__ = ["find_grid", "fit_network", "train_model"]
+__all__ = ["fit_network", "train_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -130,11 +129,11 @@ def train_model(
     target = Path(output)
     if target.exists():
         raise InputError(f"{target} exists already; choose another folder for the model")
-    kind = get_network(config.network)
-    kind.check_options(config.network_options)
+    design = get_network(config.network)
+    design.check_options(config.network_options)
     # Before hours of simulation and training: what is missing.
     import_onnx()
-    if kind.distribution:
+    if design.distribution:
         import_sklearn()
     if isinstance(source, str | os.PathLike) and not is_dataset(source):
         check_columns(source, [truth])
@@ -153,46 +152,31 @@ def train_model(
             )
         grid = own_grid
     folder = Path(run_dir) if run_dir is not None else target.with_name(target.name + ".run")
-    found = read_checkpoint(folder)
-    if found is not None and not resume:
-        raise InputError(
-            f"{folder} holds a run of {len(found.history)} epochs: resume it (--resume), delete it"
-            " or choose another run folder (--run-dir)"
-        )
-    if found is not None:
-        _check_same_config(found, config, folder)
+    found = _find_run(folder, config, resume)
     folder.mkdir(parents=True, exist_ok=True)
-
+    collect = functools.partial(
+        collect_vectors, grid=grid, errors=design.uses_errors, progress=progress
+    )
     with removed_if_empty(folder):
-        vectors = collect_vectors(
-            source,
-            folder,
-            truth=truth,
-            grid=grid,
-            jitter_seed=config.seed if config.grid_jitter else None,
-            errors=kind.uses_errors,
-            progress=progress,
-        )
+        jitter_seed = config.seed if config.grid_jitter else None
+        vectors = collect(source, folder, truth=truth, jitter_seed=jitter_seed)
     if config.mix:
-        vectors = _add_simulated(
-            vectors,
-            config,
-            errors=kind.uses_errors,
-            folder=folder,
-            grid=grid,
-            progress=progress,
+        check_redshifts(vectors, config)
+        simulated = SimulatedGalaxies(config.mix, "mixed", _MIX_SEED + config.seed)
+        vectors = mix_vectors(
+            vectors, split_rows(vectors, config), collect(simulated, folder / "mix")
         )
     dataset = prepare_dataset(
-        vectors, config, kind.scaler, None if parent is None else parent.scaler
+        vectors, config, design.scaler, None if parent is None else parent.scaler
     )
     has_others = bool(len(dataset.others["train"]))
-    if has_others and not kind.distribution:
+    if has_others and not design.distribution:
         raise InputError(f"the network {config.network} cannot learn what is no galaxy")
-    objective = make_objective(config, kind.distribution, has_others)
+    objective = make_objective(config, design.distribution, has_others)
     network, history = fit_network(
         dataset,
         config,
-        kind,
+        design,
         objective,
         parent=parent,
         folder=folder,
@@ -201,25 +185,9 @@ def train_model(
     )
     sky = None
     if vectors.description.get("sky", "sdss") != "sdss":
-        room = folder / "sky"
-        room.mkdir(exist_ok=True)
         n_sky = min(60_000, max(300, len(vectors) // 10))
-        sky = collect_vectors(
-            SimulatedGalaxies(n_sky, "sdss", _SKY_SEED + config.seed),
-            room,
-            truth="redshift_true",
-            grid=grid,
-            errors=kind.uses_errors,
-            progress=progress,
-        )
-    result = finish_training(
-        network,
-        dataset,
-        config,
-        objective,
-        parent,
-        sky=sky,
-    )
+        sky = collect(SimulatedGalaxies(n_sky, "sdss", _SKY_SEED + config.seed), folder / "sky")
+    result = finish_training(network, dataset, config, objective, parent, sky=sky)
     write_frozen_vectors(folder, dataset, result)
     write_model(
         target,
@@ -235,46 +203,16 @@ def train_model(
     return target
 
 
-def find_grid(source: Any) -> SamplingGrid | None:
-    """Return the grid of vectors, which cannot be sampled again."""
-    if isinstance(source, tuple) and hasattr(source[0], "grid"):
-        source = source[0]
-    elif hasattr(source, "vectors"):
-        source = source.vectors
-    grid = getattr(source, "grid", None)
-    return grid if isinstance(grid, SamplingGrid) else None
-
-
-def _add_simulated(
-    given: LabelledVectors,
-    config: TrainingConfig,
-    *,
-    errors: bool,
-    folder: Path,
-    grid: SamplingGrid,
-    progress: bool,
-) -> LabelledVectors:
-    """Put simulated galaxies into the training part."""
-    check_redshifts(given, config)
-    rows = split_rows(given, config)
-    split = np.empty(len(given), dtype="U10")
-    for part in PARTS:
-        split[rows[part]] = part
-    given = dataclasses.replace(given, split=split, flux_moved=None)
-    room = folder / "mix"
-    room.mkdir(exist_ok=True)
-    simulated = collect_vectors(
-        SimulatedGalaxies(config.mix, "mixed", _MIX_SEED + config.seed),
-        room,
-        truth="redshift_true",
-        grid=grid,
-        errors=errors,
-        progress=progress,
-    )
-    return mix_vectors(given, simulated)
-
-
-def _check_same_config(found: Checkpoint, config: TrainingConfig, folder: Path) -> None:
+def _find_run(folder: Path, config: TrainingConfig, resume: bool) -> Checkpoint | None:
+    """Return the checkpoint of a run to go on with, if there is one; it must be the same run."""
+    found = read_checkpoint(folder)
+    if found is None:
+        return None
+    if not resume:
+        raise InputError(
+            f"{folder} holds a run of {len(found.history)} epochs: resume it (--resume), delete it"
+            " or choose another run folder (--run-dir)"
+        )
     stored, given = found.config, config.to_dict()
     defaults = TrainingConfig().to_dict()
     if config.epochs < len(found.history):
@@ -293,11 +231,12 @@ def _check_same_config(found: Checkpoint, config: TrainingConfig, folder: Path) 
                 f"{folder}: this run was begun with {key} {before!r}, not"
                 f" {given[key]!r}; give the same or choose another run folder"
             )
+    return found
 
 
-def _build_network(config: TrainingConfig, kind: Network, parent: ParentModel | None) -> Any:
+def _build_network(config: TrainingConfig, design: Network, parent: ParentModel | None) -> Any:
     if parent is None:
-        network = kind.build(config.seed, config.bins, **config.network_options)
+        network = design.build(config.seed, config.bins, **config.network_options)
     else:
         network = parent.build()
     freeze_layers(network, config.freeze)
@@ -307,7 +246,7 @@ def _build_network(config: TrainingConfig, kind: Network, parent: ParentModel | 
 def fit_network(
     dataset: TrainingSet,
     config: TrainingConfig,
-    kind: Network,
+    design: Network,
     objective: Objective,
     *,
     parent: ParentModel | None = None,
@@ -320,7 +259,7 @@ def fit_network(
     ``folder`` is the checkpoint's, ``found`` that of a run to go on with.
     """
     import_keras_for_training()
-    network = _build_network(config, kind, parent)
+    network = _build_network(config, design, parent)
     rows = np.concatenate([dataset.repeat_rows(config.repeat), dataset.others["train"]])
     steps = math.ceil(len(rows) / config.batch_size)
     optimizer = make_optimizer(config, steps * config.epochs)

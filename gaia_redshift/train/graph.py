@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import ModelError
+from gaia_redshift.model.keras_engine import import_keras
 
 __all__ = ["build_graph", "import_onnx"]
 
@@ -57,20 +58,15 @@ def import_onnx() -> Any:
 def build_graph(network: Any) -> bytes:
     """Return a network, sequential or functional, as the bytes of an ONNX model, all float32.
 
-    Inputs have the names and shapes of the network's, with an open batch dimension. The same
-    weights give the same bytes. Raises `ModelError` if a layer, or an option of one, is not known,
-    or if the package ``onnx`` is missing.
+    Inputs have the names and shapes of the network's, with an open batch dimension; the same
+    weights give the same bytes. `ModelError` if a layer, or an option of one, is not known.
     """
     onnx = import_onnx()
-    import keras
-
-    if len(network.outputs) != 1:
-        raise ModelError(f"a network has one output here, this one {len(network.outputs)}")
     # A Sequential becomes functional, so that there is one way to read the connections.
-    functional = keras.Model(network.inputs, network.outputs)
+    functional = import_keras().Model(network.inputs, network.outputs)
     writer = _GraphWriter(onnx.helper, onnx.numpy_helper)
     config = functional.get_config()
-    for entry in _sort_layers(config["layers"]):
+    for entry in config["layers"]:  # each behind those that it takes its inputs from
         layer = functional.get_layer(entry["name"])
         if entry["class_name"] == "InputLayer":
             writer.add_input(entry["name"], tuple(layer.batch_shape[1:]))
@@ -96,28 +92,7 @@ def _find_sources(node: dict[str, Any]) -> list[tuple[str, int]]:
             found.append((name, index))
 
     visit(node["args"])
-    if any(isinstance(value, dict) for value in node["kwargs"].values()):
-        raise ModelError("a layer takes a tensor by keyword; that is not known here")
     return found
-
-
-def _sort_layers(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put every layer behind those that it takes its inputs from."""
-    done: dict[str, dict[str, Any]] = {}
-    left = list(entries)
-    while left:
-        ready = [
-            entry
-            for entry in left
-            if all(
-                name in done for node in entry["inbound_nodes"] for name, _ in _find_sources(node)
-            )
-        ]
-        if not ready:
-            raise ModelError("a layer takes its own output; that is not known here")
-        done |= {entry["name"]: entry for entry in ready}
-        left = [entry for entry in left if entry["name"] not in done]
-    return list(done.values())
 
 
 class _GraphWriter:
@@ -132,22 +107,18 @@ class _GraphWriter:
         self._tensors: dict[tuple[str, int], _Tensor] = {}
         self._turned: dict[str, _Tensor] = {}
 
-    def add_input(self, name: str, shape: tuple[int | None, ...]) -> None:
-        if not all(isinstance(size, int) for size in shape):
-            raise ModelError(f"the input {name!r} needs a fixed shape, not {shape}")
-        fixed = tuple(int(size) for size in shape if size is not None)
-        self._inputs.append(self._describe(name, fixed))
-        self._tensors[name, 0] = _Tensor(name, fixed)
+    def add_input(self, name: str, shape: tuple[int, ...]) -> None:
+        self._inputs.append(self._describe(name, shape))
+        self._tensors[name, 0] = _Tensor(name, shape)
 
     def add_layer(self, layer: Any, sources: list[tuple[str, int]], key: tuple[str, int]) -> None:
-        kind = type(layer).__name__
-        write = _WRITERS.get(kind)
-        if write is None or not type(layer).__module__.startswith("keras."):
-            raise ModelError(f"the layer {layer.name!r} ({kind}) cannot be written as a graph")
+        name = type(layer).__name__
+        if name not in _WRITERS:
+            raise ModelError(f"the layer {layer.name!r} ({name}) cannot be written as a graph")
         if layer.dtype_policy.compute_dtype != "float32":
             raise ModelError(f"the layer {layer.name!r} computes in {layer.compute_dtype}")
         inputs = [self._tensors[source] for source in sources]
-        self._tensors[key] = write(self, layer, layer.get_config(), *inputs)
+        self._tensors[key] = _WRITERS[name](self, layer, layer.get_config(), *inputs)
 
     def finish(self, key: tuple[str, int]) -> Any:
         result = self.with_channels_last(self._tensors[key])
@@ -170,9 +141,9 @@ class _GraphWriter:
         self._constants.append(self._numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def add_node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
-        name = f"{kind}_{len(self._nodes)}"
-        self._nodes.append(self._helper.make_node(kind, inputs, [name], name, **attributes))
+    def add_node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"{operator}_{len(self._nodes)}"
+        self._nodes.append(self._helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
     def with_channels_last(self, x: _Tensor) -> _Tensor:
@@ -201,19 +172,18 @@ class _GraphWriter:
         target = self.add_constant("shape", np.array([-1, *shape], dtype=np.int64))
         return self.add_node("Reshape", [name, target])
 
-    def add_activation(self, kind: Any, x: _Tensor) -> _Tensor:
+    def add_activation(self, name: Any, x: _Tensor) -> _Tensor:
         """Apply an activation by Keras's name."""
-        if kind == "linear":
+        if name == "linear":
             return x
-        if kind not in _ACTIVATIONS:
-            raise ModelError(f"the activation {kind!r} cannot be written as a graph")
-        return _Tensor(self.add_node(_ACTIVATIONS[kind], [x.name]), x.shape, x.channels_first)
+        if name not in _ACTIVATIONS:
+            raise ModelError(f"the activation {name!r} cannot be written as a graph")
+        return _Tensor(self.add_node(_ACTIVATIONS[name], [x.name]), x.shape, x.channels_first)
 
 
 def _write_convolution(
     writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
 ) -> _Tensor:
-    _require(config, layer, data_format="channels_last")
     kernel, stride, dilation = (
         config[key][0] for key in ("kernel_size", "strides", "dilation_rate")
     )
@@ -247,14 +217,17 @@ def _pad(
     """Padding before and after, and the length that comes out."""
     if config["padding"] == "valid":
         return [0, 0, 0, 0], (length - reach) // stride + 1
-    _require(config, layer, padding="same")
+    if config["padding"] != "same":
+        raise ModelError(
+            f"the layer {layer.name!r} has padding {config['padding']!r}, which cannot be written"
+            " as a graph"
+        )
     result = math.ceil(length / stride)
     total = max((result - 1) * stride + reach - length, 0)
     return [0, total // 2, 0, total - total // 2], result
 
 
 def _write_pooling(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    _require(config, layer, data_format="channels_last")
     size, stride = config["pool_size"][0], config["strides"][0]
     pads, length = _pad(config, layer, x.shape[0], size, stride)
     result = writer.add_node(
@@ -268,7 +241,6 @@ def _write_pooling(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: 
 
 
 def _write_flatten(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    _require(config, layer, data_format="channels_last")
     shape = (math.prod(x.shape),)
     return _Tensor(writer.add_reshape(writer.with_channels_last(x).name, shape), shape)
 
@@ -286,8 +258,6 @@ def _write_dense(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _T
 def _write_sum(
     writer: _GraphWriter, layer: Any, config: dict[str, Any], *inputs: _Tensor
 ) -> _Tensor:
-    if len({x.shape for x in inputs}) != 1:
-        raise ModelError(f"the layer {layer.name!r} joins different shapes")
     inputs = _align(writer, inputs)
     name = inputs[0].name
     for x in inputs[1:]:
@@ -298,12 +268,10 @@ def _write_sum(
 def _write_concatenation(
     writer: _GraphWriter, layer: Any, config: dict[str, Any], *inputs: _Tensor
 ) -> _Tensor:
-    rank = len(inputs[0].shape)
-    if config["axis"] not in (-1, rank):
-        raise ModelError(f"the layer {layer.name!r} joins another axis than the last")
     inputs = _align(writer, inputs)
     first = inputs[0].channels_first
-    name = writer.add_node("Concat", [x.name for x in inputs], axis=1 if first else rank)
+    axis = 1 if first else len(inputs[0].shape)
+    name = writer.add_node("Concat", [x.name for x in inputs], axis=axis)
     shape = (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs))
     return _Tensor(name, shape, first)
 
@@ -312,15 +280,6 @@ def _align(writer: _GraphWriter, inputs: tuple[_Tensor, ...]) -> tuple[_Tensor, 
     if any(x.channels_first for x in inputs):
         return tuple(writer.with_channels_first(x) for x in inputs)
     return inputs
-
-
-def _require(config: dict[str, Any], layer: Any, **values: Any) -> None:
-    for key, value in values.items():
-        if config.get(key, value) != value:
-            raise ModelError(
-                f"the layer {layer.name!r} has {key} {config[key]!r}; only {value!r} can be"
-                " written as a graph"
-            )
 
 
 def _write_activation(

@@ -64,7 +64,7 @@ class DistributionObjective:
     """
 
     def __init__(self, config: TrainingConfig, has_others: bool) -> None:
-        self._kind_weight = 1.0 if has_others else 0.0
+        self._galaxy_weight = 1.0 if has_others else 0.0
         self.edges = np.linspace(*config.redshift_range, config.bins + 1)
         self._centers = 0.5 * (self.edges[1:] + self.edges[:-1])
         self._blur = _BLUR * (self.edges[1] - self.edges[0])
@@ -80,8 +80,8 @@ class DistributionObjective:
             galaxy = tf.cast(truth >= 0.0, tf.float32)
             target = tf.nn.softmax(-0.5 * ((centers - truth[:, None]) / blur) ** 2, axis=-1)
             redshift = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=output[:, :-1])
-            kind = tf.nn.sigmoid_cross_entropy_with_logits(labels=galaxy, logits=output[:, -1])
-            return tf.reduce_mean(galaxy * redshift + self._kind_weight * kind)
+            pass_loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=galaxy, logits=output[:, -1])
+            return tf.reduce_mean(galaxy * redshift + self._galaxy_weight * pass_loss)
 
         return measure
 

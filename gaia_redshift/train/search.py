@@ -26,10 +26,10 @@ from gaia_redshift.model.keras_engine import import_keras_for_training
 from gaia_redshift.train.checkpoint import read_checkpoint
 from gaia_redshift.train.config import TrainingConfig, get_recipe
 from gaia_redshift.train.dataset import TrainingSet, prepare_dataset
-from gaia_redshift.train.fit import find_grid, fit_network
+from gaia_redshift.train.fit import fit_network
 from gaia_redshift.train.networks import get_network
 from gaia_redshift.train.objectives import make_objective
-from gaia_redshift.train.sources import collect_vectors, open_source
+from gaia_redshift.train.sources import collect_vectors, find_grid, open_source
 
 __all__ = ["SEARCH_SPACE", "search_networks"]
 
@@ -118,17 +118,17 @@ def search_networks(
     folder = Path(output)
     study = _open_study(optuna, folder, config, space, resume)
     source = open_source(source, config.redshift_range)
-    kind = get_network(config.network)
+    design = get_network(config.network)
     vectors = collect_vectors(
         source,
         folder,
         truth=truth,
         grid=find_grid(source) or grid,
         jitter_seed=config.seed if config.grid_jitter else None,
-        errors=kind.uses_errors,
+        errors=design.uses_errors,
         progress=progress,
     )
-    dataset = prepare_dataset(vectors, config, kind.scaler)
+    dataset = prepare_dataset(vectors, config, design.scaler)
     complete = optuna.trial.TrialState.COMPLETE
     while (done := len(study.get_trials(deepcopy=False, states=(complete,)))) < trials:
         # Seeded by its number, so that a resumed search goes on as it would have.
@@ -240,15 +240,15 @@ def _try(
     dataset: TrainingSet, config: TrainingConfig, folder: Path, progress: bool
 ) -> dict[str, float]:
     """Train one configuration; an interrupted one goes on from its last epoch."""
-    kind = get_network(config.network)
-    kind.check_options(config.network_options)
+    design = get_network(config.network)
+    design.check_options(config.network_options)
     folder.mkdir(exist_ok=True)
     start = time.perf_counter()
     network, history = fit_network(
         dataset,
         config,
-        kind,
-        make_objective(config, kind.distribution, bool(len(dataset.others["train"]))),
+        design,
+        make_objective(config, design.distribution, bool(len(dataset.others["train"]))),
         folder=folder,
         found=read_checkpoint(folder),
         progress=progress,
@@ -280,12 +280,12 @@ def _write_tables(
         writer = csv.DictWriter(stream, names)
         writer.writeheader()
         writer.writerows(records)
-    kind = "simulated galaxies" if dataset.vectors.description["simulated"] else "galaxies"
+    what = "simulated galaxies" if dataset.vectors.description["simulated"] else "galaxies"
     sizes = {part: len(rows) for part, rows in dataset.rows.items()}
     several = "s" * (len(records) > 1)
     lines = [
         f"{len(records)} configuration{several} of the network `{config.network}`, {config.epochs}"
-        f" epochs each, trained on {sizes['train']:,} and judged on {sizes['validation']:,} {kind};"
+        f" epochs each, trained on {sizes['train']:,} and judged on {sizes['validation']:,} {what};"
         " the smallest validation loss first.",
         "",
         "| " + " | ".join(name.replace("_", " ") for name in names) + " |",

@@ -23,7 +23,7 @@ from gaia_redshift.grid import N_FLUX, SamplingGrid, draw_grid
 from gaia_redshift.simulate.generate import SimulatedGalaxies
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
-__all__ = ["LabelledVectors", "collect_vectors", "mix_vectors", "open_source"]
+__all__ = ["LabelledVectors", "collect_vectors", "find_grid", "mix_vectors", "open_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,11 +110,18 @@ def open_source(source: Any, redshift_range: tuple[float, float]) -> Any:
     return source
 
 
+def find_grid(source: Any) -> SamplingGrid | None:
+    """Return the grid of vectors, which cannot be sampled again; None for spectra."""
+    if isinstance(source, GalaxyDataset):
+        return source.vectors.grid
+    return source[0].grid if _is_vectors(source) else None
+
+
 def collect_vectors(
     source: Any,
     folder: Path,
     *,
-    truth: str,
+    truth: str = "redshift_true",
     grid: SamplingGrid,
     jitter_seed: int | None = None,
     errors: bool = False,
@@ -141,6 +148,7 @@ def collect_vectors(
     if marker.exists():
         return _read_vectors(folder, marker, request)
 
+    folder.mkdir(exist_ok=True)
     n_given, blocks = 0, []
     options = {"errors": errors, "progress": progress}
     for block, usable in _iter_blocks(source, truth, grid, jitter_seed, **options):
@@ -168,8 +176,10 @@ def collect_vectors(
     return LabelledVectors(**arrays, description=description)
 
 
-def mix_vectors(given: LabelledVectors, simulated: LabelledVectors) -> LabelledVectors:
-    """Put simulated galaxies behind the given ones, whose split must be known.
+def mix_vectors(
+    given: LabelledVectors, parts: dict[str, NDArray[np.intp]], simulated: LabelledVectors
+) -> LabelledVectors:
+    """Put simulated galaxies behind the given ones, of which each part has these rows.
 
     They belong to the training part alone: what is validated and tested stays what was given.
     Raises `InputError` if the two share sources.
@@ -181,7 +191,9 @@ def mix_vectors(given: LabelledVectors, simulated: LabelledVectors) -> LabelledV
             " that are simulated to be mixed in; choose another seed"
         )
     more = simulated.arrays | {"split": np.full(len(simulated), "train")}
-    known = given.arrays
+    known = given.arrays | {"split": np.empty(len(given), dtype="U10")}
+    for part, rows in parts.items():
+        known["split"][rows] = part
     if "flux_error" in more:
         known.setdefault("flux_error", np.full(given.flux.shape, np.nan, np.float32))
     return LabelledVectors(
