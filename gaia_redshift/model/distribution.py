@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -42,40 +42,23 @@ _REACH = 2.0
 class RedshiftBins:
     """What turns outputs of a network into distributions.
 
-    Parameters
-    ----------
-    edges : ndarray, shape (m + 1,)
-        Rising edges of the bins of redshift.
-    density : ndarray, shape (m,)
-        Redshift distribution of the training galaxies.
-    priors : mapping of str to ndarray, shape (m,), or MagnitudePrior
-        Redshift distributions by name.
-    default_prior : str
-        The one that is used when none is asked for.
-    temperature : tuple of float
-        Divides the logits of spectra with and without errors: above 1 widens distributions.
-    temperature_slope : tuple of float
-        Change of the temperature's logarithm with that of the brightness, likewise.
-    typical_level : float, e-/s per sample
-        Mean flux at which ``temperature`` holds.
-    low_signal : float
-        Spectra whose mean flux is less than so many times their mean error are called noisy.
-    galaxy_threshold : float or None
-        Probabilities of being a galaxy below it are called unlikely; None where the network did
-        not learn to tell.
-    conflict_threshold : float
-        Distributions without prior whose overlap with a magnitude prior is smaller contradict it.
-    blind_to_flux : bool
-        Whether the training galaxies' flux said nothing of their redshift.
+    ``density`` is the redshift distribution of the training galaxies in bins of these ``edges``;
+    ``priors`` are others by name. The temperatures, of spectra with errors and without, divide the
+    logits of spectra with the mean flux ``typical_level``; the slopes are those of their logarithm
+    over the flux's. Spectra whose mean flux is less than ``low_signal`` times their mean error are
+    noisy; probabilities of being a galaxy below ``galaxy_threshold`` (None where the network did
+    not learn to tell) are unlikely; distributions without prior that overlap with a magnitude prior
+    by less than ``conflict_threshold`` contradict it. ``blind_to_flux`` is whether the training
+    galaxies' flux said nothing of their redshift.
     """
 
-    edges: Float
-    density: Float
-    priors: Mapping[str, Float | MagnitudePrior]
+    edges: Float  # (m + 1,)
+    density: Float  # (m,)
+    priors: Mapping[str, Float | MagnitudePrior]  # (m,) each
     default_prior: str = "training"
     temperature: tuple[float, float] = (1.0, 1.0)
     temperature_slope: tuple[float, float] = (0.0, 0.0)
-    typical_level: float = 1.0
+    typical_level: float = 1.0  # e-/s per sample
     low_signal: float = 3.0
     galaxy_threshold: float | None = None
     conflict_threshold: float = 0.0
@@ -177,23 +160,12 @@ class RedshiftBins:
 
     def to_json(self) -> bytes:
         """Write all numbers with every digit."""
-        content = {
-            "edges": self.edges.tolist(),
-            "density": self.density.tolist(),
-            "priors": {
-                name: v.to_dict() if isinstance(v, MagnitudePrior) else v.tolist()
-                for name, v in self.priors.items()
-            },
-            "default_prior": self.default_prior,
-            "temperature": list(self.temperature),
-            "temperature_slope": list(self.temperature_slope),
-            "typical_level": self.typical_level,
-            "low_signal": self.low_signal,
-            "galaxy_threshold": self.galaxy_threshold,
-            "conflict_threshold": self.conflict_threshold,
-            "blind_to_flux": self.blind_to_flux,
-        }
-        return json.dumps(content).encode()
+
+        def plain(value: Any) -> Any:
+            return value.tolist() if isinstance(value, np.ndarray) else value.to_dict()
+
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        return json.dumps(content, default=plain).encode()
 
 
 def parse_bins(data: bytes, name: str) -> RedshiftBins:
