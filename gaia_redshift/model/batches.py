@@ -20,8 +20,7 @@ def check_shapes(
 ) -> None:
     """Compare a network's inputs with those that it will get; `ModelError` if they differ.
 
-    Dimensions of one value at the end do not matter: (186,) may go into (186, 1). Where there is
-    one input its name does not matter either. ``name`` is the file's.
+    (186,) may go into (186, 1), and the name of a single input does not matter.
     """
     pairs = list(zip(found.values(), expected.values(), strict=False))
     same_names = len(found) == 1 or set(found) == set(expected)

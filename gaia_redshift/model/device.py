@@ -42,11 +42,10 @@ def check_device(device: str) -> None:
 
 
 def choose_device(device: str) -> str:
-    """Settle where a model may run: "cpu", "gpu", or "auto" where there is a GPU for large jobs.
+    """Settle where a model may run: "cpu", "gpu", or "auto" where there is a GPU for many spectra.
 
-    "auto" is the GPU if the process has imported Keras already and its backend sees one; it imports
-    nothing itself: that takes seconds. Raises `InputError` for another word, `ModelError` if a GPU
-    is asked for and none is to be seen.
+    "auto" imports nothing itself, which takes seconds: it needs Keras imported, and seeing a GPU.
+    Raises `InputError` for another word, `ModelError` if a GPU is asked for and none is seen.
     """
     check_device(device)
     if device == "cpu":
@@ -93,10 +92,9 @@ def _list_gpus(backend: str) -> list[Any]:
 
 @contextmanager
 def _keep_precision(backend: str) -> Iterator[None]:
-    """Multiply with all of float32's digits.
+    """Multiply with all of float32's digits; the user's own setting is restored.
 
-    Recent GPUs round to 10 bits by default (TensorFloat-32), which moves redshifts by more than
-    1e-4. The user's own setting is restored.
+    Recent GPUs round to 10 bits (TensorFloat-32), which moves redshifts by more than 1e-4.
     """
     if backend == "jax":
         import jax

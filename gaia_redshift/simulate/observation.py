@@ -142,11 +142,10 @@ def smear_sources(
     truth: Truth,
     instrument: Instrument | None = None,
 ) -> dict[str, Float]:
-    """Smear dispersed spectra, (n, k) a band, by their light profiles, bring them to ``rp_flux``.
+    """Smear dispersed spectra, (n, k) a band, by their light profiles.
 
-    ``truth``: ``rp_flux``, ``radius_sersic`` (mas), ``n_sersic``, ``ellipticity_sersic``,
-    ``background_taken`` and ``point_fraction`` (1 for a point), shape (n,). The RP spectrum's
-    integral over the window is ``rp_flux``, e-/s.
+    The RP spectrum's integral over the window becomes ``rp_flux``, e-/s; points have a
+    ``point_fraction`` of 1.
     """
     chosen = instrument or load_instrument()
     bp, rp = point["bp"], point["rp"]
@@ -215,9 +214,8 @@ def observe_sources(
 ) -> XPSpectra:
     """Disturb spectra, (n, k) a band in e-/s, add noise, and put them into the archive's form.
 
-    ``truth`` has columns (n,), of which those in ``columns`` (name to unit and description) go
-    along; ``index`` of the chunk, ``seed`` and ``kind`` make the source_id; ``label`` says where
-    the spectra came from. The rest is as for `simulate_spectra`.
+    Of ``truth`` those in ``columns`` (name to unit and description) go along; ``kind``, ``seed``
+    and ``index`` of the chunk make the source_id; ``label`` says where the spectra came from.
     """
     from astropy.table import Table
 

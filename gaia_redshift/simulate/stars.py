@@ -46,10 +46,9 @@ def draw_temperatures(n: int, rng: np.random.Generator) -> Float:
 def star_fluxes(teff: Float, strength: Float, wavelength: Float) -> Float:
     """Return f_lambda of stars, (n, m), any unit, at wavelengths (m,), nm, without extinction.
 
-    ``strength`` of all lines and bands is 1 in the mean. Planck's law; Balmer and Paschen jumps and
-    Balmer lines, strongest near 9,000 K; crowding of metal lines in the blue, Ca II H and K and
-    triplet, G band, Mg b with MgH, Na D in cool stars; TiO below 4,100 K. Equivalent widths are
-    round numbers for dwarfs.
+    ``strength`` of all lines and bands is 1 in the mean. Planck's law; hydrogen, strongest near
+    9,000 K; metal lines in cool stars; TiO below 4,100 K. Equivalent widths are round numbers for
+    dwarfs.
     """
     t = np.asarray(teff, dtype=float)[:, None]
     s = np.asarray(strength, dtype=float)[:, None]

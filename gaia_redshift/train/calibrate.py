@@ -74,11 +74,7 @@ def fit_temperature(
 
 
 def make_magnitude_prior(edges: NDArray[np.float64]) -> MagnitudePrior:
-    """Return p(z | RP flux) of the simulator's survey "sdss".
-
-    Its redshifts are those of Kiraleos (2023), its fluxes at a redshift those of real photometry
-    (`research.simulator.calibration.fit_brightness`).
-    """
+    """Return p(z | RP flux) of the simulator's survey "sdss"."""
     from gaia_redshift.simulate.redshifts import Survey
     from gaia_redshift.simulate.survey import draw_brightness, load_parameters
 
@@ -102,13 +98,11 @@ def calibrate_bins(
 ) -> RedshiftBins:
     """Put together what turns a network's outputs into distributions.
 
-    ``redshift`` (k,) of the training part, ``edges`` (m + 1,) of the bins; ``held_out`` are
-    galaxies like those of the training part, ``sky`` simulated ones as SDSS's, for a training on
-    others: calibrated on instead. ``given`` (j,) are true redshifts of those galaxies of the
-    training part that were not mixed in, the prior "given"; with their fluxes (j, 186), for a
-    network blind to flux, that prior is one of brightness. ``simulated``: the training set's
-    redshifts were a choice, and SDSS's are taken for the sky's; ``blind``: the training galaxies'
-    flux said nothing of their redshift; ``knows_others``: the training showed what is no galaxy.
+    ``redshift`` (k,) are those of the training part; ``held_out`` galaxies are calibrated on, or
+    ``sky``, simulated ones as SDSS's, if the training's are not. ``given`` (j,) are redshifts of
+    galaxies that were not mixed in, the prior "given": one of brightness, if their fluxes (j, 186)
+    are known. ``simulated``: the training set's redshifts were a choice, and SDSS's are taken for
+    the sky's; ``blind``: the flux said nothing of them; ``knows_others``: of what is no galaxy.
     """
     from gaia_redshift.simulate.redshifts import Survey
 
@@ -188,8 +182,8 @@ def match_coverage(
 ) -> tuple[float, float]:
     """Change a temperature so that 68 % of the galaxies lie in their 68 % intervals.
 
-    Distributions with several peaks that have the best cross-entropy may have intervals that hold
-    a few per cent too many. ``galaxies`` are true redshifts (n,) and fluxes (n, 186).
+    With the best cross-entropy, distributions with several peaks may hold a few per cent more.
+    ``galaxies`` are true redshifts (n,) and fluxes (n, 186).
     """
     redshift, flux = galaxies
     level = measure_level(flux)

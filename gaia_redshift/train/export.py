@@ -63,9 +63,8 @@ def write_model(
 ) -> None:
     """Write the model's folder, check it by loading it, and move it into place.
 
-    ``target`` appears complete or not at all; ``history`` has a record for each epoch, ``command``
-    is the command line, ``parent`` names the model that the training started from. Raises
-    `ModelError` if the folder, loaded again, does not predict what the network did.
+    ``target`` appears complete or not at all; `ModelError` if the folder, loaded again, does not
+    predict what the network did. ``parent`` names the model that the training started from.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
@@ -100,8 +99,7 @@ def write_model(
 def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float:
     """Write a network as the file that predictions run; return the two's largest difference.
 
-    They are compared on made-up values on the scale of scaled fluxes, and on ``inputs`` by name,
-    (n, ...) each. Raises `ModelError` if a layer cannot be written, or if an output differs from
+    They are compared on made-up values and on ``inputs``; `ModelError` if an output differs from
     Keras's by more than 1e-5 (of its value, where that is above 1).
     """
     data = build_graph(network)
@@ -135,8 +133,7 @@ def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float
 def write_frozen_vectors(folder: Path, dataset: TrainingSet, result: TrainingResult) -> Path:
     """Write some test vectors, spread over redshift, for regression tests: ``frozen_vectors.npz``.
 
-    With ``source_id``, ``flux`` (n, 186), where there are such ``flux_error``, ``redshift_true``,
-    and ``redshift_cnn``, Keras's own predictions.
+    ``redshift_cnn`` are Keras's own predictions.
     """
     test = dataset.take("test")
     order = np.argsort(test.redshift, kind="stable")

@@ -134,10 +134,9 @@ def _inherit(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def freeze_layers(network: Any, names: Sequence[str]) -> list[str]:
-    """Keep layers as they are in a training; return their names.
+    """Keep layers, by names or their beginnings, as they are in a training; return their names.
 
-    ``names`` are of layers with weights, or beginnings of names: ``"dense"`` freezes all dense
-    layers. Raises `InputError` if one fits no layer, or if nothing would be left to train.
+    Raises `InputError` if one fits no layer, or if nothing would be left to train.
     """
     layers = [layer for layer in network.layers if layer.weights]
     known = ", ".join(layer.name for layer in layers)

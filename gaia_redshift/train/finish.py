@@ -78,10 +78,9 @@ def finish_training(
 ) -> TrainingResult:
     """Calibrate a network on the validation part, and predict the test part.
 
-    ``parent``, which the training started from, is measured on the same galaxies; its measure of
-    novelty is kept where there are too few to fit another. ``sky`` are simulated galaxies as
-    SDSS's, where those of the training are not: the first third helps to calibrate, on the others
-    the metrics are measured.
+    ``parent``, which the training started from, is measured on the same galaxies. ``sky`` are
+    simulated galaxies as SDSS's, where those of the training are not: the first third helps to
+    calibrate, on the others the metrics are measured.
     """
     call = compile_network(network)
     test = dataset.take("test")
@@ -205,10 +204,7 @@ def _measure_passing(
 def draw_rows(
     true: Float, bins: RedshiftBins, prior: Float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Draw from galaxies with the training part's redshifts (n,) some with those of a prior (m,).
-
-    Acceptance with a probability that is proportional to prior / density, the latter cut at 3.
-    """
+    """Choose galaxies of the training part's redshifts (n,) so that they follow a prior (m,)."""
     ratio = np.minimum(prior / bins.density, _LARGEST_RATIO)
     rows = rng.uniform(size=len(true)) * ratio.max() < ratio[find_bins(true, bins.edges)]
     return np.asarray(rows)
@@ -217,11 +213,9 @@ def draw_rows(
 def measure_distributions(
     probability: NDArray[np.floating], bins: RedshiftBins, galaxies: LabelledVectors
 ) -> dict[str, Any]:
-    """Measure how honest distributions (n, m) are.
+    """Measure how honest distributions (n, m) are: coverage, CRPS, PIT (tenths, 1 where flat).
 
-    Returns ``coverage_68`` and ``coverage_95``; ``crps``; ``pit``, the histogram in tenths, 1 where
-    flat; ``by_prediction`` and ``by_brightness``, lists of rows with ``mean_error``, ``mae`` and
-    both coverages.
+    Coverage and errors by predicted redshift and by brightness, too.
     """
     true, mean_flux = galaxies.redshift, measure_level(galaxies.flux)
     q = compute_quantiles(probability, bins.edges, _LEVELS)

