@@ -111,7 +111,7 @@ def test_precision_is_full_on_the_gpu_and_the_users_setting_comes_back(gpu):
 @needs_keras
 def test_auto_takes_the_gpu_for_large_jobs_alone(gpu, monkeypatch):
     devices.import_keras()
-    monkeypatch.setattr(registry, "SMALLEST_LARGE_JOB", 20)
+    monkeypatch.setattr(registry, "FEWEST_FOR_GPU", 20)
     model = load_model("default")
     assert model.device == "auto"
     model.predict(*draw_spectra(19))

@@ -21,12 +21,12 @@ from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.model.batches import Inputs
 from gaia_redshift.model.keras_engine import KerasEngine, import_keras
 
-__all__ = ["DEVICES", "SMALLEST_LARGE_JOB", "Device", "GpuEngine", "check_device", "choose_device"]
+__all__ = ["DEVICES", "FEWEST_FOR_GPU", "Device", "GpuEngine", "check_device", "choose_device"]
 
 Device = Literal["cpu", "gpu", "auto"]
 DEVICES: tuple[str, ...] = get_args(Device)
 
-SMALLEST_LARGE_JOB = 2048
+FEWEST_FOR_GPU = 2048
 """Spectra in one call from which "auto" takes the GPU: fewer are done sooner on the processor."""
 _INSTALL = (
     "install one of TensorFlow (pip install 'gaia-redshift[train]' 'tensorflow[and-cuda]') or JAX"

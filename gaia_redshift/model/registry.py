@@ -18,7 +18,7 @@ from gaia_redshift._threads import as_slice
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
-from gaia_redshift.model.device import SMALLEST_LARGE_JOB, Device, GpuEngine, choose_device
+from gaia_redshift.model.device import FEWEST_FOR_GPU, Device, GpuEngine, choose_device
 from gaia_redshift.model.distribution import Prior, compute_quantiles, parse_bins
 from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.model.manifest import MANIFEST_NAME, read_files, read_manifest
@@ -78,7 +78,7 @@ class RedshiftModel:
     sha256 : str
         Of the file that predictions run: the graph, or Keras's weights on a GPU.
     device : str
-        ``"cpu"``, ``"gpu"``, or ``"auto"`` (a GPU, for large jobs).
+        ``"cpu"``, ``"gpu"``, or ``"auto"`` (a GPU, for many spectra).
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class RedshiftModel:
         """Return what runs so many spectra, built when it is first needed."""
         shapes, paths = self._scaler.shapes, self._paths
         with self._lock:
-            if self.device == "gpu" or (self.device == "auto" and n_rows >= SMALLEST_LARGE_JOB):
+            if self.device == "gpu" or (self.device == "auto" and n_rows >= FEWEST_FOR_GPU):
                 if self._gpu_engine is None:
                     assert self._weights is not None
                     logger.debug("building the network of %s on the GPU", self.name)
