@@ -198,7 +198,7 @@ def evaluate_table(
     if prediction.startswith("redshift_cnn") and "flags_cnn" in table.colnames:
         tables["by_flag"] = _tabulate_flags(_take_flags(table["flags_cnn"]), predicted, true)
 
-    density, nodes = _find_pdf(table, pdf or f"{prediction}_pdf", grid, wanted=pdf is not None)
+    density, nodes = _find_pdf(table, pdf or f"{prediction}_pdf", grid, asked=pdf is not None)
     intervals = _find_intervals(table, prediction, lower, upper)
     pit = crps = None
     if density is not None:
@@ -337,10 +337,10 @@ def _tabulate_flags(flags: NDArray[Any], predicted: Float, true: Float) -> Table
 
 
 def _find_pdf(
-    table: Table, name: str, grid: ArrayLike | None, *, wanted: bool
+    table: Table, name: str, grid: ArrayLike | None, *, asked: bool
 ) -> tuple[Float | None, Any]:
     if name not in table.colnames:
-        if wanted:
+        if asked:
             raise MissingColumnError(f"no column '{name}' of redshift distributions", name)
         return None, None
     column = table[name]

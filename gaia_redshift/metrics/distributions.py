@@ -201,14 +201,14 @@ def find_quantiles(pdf: ArrayLike, grid: ArrayLike, levels: ArrayLike) -> Float:
     InputError
         If shapes disagree or the grid does not rise.
     """
-    wanted = np.atleast_1d(to_floats(levels))
-    if not ((wanted >= 0) & (wanted <= 1)).all():
+    at = np.atleast_1d(to_floats(levels))
+    if not ((at >= 0) & (at <= 1)).all():
         raise InputError("levels of quantiles must lie between 0 and 1")
     _, density, nodes = _check(np.zeros(len(np.asarray(pdf))), pdf, grid)
-    parts = [np.empty((0, len(wanted)))]
+    parts = [np.empty((0, len(at)))]
     for rows in _blocks(len(density)):
         gridded = _Gridded.build(density[rows], nodes)
-        parts.append(np.stack([gridded.quantiles(float(v)) for v in wanted], axis=1))
+        parts.append(np.stack([gridded.quantiles(float(v)) for v in at], axis=1))
     return np.concatenate(parts)
 
 
