@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import one_line
 from gaia_redshift._quiet import defer_interrupt, preserve_settings
 from gaia_redshift.errors import ModelError
 from gaia_redshift.model.batches import Inputs, check_shapes, iterate_batches
@@ -137,8 +138,8 @@ class KerasEngine:
             try:
                 model = keras.saving.load_model(path, compile=False, safe_mode=True)
             except Exception as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise ModelError(f"{name}: Keras cannot build this network: {reason}") from None
+                why = one_line(error)
+                raise ModelError(f"{name}: Keras cannot build this network: {why}") from None
         if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
             raise ModelError(f"{name}: a network here maps to one output (n, m)")
         self._shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in model.inputs}

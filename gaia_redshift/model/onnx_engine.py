@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import one_line
 from gaia_redshift._quiet import defer_interrupt, preserve_settings
 from gaia_redshift._threads import Crew
 from gaia_redshift.errors import ModelError
@@ -89,7 +90,7 @@ class OnnxEngine:
             ranks = [len(value.shape) for value in outputs]
             self._shapes = {value.name: tuple(value.shape[1:]) for value in inputs}
         except Exception as error:
-            raise ModelError(f"{name}: ONNX Runtime cannot open it: {_shorten(error)}") from None
+            raise ModelError(f"{name}: ONNX Runtime cannot open it: {one_line(error)}") from None
         if types != {"tensor(float)"} or ranks != [2]:
             raise ModelError(f"{name}: a network here maps float32 values to one output (n, m)")
         check_shapes(self._shapes, shapes, name)
@@ -110,7 +111,7 @@ class OnnxEngine:
         try:
             self._crew.share(work, len(batches))
         except Exception as error:
-            raise ModelError(f"{self._name}: {_shorten(error)}") from None
+            raise ModelError(f"{self._name}: {one_line(error)}") from None
         return np.concatenate(outputs)
 
     def _run_batch(self, batch: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -154,7 +155,3 @@ def _bound_memory() -> None:
     memory = runtime.OrtMemoryInfo("Cpu", arena, 0, runtime.OrtMemType.DEFAULT)
     grows_by_need = {"max_mem": _MOST_MEMORY, "arena_extend_strategy": 1}
     runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(grows_by_need))
-
-
-def _shorten(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
