@@ -79,6 +79,15 @@ def test_brightness_is_that_of_galaxies_or_the_users(stars):
     assert np.all((kept > 850) & (kept < 1100))
 
 
+def test_stars_are_as_bright_as_the_survey_whose_galaxies_they_stand_among():
+    options = {"kind": "star", "seed": 3, "correlations": False, "noise": False}
+    near, far = (
+        np.median(simulate_spectra(300, survey=[z, z], **options).columns["rp_flux"])
+        for z in (0.05, 0.4)
+    )
+    assert near > 1.5 * far
+
+
 @pytest.mark.parametrize("kind", CONTAMINANTS)
 def test_every_kind_goes_down_to_the_faintest_galaxies(kind):
     found = simulate_spectra(200, kind=kind, seed=5, brightness=[100.0, 300.0], correlations=False)
