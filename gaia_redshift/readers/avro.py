@@ -61,8 +61,6 @@ def iter_avro_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                 records = []
     if records:
         yield _build_block(records, content, options, first_row)
-    elif first_row == 1:
-        raise InputError(f"{content.label}: holds no sources")
 
 
 def _repeats_nothing(schema: Any) -> bool:

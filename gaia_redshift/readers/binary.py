@@ -96,12 +96,10 @@ def open_fits(content: Content) -> Iterator[tuple[list[tuple[Any, list[str]]], N
 def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     """Read the binary tables of a FITS file; arrays of fixed or variable length."""
     with open_fits(content) as (tables, buffer):
-        empty = True
         for hdu, layout in choose_layouts(tables, options, content.label):
             infos = {c.name: _fits_info(hdu.header, i) for i, c in enumerate(hdu.columns, 1)}
             n = int(hdu.header["NAXIS2"])
             for start in range(0, n, BLOCK_ROWS):
-                empty = False
                 stop = min(start + BLOCK_ROWS, n)
                 if options.skip.n and options.skip.take(stop - start):
                     continue
@@ -111,8 +109,6 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                 yield Block(columns, layout, content.label, content.source, start + 1, infos)
                 _forget_pages(hdu.data)
                 _forget_pages(buffer)
-        if empty:
-            raise InputError(f"{content.label}: holds no sources (a table without rows)")
 
 
 def _forget_pages(array: Any) -> None:

@@ -125,19 +125,20 @@ def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     if sniff_format(content) != "zip":
         yield from _iter_content(content, options)
         return
-    empty = True
     for member in _iter_members(content):
-        empty = False
         if sniff_format(member) == "zip":
             raise InputError(f"{member.label}: a zip inside a zip is not read; unpack it first")
         yield from _iter_content(member, options)
-    if empty:
-        raise InputError(f"{content.label}: holds no sources")
 
 
 def _iter_content(content: Content, options: ReadOptions) -> Iterator[Block]:
     found = FORMATS[sniff_format(content)]
-    yield from report_damage(found.read(content, options), content.label, found.name)
+    empty, still = True, options.skip.n
+    for block in report_damage(found.read(content, options), content.label, found.name):
+        empty = False
+        yield block
+    if empty and options.skip.n == still:  # nor were rows passed over
+        raise InputError(f"{content.label}: holds no sources (a table without rows)")
 
 
 def _iter_members(content: Content) -> Iterator[Content]:

@@ -51,7 +51,6 @@ def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
             )
         if not tables:
             raise InputError(f"{content.label}: holds no table with a source_id column")
-        empty = True
         candidates: list[tuple[Any, list[str]]] = [(table, list(table)) for table in tables]
         for table, layout in choose_layouts(candidates, options, content.label):
             n = len(table[layout.source_id])
@@ -63,7 +62,6 @@ def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                     )
             infos = {name: _hdf5_info(table[name]) for name in layout.names}
             for start in range(0, n, BLOCK_ROWS):
-                empty = False
                 if options.skip.n and options.skip.take(min(BLOCK_ROWS, n - start)):
                     continue
                 columns = {
@@ -71,8 +69,6 @@ def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                     for name in layout.names
                 }
                 yield Block(columns, layout, content.label, content.source, start + 1, infos)
-        if empty:
-            raise InputError(f"{content.label}: holds no sources (a table without rows)")
 
 
 class _Field:

@@ -51,8 +51,6 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                 columns = map(list, zip(*kept, strict=True)) if kept else [[] for _ in places]
                 cells: dict[str, Any] = dict(zip(layout.names, columns, strict=True))
                 yield Block(cells, layout, content.label, content.source, first_row, infos)
-    if empty:
-        raise InputError(f"{content.label}: holds no sources (a header and no rows)")
 
 
 def _iter_chunks(content: Content) -> Generator[bytes, None, None]:

@@ -265,8 +265,6 @@ def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
     except UnusualError:
         yield from _iter_astropy_blocks(walk, content, options)
         return
-    if not found:
-        raise InputError(f"{content.label}: holds no sources (a table without rows)")
     for columns, layout, first_row in found:
         yield Block(columns, layout, content.label, content.source, first_row)
 
@@ -289,7 +287,6 @@ def _iter_astropy_blocks(walk: _Walk, content: Content, options: ReadOptions) ->
     """Read any columns by astropy."""
     votable = _parse(walk)
     tables = [(table, [f.name for f in table.fields]) for table in votable.iter_tables()]
-    empty = True
     for table, layout in choose_layouts(tables, options, content.label):
         fields = {field.name: field for field in reversed(table.fields)}  # the first of a name
         infos = {
@@ -300,14 +297,11 @@ def _iter_astropy_blocks(walk: _Walk, content: Content, options: ReadOptions) ->
         }
         array = table.array
         for start in range(0, len(array), BLOCK_ROWS):
-            empty = False
             columns = {
                 name: _take_column(array[fields[name].ID][start : start + BLOCK_ROWS], fields[name])
                 for name in layout.names
             }
             yield Block(columns, layout, content.label, content.source, start + 1, infos)
-    if empty:
-        raise InputError(f"{content.label}: holds no sources (a table without rows)")
 
 
 def _take_column(column: Any, about: Any) -> Any:
