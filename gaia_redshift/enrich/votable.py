@@ -19,7 +19,7 @@ from gaia_redshift._files import DAMAGE, open_unpacked
 from gaia_redshift.enrich.columns import BLOCK_ROWS, Addition, Cells
 from gaia_redshift.enrich.votable_rows import BinaryRows
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.votable_fields import Field
+from gaia_redshift.readers.votable_rows import Field
 from gaia_redshift.tables.columns import Column
 
 __all__ = ["VOTableCatalogue"]

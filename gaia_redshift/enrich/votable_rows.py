@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.enrich.columns import Cells
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.votable_fields import NUMBERS, SIZES, Field
+from gaia_redshift.readers.votable_rows import NUMBERS, SIZES, Field
 from gaia_redshift.tables.columns import Column
 
 __all__ = ["BinaryRows"]

@@ -1,9 +1,10 @@
 """Read BP/RP spectra from any local form (`read_spectra`), or block by block (`iter_spectra`).
 
 Modules: ``sources`` (what may be given), ``formats`` with ``content``, ``text``, ``binary``,
-``hdf5``, ``votable``, ``avro`` and ``archives`` (files to blocks of columns), ``whole`` (any table
-of a file), ``tables`` (tables in memory to blocks of columns), ``columns`` (which column is what),
-``arrays`` (array columns), ``bands`` and ``kept`` (blocks to `XPSpectra`).
+``hdf5``, ``votable`` and ``avro`` (files and zips to blocks of columns), ``whole`` (any table of a
+file, lists of ids), ``results`` (tables of predictions), ``tables`` (tables in memory to blocks),
+``columns`` (which column is what), ``arrays`` (array columns), ``angles``, ``bands`` and ``kept``
+(blocks to `XPSpectra`), ``identity`` (whether it is the same input as before).
 """
 
 from gaia_redshift.readers.bands import flag_duplicates

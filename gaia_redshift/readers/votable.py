@@ -22,9 +22,10 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts, iter_fits_blocks
 from gaia_redshift.readers.columns import Block, ColumnInfo, Layout, ReadOptions
 from gaia_redshift.readers.content import Content
-from gaia_redshift.readers.votable_fields import Field, count_rows
 from gaia_redshift.readers.votable_rows import (
+    Field,
     UnusualError,
+    count_rows,
     iter_binary_columns,
     iter_text_columns,
 )
