@@ -61,7 +61,15 @@ def test_columns_have_the_documented_types_masks_and_meanings(table):
     assert "128 diagonal_flux_error" in table["flags_cnn"].description
     for name in ("source_id", "redshift_cnn", "flags_cnn"):
         assert check_ucd(table[name].meta["ucd"], check_controlled_vocabulary=True)
-    assert all(check_ucd(c["ucd"], check_controlled_vocabulary=True) for c in COLUMNS.values())
+    assert all(check_ucd(c.ucd, check_controlled_vocabulary=True) for c in COLUMNS.values())
+
+
+def test_columns_have_the_types_that_are_stated():
+    ones = np.ones(2)
+    more = dict.fromkeys(("lower", "upper", "std", "shape", "probability_galaxy"), ones)
+    more |= {"pdf": np.ones((2, 3)), "peaks": np.ones((2, 4))}
+    table = build_table([1, 2], ones, [0, 0], **more)
+    assert {c: table[c].dtype for c in table.colnames} == {n: c.dtype for n, c in COLUMNS.items()}
 
 
 def test_percentiles_join_when_there_are_any():

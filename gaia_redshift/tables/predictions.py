@@ -16,6 +16,7 @@ from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
 from gaia_redshift.grid import SamplingGrid
+from gaia_redshift.tables.columns import Column
 from gaia_redshift.tables.stacks import stack_tables
 
 if TYPE_CHECKING:
@@ -31,63 +32,94 @@ __all__ = [
     "stack_rows",
 ]
 
-COLUMNS: dict[str, dict[str, str]] = {
-    "source_id": {
-        "ucd": "meta.id;meta.main",
-        "description": "Gaia source identifier",
-    },
-    "redshift_cnn": {
-        "ucd": "src.redshift",
-        "description": "Redshift predicted by a convolutional neural network from BP/RP spectra",
-    },
-    "redshift_cnn_lower": {
-        "ucd": "src.redshift;stat.min",
-        "description": "16th percentile of the predicted redshift",
-    },
-    "redshift_cnn_upper": {
-        "ucd": "src.redshift;stat.max",
-        "description": "84th percentile of the predicted redshift",
-    },
-    "redshift_cnn_std": {
-        "ucd": "stat.stdev;src.redshift",
-        "description": "Standard deviation of the predicted redshift distribution",
-    },
-    "redshift_cnn_shape": {
-        "ucd": "src.redshift",
-        "description": "Median redshift from the spectrum's shape alone, with a flat prior",
-    },
-    "redshift_cnn_pdf": {
-        "ucd": "stat.probability;src.redshift",
-        "description": "Probability density of the redshift, one number for each bin",
-    },
-    "redshift_cnn_peak": {
-        "ucd": "src.redshift",
-        "description": "Most probable peak of the predicted redshift distribution",
-    },
-    "redshift_cnn_peak_odds": {
-        "ucd": "stat.probability;src.redshift",
-        "description": "Probability of redshift_cnn_peak, of all between the valleys beside it",
-    },
-    "redshift_cnn_peak2": {
-        "ucd": "src.redshift",
-        "description": "Second most probable peak, masked where there is one alone",
-    },
-    "redshift_cnn_peak2_odds": {
-        "ucd": "stat.probability;src.redshift",
-        "description": "Probability of redshift_cnn_peak2",
-    },
-    "probability_galaxy": {
-        "ucd": "stat.probability;src.class",
-        "description": "Probability that the spectrum is a galaxy's, not a star's, a quasar's or "
-        "a blend's, where one in four is none",
-    },
-    "flags_cnn": {
-        "ucd": "meta.code.qual",
-        "description": "Quality flags of the redshift (bits), 0 is clean: "
-        + ", ".join(f"{value} {name}" for value, name, _ in describe_flags()),
-    },
+_FLOAT = np.dtype(np.float32)
+
+COLUMNS = {
+    column.name: column
+    for column in (
+        Column(
+            "source_id",
+            np.dtype(np.int64),
+            description="Gaia source identifier",
+            ucd="meta.id;meta.main",
+        ),
+        Column(
+            "redshift_cnn",
+            _FLOAT,
+            description="Redshift predicted by a convolutional neural network from BP/RP spectra",
+            ucd="src.redshift",
+        ),
+        Column(
+            "redshift_cnn_lower",
+            _FLOAT,
+            description="16th percentile of the predicted redshift",
+            ucd="src.redshift;stat.min",
+        ),
+        Column(
+            "redshift_cnn_upper",
+            _FLOAT,
+            description="84th percentile of the predicted redshift",
+            ucd="src.redshift;stat.max",
+        ),
+        Column(
+            "redshift_cnn_std",
+            _FLOAT,
+            description="Standard deviation of the predicted redshift distribution",
+            ucd="stat.stdev;src.redshift",
+        ),
+        Column(
+            "redshift_cnn_shape",
+            _FLOAT,
+            description="Median redshift from the spectrum's shape alone, with a flat prior",
+            ucd="src.redshift",
+        ),
+        Column(
+            "redshift_cnn_pdf",
+            _FLOAT,
+            description="Probability density of the redshift, one number for each bin",
+            ucd="stat.probability;src.redshift",
+        ),
+        Column(
+            "redshift_cnn_peak",
+            _FLOAT,
+            description="Most probable peak of the predicted redshift distribution",
+            ucd="src.redshift",
+        ),
+        Column(
+            "redshift_cnn_peak_odds",
+            _FLOAT,
+            description="Probability of redshift_cnn_peak, of all between the valleys beside it",
+            ucd="stat.probability;src.redshift",
+        ),
+        Column(
+            "redshift_cnn_peak2",
+            _FLOAT,
+            description="Second most probable peak, masked where there is one alone",
+            ucd="src.redshift",
+        ),
+        Column(
+            "redshift_cnn_peak2_odds",
+            _FLOAT,
+            description="Probability of redshift_cnn_peak2",
+            ucd="stat.probability;src.redshift",
+        ),
+        Column(
+            "probability_galaxy",
+            _FLOAT,
+            description="Probability that the spectrum is a galaxy's, not a star's, a quasar's or a"
+            " blend's, where one in four is none",
+            ucd="stat.probability;src.class",
+        ),
+        Column(
+            "flags_cnn",
+            np.dtype(np.int32),
+            description="Quality flags of the redshift (bits), 0 is clean: "
+            + ", ".join(f"{value} {word}" for value, word, _ in describe_flags()),
+            ucd="meta.code.qual",
+        ),
+    )
 }
-"""UCD and description of each column that this package makes; none of them has a unit."""
+"""The columns that this package makes, by name; none of them has a unit."""
 PEAK_COLUMNS = [name for name in COLUMNS if name.startswith("redshift_cnn_peak")]
 
 
@@ -148,8 +180,8 @@ class PredictedRows:
                 table[name] = MaskedColumn(values, fill_value=values.fill_value, unit=unit)
             else:
                 table[name] = values
-            table[name].info.description = COLUMNS[name]["description"]
-            table[name].info.meta = {"ucd": COLUMNS[name]["ucd"]}
+            table[name].info.description = COLUMNS[name].description
+            table[name].info.meta = {"ucd": COLUMNS[name].ucd}
             if isinstance(values, np.ma.MaskedArray):
                 table[name].info.format = ".4f"  # as shown; files hold every digit
         if self.pdf is not None and self.redshift_grid is not None:

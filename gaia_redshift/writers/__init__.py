@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import os
-import secrets
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from gaia_redshift._files import expand_path, sweep_parts
+from gaia_redshift._files import expand_path, written_whole
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import XPSpectra
@@ -61,11 +60,11 @@ class SpectraWriter:
         self.overwrite = overwrite
         self.n_written = 0
         self._check_target()
-        sweep_parts(self.path)
-        self._part = self.path.with_name(f".{self.path.name[:200]}.{secrets.token_hex(4)}.part")
         self._kind = _choose_format(self.path)
         self._columns: list[Column] = []
         self._sink: Sink | None = None
+        self._stack = ExitStack()
+        self._part: Path | None = None
 
     def _check_target(self) -> None:
         if self.path.is_dir():
@@ -88,6 +87,7 @@ class SpectraWriter:
         try:
             if self._sink is None:
                 self._columns = plan_columns(block)
+                self._part = self._stack.enter_context(written_whole(self.path))
                 packed = is_packed(self.path)
                 self._sink = open_sink(self._kind, self._part, self._columns, packed=packed)
             check_block(block, self._columns)
@@ -112,7 +112,7 @@ class SpectraWriter:
             try:
                 self._sink.close()
                 self._sink = None
-                os.replace(self._part, self.path)
+                self._stack.close()
             except OSError as error:
                 raise InputError(f"{self.path}: cannot be written: {error}") from error
         except BaseException:
@@ -125,8 +125,9 @@ class SpectraWriter:
             with suppress(Exception):
                 self._sink.abort()
             self._sink = None
-        with suppress(OSError):
-            self._part.unlink()
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+        self._stack.close()
 
     def __enter__(self) -> SpectraWriter:
         return self
