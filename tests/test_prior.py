@@ -18,8 +18,8 @@ from gaia_redshift.flags import QualityFlag
 from gaia_redshift.model.distribution import RedshiftBins, parse_bins
 from gaia_redshift.model.postprocess import measure_overlap
 from gaia_redshift.model.prior import KEPT_RP, measure_rp_flux
-from gaia_redshift.predict.inputs import compare_plans, describe_plan
-from gaia_redshift.predict.settings import make_settings
+from gaia_redshift.predict.journal import compare_plans
+from gaia_redshift.predict.settings import describe_plan, make_settings
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.simulate import simulate_spectra
 

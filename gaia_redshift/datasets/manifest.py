@@ -15,7 +15,13 @@ from typing import Any
 from gaia_redshift._files import write_text
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.identity import identify
+from gaia_redshift.readers.identity import (
+    as_json,
+    find_changes,
+    identify,
+    read_request,
+    write_request,
+)
 
 __all__ = [
     "FORMAT",
@@ -129,21 +135,15 @@ def open_folder(target: Path, request: dict[str, Any]) -> Path:
     """Return the folder of pieces: a new one, or that of the same build begun before."""
     folder = target.with_name(f"{target.name}.parts")
     marker = folder / "request.json"
-    request = json.loads(json.dumps(request, default=str))
-    if marker.exists():
-        try:
-            found = json.loads(marker.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = {}
-        if found != request:
-            keys = sorted(set(found) | set(request))
-            other = [key for key in keys if found.get(key) != request.get(key)]
-            raise InputError(
-                f"{folder}: an unfinished build with other {', '.join(other)} lies there; give the"
-                " same again to go on with it, or remove the folder"
-            )
+    before = read_request(marker)
+    if before is None:
+        folder.mkdir(exist_ok=True)
+        write_request(marker, request)
+    elif changed := find_changes(before, as_json(request)):
+        raise InputError(
+            f"{folder}: an unfinished build with other {', '.join(changed)} lies there; give the"
+            " same again to go on with it, or remove the folder"
+        )
+    else:
         logger.info("going on with the build in %s", folder)
-        return folder
-    folder.mkdir(exist_ok=True)
-    write_json(request, marker)
     return folder

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gaia_redshift._files import check_apart, expand_path, one_line
-from gaia_redshift._quiet import ignore_warnings, preserve_settings
-from gaia_redshift.clean import find_clean, find_level, format_clean
+from gaia_redshift._files import check_apart, expand_path
+from gaia_redshift._quiet import preserve_settings
+from gaia_redshift.clean import find_clean, find_level
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
-from gaia_redshift.flags import QualityFlag, count_flags
-from gaia_redshift.predict.inputs import describe_plan
+from gaia_redshift.flags import count_flags
 from gaia_redshift.predict.journal import Journal
-from gaia_redshift.predict.outputs import find_repeated, fit_columns, join_columns
+from gaia_redshift.predict.outputs import Storable, assemble_output
 from gaia_redshift.predict.progress import Progress
-from gaia_redshift.predict.settings import Settings, make_settings
+from gaia_redshift.predict.settings import Settings, describe_plan, make_settings
 from gaia_redshift.predict.stream import iter_steps
 from gaia_redshift.readers.sources import list_inputs
-from gaia_redshift.tables.columns import Block, describe_column, take_table
-from gaia_redshift.tables.files import check_output, open_sink, table_format, write_blocks
-from gaia_redshift.tables.stacks import settle_types
+from gaia_redshift.tables.files import check_output
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from gaia_redshift.tables import PredictedRows
 
 __all__ = ["BLOCK_SIZE", "FileSummary", "predict_to_file", "run_to_file"]
 
@@ -212,7 +206,7 @@ def run_to_file(
     plan = describe_plan(inputs, settings)
     if resume and any(about.get("in_memory") for about in plan["inputs"]):
         raise InputError("resume needs files or source ids: tables in memory cannot be told apart")
-    storable = _Storable(target)
+    storable = Storable(target)
     journal = Journal(target, plan, resume=resume, restart=overwrite)
     try:
         summary = FileSummary(target, n_resumed=journal.n_rows)
@@ -243,7 +237,7 @@ def run_to_file(
             raise InputError(
                 "no input could be read" if journal.failed else "the input holds no spectra"
             )
-        _assemble(journal, target, summary, collect, clean)
+        assemble_output(journal, target, summary, collect, clean)
     except BaseException:
         with suppress(InputError):
             journal.flush()  # what is there is kept, for the next try
@@ -254,77 +248,6 @@ def run_to_file(
         raise
     journal.remove()
     return summary
-
-
-class _Storable:
-    """Finds out as soon as columns appear whether the output's format can hold them."""
-
-    def __init__(self, target: Path) -> None:
-        self.target, self.kind = target, table_format(target)
-        self._seen: set[Any] = set()
-
-    def check(self, rows: PredictedRows) -> None:
-        """Write two rows of columns that are new to nowhere."""
-        columns = rows.columns
-        names = (
-            () if columns is None else tuple((n, columns[n].dtype.str) for n in columns.colnames)
-        )
-        if names in self._seen:
-            return
-        self._seen.add(names)
-        try:
-            with tempfile.TemporaryDirectory() as folder, ignore_warnings():
-                table = settle_types(rows.to_table()[:2])
-                described, block = take_table(table)
-                sink = open_sink(self.kind, Path(folder) / "example", described, table.meta)
-                with closing(sink):
-                    sink.write(block)
-        except Exception as error:
-            raise InputError(
-                f"cannot write {self.target} as {self.kind}: {one_line(error)}"
-            ) from error
-
-
-def _assemble(
-    journal: Journal,
-    target: Path,
-    summary: FileSummary,
-    collect: Callable[[Table], None] | None,
-    clean: str | None,
-) -> None:
-    """Make one file of the parts, and flag sources that occur more than once."""
-    parts = [part for part in journal.parts if journal.count_rows(part)]
-    n_rows = sum(map(journal.count_rows, parts))
-    repeated = find_repeated(journal.read_ids, n_rows)
-    example = journal.read_example()
-    if clean is not None:
-        n_rows = sum(int(find_clean(table, clean).sum()) for table in journal.read_parts())
-        example.meta["clean_sample"] = format_clean(clean, example.colnames)
-    summary.n_written = n_rows
-
-    columns = join_columns(part["columns"] for part in parts)
-
-    def iter_blocks() -> Iterator[Block]:
-        for part in journal.read_parts():
-            table = fit_columns(part, columns)
-            table["flags_cnn"] |= _flag_repeated(np.asarray(table["source_id"]), repeated)
-            summary.count(table)
-            if clean is not None:
-                table = table[find_clean(table, clean)]
-            if collect is not None:
-                collect(table)
-            yield {name: np.ma.asarray(table[name]) for name in columns}
-
-    described = [describe_column(example[name], note) for name, note in columns.items()]
-    write_blocks(iter_blocks(), target, described, example.meta)
-
-
-def _flag_repeated(source_id: NDArray[np.int64], repeated: NDArray[np.int64]) -> NDArray[np.int32]:
-    if not len(repeated):
-        return np.zeros(len(source_id), dtype=np.int32)
-    where = np.minimum(np.searchsorted(repeated, source_id), len(repeated) - 1)
-    found = repeated[where] == source_id
-    return np.where(found, np.int32(QualityFlag.DUPLICATE_SOURCE_ID), np.int32(0))
 
 
 def _name(source: Any) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 
 from gaia_redshift._files import write_text, written_whole
 from gaia_redshift.errors import InputError
-from gaia_redshift.predict.inputs import compare_plans, to_json
+from gaia_redshift.readers.identity import as_json, find_changes, read_request, write_request
 from gaia_redshift.readers.results import READERS
 from gaia_redshift.tables import join_meta, stack_rows
 from gaia_redshift.tables.columns import take_table
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gaia_redshift.tables import PredictedRows
 
-__all__ = ["Journal", "name_folder"]
+__all__ = ["Journal", "compare_plans", "name_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,24 @@ PART_SECONDS = 20.0
 def name_folder(output: Path) -> Path:
     """Return the folder of an unfinished run."""
     return output.with_name(f".{output.name}.unfinished")
+
+
+def compare_plans(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return what differs, in words; None if nothing does."""
+    for key in ("version", "model"):
+        if before.get(key) != now[key]:
+            return f"another {key} ({before.get(key)}, now {now[key]})"
+    old, new = before.get("options", {}), now["options"]
+    if changed := find_changes(old, new):
+        return f"other options ({', '.join(changed)})"
+    if len(before["inputs"]) != len(now["inputs"]):
+        return f"{len(before['inputs'])} inputs, now {len(now['inputs'])}"
+    for was, is_now in zip(before["inputs"], now["inputs"], strict=True):
+        if was.get("what") != is_now["what"]:
+            return f"the input {was.get('what')} where {is_now['what']} is now"
+        if was != is_now:
+            return f"another content of {is_now['what']} (it has changed since)"
+    return None
 
 
 class Journal:
@@ -212,17 +230,15 @@ class Journal:
 
     def _load(self, output: Path, restart: bool) -> list[str] | None:
         """Take up the journal as far as it and its parts are whole; None if there is none."""
-        if not (self.folder / "plan.json").exists():
+        before = read_request(self.folder / "plan.json")
+        if before is None or (not before and restart):
             return None
-        try:
-            self._before = dict(json.loads((self.folder / "plan.json").read_bytes()))
-        except (ValueError, TypeError):
-            if restart:
-                return None
+        if not before:
             raise InputError(
                 f"the unfinished run of {output} cannot be continued: {self.folder}/plan.json is"
                 " damaged; discard it with overwrite (--overwrite)"
-            ) from None
+            )
+        self._before = before
         lines: list[str] = []
         with suppress(FileNotFoundError):
             written = (self.folder / "journal.jsonl").read_text("utf-8", "replace")
@@ -243,7 +259,7 @@ class Journal:
         return lines
 
     def _check_plan(self, output: Path, plan: Mapping[str, Any]) -> None:
-        different = compare_plans(self._before, json.loads(to_json(plan)))
+        different = compare_plans(self._before, as_json(plan))
         if different:
             raise InputError(
                 f"the unfinished run of {output} cannot be continued: it was begun with"
@@ -257,7 +273,7 @@ class Journal:
             ):
                 path.unlink()
         self.parts, self.failed, self.position = [], {}, (0, 0)
-        write_text(self.folder / "plan.json", to_json(plan))
+        write_request(self.folder / "plan.json", plan)
 
 
 def _list_types(columns: Table | None) -> list[tuple[str, Any]]:

@@ -1,26 +1,35 @@
-"""How to predict: a model, and what is asked of it and of the input, for all blocks alike."""
+"""How to predict: a model, and what is asked of it and of the input, for all blocks alike.
+
+`describe_plan` says it in plain numbers and strings, by which a later run knows the same work.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._version import __version__
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import SamplingGrid, read_grid
+from gaia_redshift.model.prior import MagnitudePrior
 from gaia_redshift.readers.columns import parse_keep
+from gaia_redshift.readers.identity import identify, identify_path
+from gaia_redshift.readers.sources import is_for_archive
 
 if TYPE_CHECKING:
     from gaia_redshift.model.device import Device
     from gaia_redshift.model.distribution import Prior
 
-__all__ = ["Model", "Settings", "load_for_prediction", "make_settings"]
+__all__ = ["Model", "Settings", "describe_plan", "load_for_prediction", "make_settings"]
 
 BLOCK_SIZE = 8192
 """Sources read, sampled and predicted at a time."""
@@ -167,3 +176,60 @@ def _choose_grid(grid: Any, model: Model) -> SamplingGrid:
             stacklevel=5,
         )
     return grid
+
+
+def describe_plan(sources: Sequence[Any], settings: Settings) -> dict[str, Any]:
+    """Return what tells this run from another one, as plain numbers and strings."""
+    model = settings.model
+    options = {
+        **settings.asked,
+        "grid": settings.grid,
+        "any_release": settings.any_release,
+        "keep": settings.keep,
+        "optional": settings.optional,
+        "flux_errors": settings.errors,
+        "block_size": settings.block_size,
+        # How long to wait for the archive changes nothing.
+        "archive": {key: settings.archive.get(key) for key in ("release", "radius")},
+    }
+    return {
+        "version": __version__,
+        "model": f"{model.name} {model.version} {model.sha256}",
+        "options": {key: _describe_value(value) for key, value in sorted(options.items())},
+        "inputs": [_describe_input(source) for source in sources],
+    }
+
+
+def _describe_input(source: Any) -> dict[str, Any]:
+    if isinstance(source, Path):
+        return {**identify_path(source), "what": os.path.abspath(source)}
+    what = type(source).__name__
+    if isinstance(source, str):
+        return {"what": source}
+    if is_for_archive(source):
+        return {**identify(source), "what": what}
+    return {"what": what, "in_memory": True}
+
+
+def _describe_value(value: Any) -> Any:
+    """Return a value as JSON holds it: long ones as a digest of their content."""
+    if isinstance(value, MagnitudePrior):  # its text leaves most of the numbers out
+        value = [value.log_flux, value.edges, value.probability]
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {_digest(np.ascontiguousarray(value).tobytes())}"
+    if isinstance(value, Mapping):
+        return {str(key): _describe_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_describe_value(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if callable(value):  # a prior: known by its values
+        return _describe_value(np.asarray(value(np.linspace(0, 1, 101)), dtype=float))
+    text = repr(value)
+    if " at 0x" in text:  # says nothing of the content, and differs each time
+        text = type(value).__name__
+    return text if len(text) <= 200 else _digest(text.encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

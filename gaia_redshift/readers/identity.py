@@ -1,22 +1,54 @@
-"""By what an input is recognised when work on it goes on: its content, not only its size."""
+"""By what work is recognised when it goes on: what it was asked to be, and what its inputs hold.
+
+What was asked for stands as JSON in the folder of the unfinished work. An input is known by its
+content, not only by its size.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gaia_redshift._files import write_text
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.sources import is_query
 
-__all__ = ["identify", "identify_path"]
+__all__ = ["as_json", "find_changes", "identify", "identify_path", "read_request", "write_request"]
 
 WHOLE = 16 << 20
 """Files up to here are hashed as a whole, larger ones at three places, beside size and time."""
 PIECE = 1 << 20
+
+
+def write_request(path: Path, request: Mapping[str, Any]) -> None:
+    """Write down what was asked for; the file appears whole."""
+    write_text(path, json.dumps(request, indent=1, default=str) + "\n")
+
+
+def read_request(path: Path) -> dict[str, Any] | None:
+    """Return what was asked for before; None if nothing was, {} if the file is damaged."""
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def as_json(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request as `read_request` would."""
+    return dict(json.loads(json.dumps(request, default=str)))
+
+
+def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the keys in which two requests differ, both as JSON holds them."""
+    return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
 
 
 def identify(source: Any) -> dict[str, Any]:

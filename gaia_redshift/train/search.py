@@ -23,6 +23,7 @@ from gaia_redshift.datasets.file import is_dataset
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.keras_engine import import_keras_for_training
+from gaia_redshift.readers.identity import as_json, find_changes, read_request, write_request
 from gaia_redshift.train.checkpoint import read_checkpoint
 from gaia_redshift.train.config import TrainingConfig, get_recipe
 from gaia_redshift.train.dataset import TrainingSet, prepare_dataset
@@ -206,19 +207,18 @@ def _open_study(
 ) -> Any:
     state = {"config": config.to_dict(), "space": {k: list(v) for k, v in space.items()}}
     path = folder / _STATE
-    if path.exists():
+    before = read_request(path)
+    if before is not None:
         if not resume:
             raise InputError(f"{folder} holds a search: resume it (--resume) or choose another")
-        try:
-            before = json.loads(path.read_text())
-        except ValueError:
-            raise InputError(f"{path}: damaged; delete the folder") from None
-        if before != json.loads(json.dumps(state)):
+        if not before:
+            raise InputError(f"{path}: damaged; delete the folder")
+        if find_changes(before, as_json(state)):
             raise InputError(f"{folder}: this search was begun with another configuration or space")
     elif folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no search; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(state, indent=1))
+    write_request(path, state)
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(folder / _JOURNAL))
     )
