@@ -42,7 +42,7 @@ __all__ = [
     "GZIP",
     "LEVEL",
     "check_apart",
-    "check_new",
+    "check_target",
     "escape_controls",
     "expand_path",
     "gzip",
@@ -94,12 +94,18 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
         return Path(path)
 
 
-def check_new(target: Path, overwrite: bool) -> None:
-    """Refuse to write over a file, unless that is asked for."""
+def check_target(target: Path, overwrite: bool) -> None:
+    """Find out, before any work, whether a file may be written there, over another if asked."""
+    if not is_utf8(str(target)):
+        raise InputError(f"{escape_controls(str(target))}: its name is not UTF-8: choose another")
     if target.exists() and not overwrite:
         raise InputError(
             f"{target} exists already: choose another name, or --overwrite (overwrite=True)"
         )
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"cannot write {target}: no permission to write in {target.parent}")
 
 
 def check_apart(target: Path, sources: Iterable[Any]) -> None:

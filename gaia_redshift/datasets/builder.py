@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._files import check_apart, check_new, expand_path
+from gaia_redshift._files import check_apart, check_target, expand_path
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
 from gaia_redshift.datasets.labels import (
@@ -226,10 +226,8 @@ def _check_target(output: str | os.PathLike[str], overwrite: bool, inputs: Seque
     target = expand_path(output)
     if target.suffix.lower() not in (".parquet", ".pq"):
         raise InputError(f"{target}: a training set is a Parquet file; end its name in .parquet")
-    check_new(target, overwrite)
+    check_target(target, overwrite)
     check_apart(target, inputs)
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     return target
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift._files import (
     check_apart,
-    check_new,
+    check_target,
     expand_path,
     one_line,
     written_whole,
@@ -250,10 +250,8 @@ def _check_files(source: Path, target: Path, overwrite: bool) -> str:
         )
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    check_new(target, overwrite)
+    check_target(target, overwrite)
     check_apart(target, [source])
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
     return kinds[0]
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._files import check_new, write_text
+from gaia_redshift._files import check_target, write_text
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.clean import CleanLevel, find_clean
 from gaia_redshift.errors import InputError
@@ -127,9 +127,7 @@ def check_page(output: str | os.PathLike[str], *, overwrite: bool) -> Path:
     target = Path(output).expanduser()
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"cannot write {target}: end the name of a page in .html")
-    check_new(target, overwrite)
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
+    check_target(target, overwrite)
     return target
 
 

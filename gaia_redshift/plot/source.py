@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._files import check_new
+from gaia_redshift._files import check_target
 from gaia_redshift._progress import show_progress
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
@@ -99,7 +99,7 @@ def show_sources(
 
     if output is not None:
         check_plot(output)
-        check_new(Path(output), overwrite)
+        check_target(Path(output), overwrite)
     found = gather_objects(sources, n_simulated=0, progress=progress, **options)
     if output is None:
         _show_window(found)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift._files import check_new, escape_controls, is_utf8, one_line, written_whole
+from gaia_redshift._files import check_target, one_line, written_whole
 from gaia_redshift._quiet import ignore_warnings, import_tables, preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.tables.columns import Block, Column, Sink, take_table
@@ -61,14 +61,7 @@ def table_format(path: str | os.PathLike[str]) -> str:
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Find out, before any work, whether `write_table` can write there."""
     table_format(path)
-    target = Path(path)
-    if not is_utf8(str(target)):
-        raise InputError(f"{escape_controls(str(target))}: its name is not UTF-8: choose another")
-    check_new(target, overwrite)
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: there is no folder {target.parent}")
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(f"cannot write {target}: no permission to write in {target.parent}")
+    check_target(Path(path), overwrite)
 
 
 @preserve_settings()
