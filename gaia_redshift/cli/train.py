@@ -7,27 +7,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift.cli.options import Command, add
+from gaia_redshift.cli.options import Command, add, take
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
     from gaia_redshift.train import TrainingConfig
 
 __all__ = ["TRAIN"]
-
-_OPTIONS = (
-    "network",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "seed",
-    "grid_jitter",
-    "patience",
-    "freeze",
-    "mix",
-    "version",
-)
-"""Options of a training that have one of the command."""
 
 
 def _declare_train(parser: argparse.ArgumentParser) -> None:
@@ -196,7 +182,8 @@ def _make_config(arguments: argparse.Namespace) -> TrainingConfig:
     from gaia_redshift.train.config import get_recipe, read_config
 
     stored = read_config(arguments.config) if arguments.config else {}
-    given = {key: getattr(arguments, key) for key in _OPTIONS}
+    given = take(arguments, "network epochs batch_size learning_rate seed grid_jitter patience")
+    given |= take(arguments, "freeze mix version")
     given = {key: value for key, value in given.items() if value is not None}
     given["name"] = arguments.name or Path(arguments.output).name
     if arguments.start is not None:
