@@ -114,36 +114,31 @@ class BandSpectra:
         """Join bands of several blocks, padding to the longest set of coefficients."""
         k = max(part.coefficients.shape[1] for part in parts)
         return cls(
-            coefficients=_stack([p.coefficients for p in parts], k, parts, np.float64),
-            errors=_stack_optional([p.errors for p in parts], k, parts),
-            correlations=_stack_optional([p.correlations for p in parts], n_correlations(k), parts),
+            coefficients=_stack([p.coefficients for p in parts], k, parts),
+            errors=_stack([p.errors for p in parts], k, parts),
+            correlations=_stack([p.correlations for p in parts], n_correlations(k), parts),
             n_coefficients=np.concatenate([p.n_coefficients for p in parts]),
             basis_id=np.concatenate([p.basis_id for p in parts]),
         )
 
 
-def _stack(
-    arrays: Sequence[Any], width: int, parts: Sequence[BandSpectra], dtype: Any
-) -> NDArray[Any]:
-    out = np.empty((sum(len(p) for p in parts), width), dtype=dtype)
+def _stack(arrays: Sequence[Any], width: int, parts: Sequence[BandSpectra]) -> Any:
+    """Put the parts' arrays below each other, NaN where one is missing or narrower.
+
+    None where all are missing.
+    """
+    present = [array for array in arrays if array is not None]
+    if not present:
+        return None
+    out = np.empty((sum(map(len, parts)), width), dtype=np.result_type(*present))
     start = 0
     for array, part in zip(arrays, parts, strict=True):
-        stop = start + len(part)
-        filled = 0 if array is None else array.shape[1]
+        stop, filled = start + len(part), 0 if array is None else array.shape[1]
         if array is not None:
             out[start:stop, :filled] = array
         out[start:stop, filled:] = np.nan
         start = stop
     return out
-
-
-def _stack_optional(
-    arrays: Sequence[Any], width: int, parts: Sequence[BandSpectra]
-) -> NDArray[Any] | None:
-    present = [a for a in arrays if a is not None]
-    if not present:
-        return None
-    return _stack(arrays, width, parts, np.result_type(*present))
 
 
 @dataclass(frozen=True, eq=False)
