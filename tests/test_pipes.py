@@ -90,6 +90,7 @@ def test_predictions_go_to_standard_output_and_words_do_not(
     out.write_text(shown.out)
     assert read_table(out)["source_id"].tolist() == [4 * 10**18 + i for i in range(4)]
     assert "4 sources" not in shown.out
+    assert "table: standard output" in shown.err
     assert main(["predict", str(path), "-o", str(tmp_path / "z.csv"), "--format", "csv"]) == 1
     assert "--format goes with -o -" in capfd.readouterr().err
 

@@ -83,7 +83,7 @@ def _crossmatch(arguments: argparse.Namespace) -> int:
             **options,
         )
     write_table(table, arguments.output, overwrite=arguments.overwrite)
-    say(arguments, f"{summarise_matches(table, survey)}: {arguments.output}")
+    say(arguments, f"{summarise_matches(table, survey)}: {arguments.where}")
     return 0
 
 

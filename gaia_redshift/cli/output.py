@@ -63,10 +63,11 @@ def complain(message: str, word: str = "error") -> None:
 def open_output(arguments: argparse.Namespace) -> Iterator[None]:
     """Write what the command writes to standard output, where that is asked for (``-o -``).
 
-    ``arguments.piped`` then says that words must go elsewhere. `InputError` if ``--format`` is
-    given with a file, whose ending says its format.
+    ``arguments.piped`` then says that words must go elsewhere, ``arguments.where`` what they say of
+    the place. `InputError` if ``--format`` is given with a file, whose ending says its format.
     """
     arguments.piped = arguments.output == STANDARD
+    arguments.where = "standard output" if arguments.piped else arguments.output
     if not arguments.piped:
         if arguments.format:
             raise InputError("--format goes with -o -: a file's ending says its format")

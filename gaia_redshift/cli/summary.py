@@ -88,7 +88,7 @@ class Summary:
                 "usable": n_usable,
                 "flags": dict(flags),
                 "failed_inputs": n_failed,
-                "output": arguments.output,
+                "output": arguments.where,
                 "plot": arguments.plot,
             }
             if arguments.clean:
@@ -103,8 +103,8 @@ class Summary:
         if n_written is not None and arguments.clean:
             chosen = format_clean(arguments.clean, self.columns)
             lines.append(f"{n_written:,} of {n:,} are {arguments.clean}: {chosen}")
-        if arguments.output:
-            lines.append(f"table: {arguments.output}")
+        if arguments.where:
+            lines.append(f"table: {arguments.where}")
         if arguments.plot:
             lines.append(f"plot: {arguments.plot}")
         say(arguments, "\n".join(lines))
