@@ -26,6 +26,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.readers.identity import as_json, find_changes, read_request, write_request
 from gaia_redshift.readers.results import READERS
 from gaia_redshift.tables import join_meta, stack_rows
+from gaia_redshift.tables.arrow import take_numbers
 from gaia_redshift.tables.columns import take_table
 from gaia_redshift.tables.parquet import ParquetSink
 
@@ -205,8 +206,8 @@ class Journal:
 
         for part in self.parts:
             rows = self._choose_rows(part)
-            found = parquet.read_table(self.folder / part["part"], columns=["source_id"])
-            yield found["source_id"].to_numpy()[rows]
+            with parquet.ParquetFile(self.folder / part["part"]) as file:
+                yield take_numbers(file.read(["source_id"])["source_id"])[0][rows]
 
     def count_rows(self, part: Mapping[str, Any]) -> int:
         """Return how many rows of a part count."""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift.tables.arrow import take_numbers
+
 __all__ = [
     "Ragged",
     "parse_number_cells",
@@ -108,21 +110,12 @@ def parse_numbers(text: bytes, expected: int) -> NDArray[np.float64] | None:
     return _take_floats(table["v"]) if table.num_rows == expected else None
 
 
-def _take_floats(column: Any) -> NDArray[np.float64]:
-    """Return an arrow column of float64, NaN where null; arrow's own way imports pandas first."""
-    parts = []
-    for chunk in column.chunks:
-        valid, data = chunk.buffers()
-        rows = slice(chunk.offset, chunk.offset + len(chunk))
-        values = np.frombuffer(data, np.float64)[rows]
-        if chunk.null_count:
-            values = values.copy()
-            bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
-            values[bits[rows] == 0] = np.nan
-        parts.append(values)
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([np.empty(0), *parts])
+def _take_floats(column: Any) -> NDArray[Any]:
+    """Return an arrow column of numbers, integers as float64; NaN where null."""
+    values, null = take_numbers(column)
+    if values.dtype.kind != "f":
+        values = values.astype(np.float64)
+    return np.where(null, values.dtype.type(np.nan), values) if null.any() else values
 
 
 def parse_text_arrays(cells: Sequence[bytes | str | None]) -> Ragged:
@@ -313,12 +306,9 @@ def _from_arrow(array: Any) -> Ragged:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
             return _from_objects(array.to_pylist(), None)
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-        values = array.flatten()  # leaves out what lies under null rows
-        flat = values.to_numpy(zero_copy_only=False)
-        if flat.dtype.kind != "f":
-            flat = flat.astype(np.float64)
+        lengths = take_numbers(pc.list_value_length(array))[0]
+        flat = _take_floats(array.flatten())  # leaves out what lies under null rows
         return Ragged(flat, lengths.astype(np.int64), np.zeros(len(array), dtype=bool))
     if pa.types.is_floating(kind) or pa.types.is_integer(kind):
-        return to_ragged(array.to_numpy(zero_copy_only=False).astype(np.float64))
+        return to_ragged(_take_floats(array).astype(np.float64))
     return _from_objects(array.to_pylist(), None)

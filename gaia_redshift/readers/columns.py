@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.readers.arrays import parse_number_cells
 from gaia_redshift.readers.content import ReadMeter
+from gaia_redshift.tables.arrow import is_number, take_numbers
 
 __all__ = [
     "DEC_NAMES",
@@ -444,21 +445,12 @@ def from_arrow(column: Any) -> Any:
     """Take pyarrow columns as masked arrays (numbers) or lists (anything else)."""
     if not type(column).__module__.startswith("pyarrow"):
         return column
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if hasattr(column, "combine_chunks"):
-        column = column.combine_chunks()
-        if hasattr(column, "num_chunks"):
-            column = pa.concat_arrays(column.chunks)
-    if pa.types.is_float16(column.type):  # numpy's own fill of masked ones overflows
-        column = column.cast(pa.float32())
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        hidden = column.is_null().to_numpy(zero_copy_only=False)
-        filled = pc.fill_null(column, False if pa.types.is_boolean(kind) else 0)
-        return np.ma.MaskedArray(filled.to_numpy(zero_copy_only=False), mask=hidden)
-    return column.to_pylist()
+    if not is_number(column.type):
+        return column.to_pylist()
+    values, hidden = take_numbers(column)
+    if values.dtype == np.float16:  # numpy's own fill of masked ones overflows
+        values = values.astype(np.float32)
+    return np.ma.MaskedArray(values, mask=hidden)
 
 
 def to_source_ids(column: Any, label: str, first_row: int = 1) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from gaia_redshift._quiet import import_tables, preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import fold_masks, set_masks_apart
 from gaia_redshift.readers.content import take_file
+from gaia_redshift.tables.arrow import is_number, take_numbers
 from gaia_redshift.tables.columns import GRID_KEY, META_KEY, replace_column
 from gaia_redshift.tables.files import table_format
 from gaia_redshift.tables.hdf5 import HDF5_PATH
@@ -180,7 +181,8 @@ def _read_parquet(path: Path) -> Table:
 
     from gaia_redshift.readers.binary import read_parquet_infos
 
-    content = parquet.read_table(path, page_checksum_verification=True)
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        content = file.read()
     columns: dict[str, Any] = {}
     for name in content.column_names:
         values = _take_arrow(content.column(name).combine_chunks(), name)
@@ -207,21 +209,22 @@ def _take_arrow(column: Any, name: str) -> Any:
     if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
         kind = column.type
-    null = column.is_null().to_numpy(zero_copy_only=False)
-    if pa.types.is_fixed_size_list(kind) and not column.null_count:
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        data = flat.reshape(len(column), kind.list_size)
-        return np.ma.MaskedArray(data, mask=np.isnan(data)) if data.dtype.kind == "f" else data
+    if pa.types.is_fixed_size_list(kind) and not column.null_count and is_number(kind.value_type):
+        data, null = (v.reshape(-1, kind.list_size) for v in take_numbers(column.flatten()))
+        hidden = null | np.isnan(data) if data.dtype.kind == "f" else null
+        return np.ma.MaskedArray(data, mask=hidden) if hidden.any() else data
     if pa.types.is_nested(kind):
         try:
             data = np.array(column.to_pylist())
         except ValueError:  # of different lengths
             return None
         return data if data.dtype.kind in "biuf" and data.ndim > 1 else None
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        filler = float("nan") if pa.types.is_floating(kind) else 0
-        data = column.fill_null(pa.scalar(filler).cast(kind)).to_numpy(zero_copy_only=False)
+    if is_number(kind):
+        data, null = take_numbers(column)
+        if data.dtype.kind == "f":
+            data = np.where(null, data.dtype.type(np.nan), data)
         return np.ma.MaskedArray(data, mask=null)
+    null = take_numbers(column.is_null())[0]
     cells = np.empty(len(column), dtype=object)
     cells[:] = column.to_pylist()
     values = simplify_column(np.ma.MaskedArray(cells, mask=null), name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gaia_redshift.tables.arrow import make_array
 from gaia_redshift.tables.columns import (
     META_KEY,
     Arrays,
@@ -95,11 +96,11 @@ def to_arrow(values: Any, kind: Any = None) -> Any:
     mask, data = np.ma.getmaskarray(values), np.ma.getdata(values)
     if data.ndim == 1:
         cells = data.tolist() if data.dtype.kind == "U" else data
-        return pa.array(cells, type=kind, mask=mask if mask.any() else None)
+        return make_array(cells, kind, mask if mask.any() else None)
     if data.dtype.kind == "f":  # masked numbers become NaN, whatever the block holds
         data = np.where(mask, data.dtype.type(np.nan), data)
     if kind is not None and pa.types.is_fixed_size_list(kind):
-        return pa.FixedSizeListArray.from_arrays(pa.array(data.ravel()), data.shape[1])
+        return pa.FixedSizeListArray.from_arrays(make_array(data.ravel()), data.shape[1])
     return pa.array(data.tolist(), type=kind)
 
 
