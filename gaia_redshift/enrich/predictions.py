@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._threads import read_ahead
 from gaia_redshift.enrich.columns import Cells
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX
 from gaia_redshift.predict import predict_redshift, predict_table
+from gaia_redshift.predict.blocks import Findings, predict_block
+from gaia_redshift.predict.files import BLOCK_SIZE
+from gaia_redshift.predict.settings import make_settings
+from gaia_redshift.predict.table import read_blocks
 from gaia_redshift.readers.angles import to_degrees
+from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.tables.columns import Column, take_table
 
 __all__ = [
@@ -86,9 +92,9 @@ class ArchivePredictions:
         values = make_empty(self.new, len(ids), QualityFlag.UNKNOWN_SOURCE_ID)
         asked, which = np.unique(ids[ids > 0], return_inverse=True)
         if len(asked):
-            table = predict_table(asked, model=self.model, **self.options)
+            found = dict(predict_table(asked, model=self.model, **self.options).items())
             for column in self.new:
-                values[column.name][ids > 0] = _take(table, column)[which.reshape(-1)]
+                values[column.name][ids > 0] = _take(found, column)[which.reshape(-1)]
         return values
 
     def _by_position(self, cells: Cells) -> Columns:
@@ -100,7 +106,8 @@ class ArchivePredictions:
         )
         positions = Table({"ra": ra, "dec": dec})
         table = predict_table(positions, model=self.model, keep=["separation_gaia"], **self.options)
-        return {column.name: _take(table, column) for column in self.new}
+        found = dict(table.items())
+        return {column.name: _take(found, column) for column in self.new}
 
 
 class LocalPredictions:
@@ -126,25 +133,27 @@ class LocalPredictions:
         self, spectra: Any, wanted: Iterable[Cells], options: Mapping[str, Any], *, progress: bool
     ) -> None:
         """Predict those of the spectra that the catalogue asks for."""
-        from gaia_redshift.readers import iter_spectra
-
+        settings = make_settings(self.model, block_size=BLOCK_SIZE, **options)
+        findings = Findings()
         blocks = [np.unique(to_ids(cells[self.name], self.label)) for cells in wanted]
-        asked = np.unique(np.concatenate(blocks)) if blocks else np.zeros(0, dtype=np.int64)
-        errors = bool(self.model.uses_errors)
+        asked = np.unique(np.concatenate([np.zeros(1, dtype=np.int64), *blocks]))
+
+        def choose() -> Iterator[XPSpectra]:
+            for block in read_blocks(spectra, settings, progress=progress):
+                rows = np.flatnonzero(_find(block.source_id, asked)[1])
+                if len(rows):
+                    yield block[rows]
+
         with self._path.open("wb") as out:
-            for block in iter_spectra(
-                spectra, block_size=4096, errors=errors, correlations=errors, progress=progress
-            ):
-                rows = np.flatnonzero(np.isin(block.source_id, asked))
-                if not len(rows):
-                    continue
-                table = predict_table(block[rows], model=self.model, **options)
-                records = np.zeros(len(table), dtype=self.dtype)
-                records["source_id"] = table["source_id"]
+            for block in read_ahead(choose(), 1):
+                found = predict_block(block, settings, findings).to_columns()
+                records = np.zeros(len(block), dtype=self.dtype)
+                records["source_id"] = block.source_id
                 for column in self.new:
-                    records[column.name] = _take(table, column)
+                    records[column.name] = _take(found, column)
                 records.tofile(out)
                 self.n_spectra += len(records)
+        findings.warn()
         self._results = (
             np.memmap(self._path, dtype=self.dtype, mode="r")
             if self.n_spectra
@@ -160,12 +169,17 @@ class LocalPredictions:
         absent = QualityFlag.MISSING_BP | QualityFlag.MISSING_RP
         values = make_empty(self.new, len(ids), absent)
         if self.n_spectra:
-            place = np.minimum(np.searchsorted(self._sorted, ids), self.n_spectra - 1)
-            have = (self._sorted[place] == ids) & (ids > 0)
+            place, have = _find(ids, self._sorted)
             found = self._results[self._order[place[have]]]
             for column in self.new:
                 values[column.name][have] = found[column.name]
         return values
+
+
+def _find(ids: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return where ids (n,) stand in sorted ones, and whether they do; 0 is no id."""
+    place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return place, (known[place] == ids) & (ids > 0)
 
 
 def make_empty(new: Sequence[Column], n: int, flag: int) -> Columns:
@@ -177,11 +191,11 @@ def make_empty(new: Sequence[Column], n: int, flag: int) -> Columns:
     return values
 
 
-def _take(table: Any, column: Column) -> NDArray[Any]:
-    """Return a column; empty where no row of the table has a redshift, and so no interval."""
-    if column.name not in table.colnames:
-        return np.full(len(table), _fill(column), dtype=column.dtype)
-    return np.asarray(np.ma.filled(np.ma.asarray(table[column.name]), _fill(column)))
+def _take(found: Mapping[str, Any], column: Column) -> NDArray[Any]:
+    """Return a column; empty where no row that was found has a redshift, and so no interval."""
+    if column.name not in found:
+        return np.full(len(found["source_id"]), _fill(column), dtype=column.dtype)
+    return np.asarray(np.ma.filled(np.ma.asarray(found[column.name]), _fill(column)))
 
 
 def _fill(column: Column) -> Any:
