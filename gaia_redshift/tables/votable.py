@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -65,6 +64,8 @@ class VOTableSink:
         self.file.write(header.encode())
 
     def _make_header(self, meta: Mapping[str, Any] | None) -> str:
+        from xml.sax.saxutils import quoteattr  # with urllib and ssl: not at every start
+
         lines = [
             '<?xml version="1.0" encoding="UTF-8"?>',
             '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">',
@@ -121,6 +122,8 @@ class VOTableSink:
 
 
 def _make_field(column: Column, storage: tuple[np.dtype[Any], int | None]) -> str:
+    from xml.sax.saxutils import escape, quoteattr
+
     stored, null = storage
     text = stored.kind == "U"
     kind = "unicodeChar" if text else _TYPES[stored.str[1:]]
