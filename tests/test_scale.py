@@ -273,6 +273,12 @@ def test_resume_needs_nothing_to_resume_but_files(tmp_path):
     assert len(read_table(tmp_path / "y.parquet")) == 43
 
 
+def test_spectra_in_memory_keep_the_columns_asked_for_alone(tmp_path):
+    predict_to_file(make_spectra(3), tmp_path / "z.parquet", model=FakeModel(), keep="name")
+    names = read_table(tmp_path / "z.parquet").colnames
+    assert names == ["source_id", "redshift_cnn", "flags_cnn", "name"]
+
+
 def test_a_journal_cut_short_is_taken_up_as_far_as_it_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(journal_module, "PART_ROWS", 1)
     path = write_columns(tmp_path / "a.parquet")
