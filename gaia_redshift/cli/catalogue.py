@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from gaia_redshift.cli.archive import add_archive, make_archive_options
 from gaia_redshift.cli.options import (
     Command,
     add,
-    add_archive,
-    make_archive_options,
     parse_bits,
     parse_columns,
     parse_names,

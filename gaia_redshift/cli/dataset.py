@@ -6,12 +6,10 @@ import argparse
 import json
 from typing import Any
 
+from gaia_redshift.cli.archive import add_archive, list_archive_sources, make_archive_options
 from gaia_redshift.cli.options import (
     Command,
     add,
-    add_archive,
-    list_archive_sources,
-    make_archive_options,
     parse_bits,
     parse_columns,
     parse_names,

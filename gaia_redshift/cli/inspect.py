@@ -6,16 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gaia_redshift.cli.options import (
-    Command,
-    add,
-    add_archive,
-    list_archive_sources,
-    make_archive_options,
-    parse_keep,
-    read_prior,
-    take,
-)
+from gaia_redshift.cli.archive import add_archive, list_archive_sources, make_archive_options
+from gaia_redshift.cli.options import Command, add, parse_keep, read_prior, take
 from gaia_redshift.cli.output import say
 from gaia_redshift.errors import InputError
 

@@ -20,9 +20,6 @@ __all__ = [
     "Command",
     "UsageError",
     "add",
-    "add_archive",
-    "list_archive_sources",
-    "make_archive_options",
     "parse_bits",
     "parse_columns",
     "parse_keep",
@@ -142,84 +139,6 @@ def add(parser: Any, *names: str, **changes: Any) -> None:
 def take(arguments: argparse.Namespace, names: str) -> dict[str, Any]:
     """Return arguments by name, for a function whose parameters are called as the options are."""
     return {name: getattr(arguments, name) for name in names.split()}
-
-
-def add_archive(parser: argparse.ArgumentParser, *, by_ids: bool = True, **ids: Any) -> None:
-    """Add what commands that fetch have; ``ids`` changes the option --ids, where that is wanted."""
-    group = parser.add_argument_group("from the Gaia archive")
-    if by_ids:
-        add(group, "--ids", **ids)
-        group.add_argument(
-            "--adql",
-            action="append",
-            metavar="QUERY",
-            help="a query whose result has a column source_id; @FILE reads it from a file",
-        )
-        group.add_argument(
-            "--from-dr3",
-            action="store_true",
-            help="the ids are DR3's: bring them over to --release by its table of neighbours",
-        )
-    parser.set_defaults(from_dr3=False)
-    add(group, "--release")
-    group.add_argument(
-        "--mirror",
-        metavar="NAME|URL",
-        help="take spectra from a mirror's table: aip, ari, or a TAP service's address (#TABLE)",
-    )
-    add(group, "--radius", help="how far from a position its Gaia source may be (1)")
-    group.add_argument(
-        "--offline", action="store_true", help="use what has been fetched before, ask nothing"
-    )
-    group.add_argument("--no-cache", action="store_true", help="keep nothing of what is fetched")
-    add(group, "--cache-dir", "--login")
-
-
-def list_archive_sources(arguments: argparse.Namespace) -> tuple[list[Any], list[str]]:
-    """Return what to fetch (ids, tables of ids, queries), and the inputs that are files."""
-    from gaia_redshift.readers.sources import is_for_archive, is_id
-    from gaia_redshift.readers.whole import read_ids
-
-    files = [name for name in arguments.inputs if not is_for_archive(name)]
-    fetched = [name for name in arguments.inputs if is_for_archive(name)]
-    ids = [int(name) for name in fetched if is_id(name)]
-    sources: list[Any] = [ids] if ids else []
-    sources += [name for name in fetched if not is_id(name)]
-    sources += [read_ids(name) for name in arguments.ids or []]
-    sources += [_read_query(query) for query in arguments.adql or []]
-    return sources, files
-
-
-def _read_query(query: str) -> str:
-    from gaia_redshift.readers.sources import is_query
-
-    if query.startswith("@"):
-        try:
-            query = Path(query[1:]).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{query[1:]}: cannot be read: {error}") from error
-    if not is_query(query):
-        raise InputError(f"a query begins with SELECT, not '{query.strip()[:40]}'")
-    return query
-
-
-def make_archive_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `gaia_redshift.fetch_spectra`."""
-    if arguments.no_cache and (arguments.cache_dir or arguments.offline):
-        raise InputError("--no-cache goes neither with --cache-dir nor with --offline")
-    more: dict[str, Any] = {"from_dr3": True} if arguments.from_dr3 else {}
-    if arguments.mirror:
-        from gaia_redshift.archive.settings import use_mirror
-
-        more["settings"] = use_mirror(arguments.mirror)
-    return {
-        **more,
-        "release": arguments.release,
-        "radius": arguments.radius,
-        "offline": arguments.offline,
-        "cache": False if arguments.no_cache else arguments.cache_dir or True,
-        "login": arguments.login,
-    }
 
 
 def split_words(text: str) -> list[str]:
