@@ -16,10 +16,10 @@ from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.clean import find_clean, format_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
-from gaia_redshift.tables.columns import Block, add_column, describe_column, take_table
+from gaia_redshift.tables.columns import Block, Column, describe_column, make_column, take_table
 from gaia_redshift.tables.files import open_sink, table_format, write_blocks
-from gaia_redshift.tables.stacks import settle_types
-from gaia_redshift.tables.types import Note, cast_column, join_notes
+from gaia_redshift.tables.stacks import fit_values, join_columns, settle_types
+from gaia_redshift.tables.types import Note
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -82,7 +82,7 @@ def assemble_output(
         example.meta["clean_sample"] = format_clean(clean, example.colnames)
     summary.n_written = n_rows
 
-    columns = _join_columns(part["columns"] for part in parts)
+    columns = join_columns([part["columns"] for part in parts])
 
     def iter_blocks() -> Iterator[Block]:
         for part in journal.read_parts():
@@ -123,33 +123,18 @@ def find_repeated(read_ids: Callable[[], Iterable[NDArray[np.int64]]], n: int) -
     return np.sort(np.concatenate(found))
 
 
-def _join_columns(parts: Iterable[Columns]) -> Columns:
-    """Return columns that hold those of all parts; one that a part lacks is masked there."""
-    parts = list(parts)
-    joined: Columns = {}
-    for name in dict.fromkeys(name for part in parts for name in part):
-        holders = [part[name] for part in parts if name in part]
-        joined[name] = join_notes(holders, absent=len(holders) < len(parts))
-    return joined
-
-
 def _fit_columns(table: Table, columns: Columns) -> Table:
     """Give a part the columns that the file has."""
-    from astropy.table import MaskedColumn, Table
+    from astropy.table import Table
 
     fitted = Table(meta=table.meta)
-    n = len(table)
-    for name, about in columns.items():
-        dtype = np.dtype(about["dtype"])
-        if name not in table.colnames:
-            values = np.zeros((n, *about["shape"]), dtype=dtype)
-            masked = np.ma.MaskedArray(values, mask=np.ones(values.shape, dtype=bool))
-            fitted[name] = MaskedColumn(masked, fill_value=values.dtype.type())
-            continue
-        found = cast_column(table[name], dtype)
-        if about["masked"]:
-            found = np.ma.MaskedArray(found, fill_value=dtype.type())
-        add_column(fitted, name, found, table[name])
+    for name, note in columns.items():
+        there = name in table.colnames
+        values = fit_values(table[name] if there else None, note, len(table))
+        if note["masked"]:
+            values = np.ma.asarray(values)
+        about = describe_column(table[name]) if there else Column(name, values.dtype)
+        fitted[name] = make_column(about, values)
     return fitted
 
 

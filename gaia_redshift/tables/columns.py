@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,11 +29,12 @@ __all__ = [
     "Block",
     "Column",
     "Sink",
-    "add_column",
     "describe_column",
     "describe_table",
     "escape_texts",
+    "make_column",
     "make_table",
+    "name_unit",
     "refuse_large",
     "replace_column",
     "split_places",
@@ -128,18 +129,18 @@ def take_table(table: Table) -> tuple[list[Column], dict[str, Any]]:
     return columns, block
 
 
-def describe_column(column: Any, note: Note) -> Column:
+def describe_column(column: Any, note: Note | None = None) -> Column:
     """Describe a column of an astropy table, all of which is what ``note`` says."""
     unit = getattr(column, "unit", None)
     meta = dict(column.info.meta or {})
     return Column(
         column.info.name,
-        np.dtype(note["dtype"]),
+        np.dtype(note["dtype"] if note else "O"),
         None if unit is None else str(unit),
         column.info.description,
         meta.pop("ucd", None),
-        shape=tuple(note["shape"]),
-        note=note,
+        shape=tuple(note["shape"] if note else ()),
+        note=note or {},
         meta=meta,
     )
 
@@ -167,9 +168,9 @@ def make_table(
     columns: Sequence[Column], meta: Mapping[str, Any], block: Block | None = None
 ) -> Table:
     """Make an astropy table of values, or without them one for its header alone."""
-    from astropy import table as tables
+    from astropy.table import Table
 
-    made = tables.Table(meta=meta)
+    made = Table(meta=meta)
     for column in columns:
         values = None if block is None else block[column.name]
         if values is None and column.ragged:  # astropy sees from two rows that they differ
@@ -177,49 +178,31 @@ def make_table(
             values[:] = [np.zeros(0, column.dtype), np.zeros(1, column.dtype)]
         elif values is None:
             values = np.zeros((2, *column.shape), dtype=column.dtype)
-        ucd = {} if column.ucd is None else {"ucd": column.ucd}
-        about: dict[str, Any] = {"name": column.name, "meta": {**ucd, **column.meta}}
-        about |= {"unit": column.unit, "description": column.description}
-        if isinstance(values, np.ma.MaskedArray):
-            fill = _choose_fill(values.dtype)
-            made[column.name] = tables.MaskedColumn(values, fill_value=fill, **about)
-        else:
-            made[column.name] = tables.Column(values, **about)
+        made[column.name] = make_column(column, values)
     return made
 
 
-def _choose_fill(dtype: np.dtype[Any]) -> Any:
-    """What lies under a mask; astropy's own choice overflows small types."""
-    if dtype.kind == "f":
-        return np.nan
-    return np.iinfo(dtype).max if dtype.kind in "iu" else None
+def make_column(column: Column, values: Any) -> Any:
+    """Make an astropy column of values, with its unit, description and meta."""
+    from astropy.table import Column as Plain
+    from astropy.table import MaskedColumn
 
-
-def add_column(table: Table, name: str, values: Any, like: Any) -> None:
-    """Add values as a column with the unit and description of another."""
-    from astropy.table import Column, MaskedColumn
-
-    about = {
-        "name": name,
-        "unit": getattr(like, "unit", None),
-        "description": like.info.description,
-        "meta": dict(like.info.meta or {}),
-    }
-    if isinstance(values, np.ma.MaskedArray):
-        table[name] = MaskedColumn(values, fill_value=_choose_fill(values.dtype), **about)
-    else:
-        table[name] = Column(values, **about)
+    ucd = {} if column.ucd is None else {"ucd": column.ucd}
+    about: dict[str, Any] = {"name": column.name, "meta": {**ucd, **column.meta}}
+    about |= {"unit": column.unit, "description": column.description}
+    if not isinstance(values, np.ma.MaskedArray):
+        return Plain(values, **about)
+    kind, fill = values.dtype.kind, None  # astropy's own choice overflows small types
+    if kind in "iuf":
+        fill = np.nan if kind == "f" else np.iinfo(values.dtype).max
+    return MaskedColumn(values, fill_value=fill, **about)
 
 
 def replace_column(table: Table, name: str, values: Any) -> None:
     """Put values in the place of a column, which keeps its unit and description."""
-    from astropy.table import Column, MaskedColumn
-
-    old = table[name]
-    kind = MaskedColumn if isinstance(values, np.ma.MaskedArray) else Column
-    meta = {k: v for k, v in (old.info.meta or {}).items() if k != AS_WRITTEN}
-    about = {"unit": getattr(old, "unit", None), "description": old.info.description}
-    table.replace_column(name, kind(values, name=name, meta=meta, **about))
+    about = describe_column(table[name])
+    meta = {key: value for key, value in about.meta.items() if key != AS_WRITTEN}
+    table.replace_column(name, make_column(replace(about, meta=meta), values))
 
 
 def split_places(table: Any) -> Any:
@@ -248,6 +231,16 @@ def escape_texts(values: NDArray[Any]) -> NDArray[Any]:
     if all(text.isprintable() for text in texts):
         return values
     return np.array([escape_controls(text) for text in texts]).reshape(values.shape)
+
+
+def name_unit(unit: str | None, style: str) -> str | None:
+    """Return a unit as a format spells it, or as it is where that does not know it."""
+    from astropy.units import Unit
+
+    try:
+        return str(Unit(unit).to_string(style)) if unit else unit
+    except ValueError:
+        return unit
 
 
 def refuse_large(column: Column, values: Any) -> None:

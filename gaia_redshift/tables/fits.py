@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.tables.columns import Arrays, Block, Column, describe_table, refuse_large
+from gaia_redshift.tables.columns import (
+    Arrays,
+    Block,
+    Column,
+    describe_table,
+    name_unit,
+    refuse_large,
+)
 from gaia_redshift.tables.text import open_output
 from gaia_redshift.tables.types import Note, choose_storage, join_notes, note_column
 
@@ -202,7 +209,7 @@ class FITSSink:
         )
         for i, (column, field) in enumerate(zip(self.columns, fields, strict=True), 1):
             words = {
-                "TUNIT": column.unit and _name_unit(column.unit),
+                "TUNIT": name_unit(column.unit, "fits"),
                 "TUCD": column.ucd,
                 "TCOMM": column.description,
             }
@@ -242,16 +249,6 @@ def _store(
     if stored.kind == "u" and stored.itemsize == 8:
         return (data.astype(np.uint64) - np.uint64(_HALF)).astype(np.int64)
     return data
-
-
-def _name_unit(unit: str) -> str:
-    """Return a unit as FITS spells it, or as it is where FITS does not know it."""
-    from astropy.units import Unit
-
-    try:
-        return str(Unit(unit).to_string("fits"))
-    except ValueError:
-        return unit
 
 
 def list_cards(meta: Mapping[str, Any]) -> list[tuple[str, str]]:

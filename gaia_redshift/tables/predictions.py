@@ -32,92 +32,57 @@ __all__ = [
     "stack_rows",
 ]
 
-_FLOAT = np.dtype(np.float32)
-
+_WORDS = {
+    "source_id": ("meta.id;meta.main", "Gaia source identifier"),
+    "redshift_cnn": (
+        "src.redshift",
+        "Redshift predicted by a convolutional neural network from BP/RP spectra",
+    ),
+    "redshift_cnn_lower": ("src.redshift;stat.min", "16th percentile of the predicted redshift"),
+    "redshift_cnn_upper": ("src.redshift;stat.max", "84th percentile of the predicted redshift"),
+    "redshift_cnn_std": (
+        "stat.stdev;src.redshift",
+        "Standard deviation of the predicted redshift distribution",
+    ),
+    "redshift_cnn_shape": (
+        "src.redshift",
+        "Median redshift from the spectrum's shape alone, with a flat prior",
+    ),
+    "redshift_cnn_pdf": (
+        "stat.probability;src.redshift",
+        "Probability density of the redshift, one number for each bin",
+    ),
+    "redshift_cnn_peak": (
+        "src.redshift",
+        "Most probable peak of the predicted redshift distribution",
+    ),
+    "redshift_cnn_peak_odds": (
+        "stat.probability;src.redshift",
+        "Probability of redshift_cnn_peak, of all between the valleys beside it",
+    ),
+    "redshift_cnn_peak2": (
+        "src.redshift",
+        "Second most probable peak, masked where there is one alone",
+    ),
+    "redshift_cnn_peak2_odds": (
+        "stat.probability;src.redshift",
+        "Probability of redshift_cnn_peak2",
+    ),
+    "probability_galaxy": (
+        "stat.probability;src.class",
+        "Probability that the spectrum is a galaxy's, not a star's, a quasar's or a blend's, where"
+        " one in four is none",
+    ),
+    "flags_cnn": (
+        "meta.code.qual",
+        "Quality flags of the redshift (bits), 0 is clean: "
+        + ", ".join(f"{value} {word}" for value, word, _ in describe_flags()),
+    ),
+}
+_TYPES = {"source_id": np.int64, "flags_cnn": np.int32}
 COLUMNS = {
-    column.name: column
-    for column in (
-        Column(
-            "source_id",
-            np.dtype(np.int64),
-            description="Gaia source identifier",
-            ucd="meta.id;meta.main",
-        ),
-        Column(
-            "redshift_cnn",
-            _FLOAT,
-            description="Redshift predicted by a convolutional neural network from BP/RP spectra",
-            ucd="src.redshift",
-        ),
-        Column(
-            "redshift_cnn_lower",
-            _FLOAT,
-            description="16th percentile of the predicted redshift",
-            ucd="src.redshift;stat.min",
-        ),
-        Column(
-            "redshift_cnn_upper",
-            _FLOAT,
-            description="84th percentile of the predicted redshift",
-            ucd="src.redshift;stat.max",
-        ),
-        Column(
-            "redshift_cnn_std",
-            _FLOAT,
-            description="Standard deviation of the predicted redshift distribution",
-            ucd="stat.stdev;src.redshift",
-        ),
-        Column(
-            "redshift_cnn_shape",
-            _FLOAT,
-            description="Median redshift from the spectrum's shape alone, with a flat prior",
-            ucd="src.redshift",
-        ),
-        Column(
-            "redshift_cnn_pdf",
-            _FLOAT,
-            description="Probability density of the redshift, one number for each bin",
-            ucd="stat.probability;src.redshift",
-        ),
-        Column(
-            "redshift_cnn_peak",
-            _FLOAT,
-            description="Most probable peak of the predicted redshift distribution",
-            ucd="src.redshift",
-        ),
-        Column(
-            "redshift_cnn_peak_odds",
-            _FLOAT,
-            description="Probability of redshift_cnn_peak, of all between the valleys beside it",
-            ucd="stat.probability;src.redshift",
-        ),
-        Column(
-            "redshift_cnn_peak2",
-            _FLOAT,
-            description="Second most probable peak, masked where there is one alone",
-            ucd="src.redshift",
-        ),
-        Column(
-            "redshift_cnn_peak2_odds",
-            _FLOAT,
-            description="Probability of redshift_cnn_peak2",
-            ucd="stat.probability;src.redshift",
-        ),
-        Column(
-            "probability_galaxy",
-            _FLOAT,
-            description="Probability that the spectrum is a galaxy's, not a star's, a quasar's or a"
-            " blend's, where one in four is none",
-            ucd="stat.probability;src.class",
-        ),
-        Column(
-            "flags_cnn",
-            np.dtype(np.int32),
-            description="Quality flags of the redshift (bits), 0 is clean: "
-            + ", ".join(f"{value} {word}" for value, word, _ in describe_flags()),
-            ucd="meta.code.qual",
-        ),
-    )
+    name: Column(name, np.dtype(_TYPES.get(name, np.float32)), description=description, ucd=ucd)
+    for name, (ucd, description) in _WORDS.items()
 }
 """The columns that this package makes, by name; none of them has a unit."""
 PEAK_COLUMNS = [name for name in COLUMNS if name.startswith("redshift_cnn_peak")]

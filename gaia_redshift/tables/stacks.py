@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.tables.columns import add_column, replace_column
+from gaia_redshift.tables.columns import make_table, replace_column, take_table
 from gaia_redshift.tables.types import (
     AS_WRITTEN,
     Note,
     cast_column,
     join_notes,
     note_column,
-    simplify_column,
 )
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["settle_types", "stack_tables"]
+__all__ = ["fit_values", "join_columns", "settle_types", "stack_tables"]
 
 
 def stack_tables(tables: Sequence[Table]) -> Table:
@@ -34,50 +34,48 @@ def stack_tables(tables: Sequence[Table]) -> Table:
     InputError
         If a column holds arrays of different shapes.
     """
-    from astropy.table import Table
-
     if len(tables) == 1:
         return tables[0].copy()
-    stacked = Table(meta=dict(tables[0].meta))
-    for name in dict.fromkeys(name for table in tables for name in table.colnames):
-        _stack_column(stacked, name, tables)
-    return stacked
+    taken = [take_table(table) for table in tables]
+    notes = join_columns([{c.name: c.note for c in columns} for columns, _ in taken])
+    described, values = [], {}
+    for name, joined in notes.items():
+        holders = [column for columns, _ in taken for column in columns if column.name == name]
+        shapes = {column.shape for column in holders}
+        if len(shapes) > 1:
+            raise InputError(f"column '{name}' holds arrays of different shapes: {sorted(shapes)}")
+        like = next((c for c in holders if c.unit or c.description), holders[0])
+        note = joined
+        if all("proof" in column.note for column in holders):  # stays as it is written
+            widest = max(column.dtype.itemsize for column in holders)
+            note = {**joined, "dtype": f"<U{max(widest // 4, 1)}"}
+        else:
+            like = replace(like, meta={k: v for k, v in like.meta.items() if k != AS_WRITTEN})
+        pieces = [
+            fit_values(block.get(name), note, len(table))
+            for table, (_, block) in zip(tables, taken, strict=True)
+        ]
+        whole = np.ma.concatenate(pieces)
+        values[name] = whole if np.ma.getmaskarray(whole).any() else whole.data
+        described.append(like)
+    return make_table(described, dict(tables[0].meta), values)
 
 
-def _stack_column(stacked: Table, name: str, tables: Sequence[Table]) -> None:
-    holders = [table[name] for table in tables if name in table.colnames]
-    parts = [simplify_column(column, name) for column in holders]
-    written = [bool((column.info.meta or {}).get(AS_WRITTEN)) for column in holders]
-    notes = [
-        note_column(part) if not text else note_column(column)
-        for part, text, column in zip(parts, written, holders, strict=True)
-    ]
-    shapes = {tuple(note["shape"]) for note in notes}
-    if len(shapes) > 1:
-        raise InputError(f"column '{name}' holds arrays of different shapes: {sorted(shapes)}")
-    if all(written):
-        dtype = np.dtype(f"<U{max(part.dtype.itemsize // 4 for part in parts) or 1}")
-    else:
-        dtype = np.dtype(join_notes(notes)["dtype"])
-    shape = shapes.pop()
-    there = iter(parts)
-    pieces = [
-        cast_column(next(there), dtype)
-        if name in table.colnames
-        else np.ma.MaskedArray(np.zeros((len(table), *shape), dtype=dtype), mask=True)
-        for table in tables
-    ]
-    values = np.ma.concatenate(pieces)
-    plain = values if np.ma.getmaskarray(values).any() else values.data
-    add_column(stacked, name, plain, _choose_described(holders))
-    if not all(written):
-        stacked[name].info.meta.pop(AS_WRITTEN, None)
+def join_columns(parts: Sequence[Mapping[str, Note]]) -> dict[str, Note]:
+    """Return columns that hold those of all parts; one that a part lacks is masked there."""
+    joined = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        holders = [part[name] for part in parts if name in part]
+        joined[name] = join_notes(holders, absent=len(holders) < len(parts))
+    return joined
 
 
-def _choose_described(holders: Sequence[Any]) -> Any:
-    """Return the first column that has a unit or a description, else the first."""
-    said = [c for c in holders if getattr(c, "unit", None) or c.info.description]
-    return (said or list(holders))[0]
+def fit_values(values: Any, note: Note, n: int) -> Any:
+    """Return a part's n values as the type of the whole; masked where the part has none."""
+    dtype = np.dtype(note["dtype"])
+    if values is None:
+        return np.ma.MaskedArray(np.zeros((n, *note["shape"]), dtype=dtype), mask=True)
+    return cast_column(values, dtype)
 
 
 def settle_types(table: Table, notes: Mapping[str, Note] | None = None) -> Table:

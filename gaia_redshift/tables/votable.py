@@ -19,6 +19,7 @@ from gaia_redshift.tables.columns import (
     Column,
     describe_table,
     escape_texts,
+    name_unit,
     refuse_large,
 )
 from gaia_redshift.tables.text import open_output
@@ -132,7 +133,7 @@ def _make_field(column: Column, storage: tuple[np.dtype[Any], int | None]) -> st
         "name": escape_controls(column.name),
         "datatype": kind,
         "arraysize": size or None,
-        "unit": _name_unit(column.unit) if column.unit else column.unit,
+        "unit": name_unit(column.unit, "vounit"),
         "ucd": column.ucd,
     }
     attributes = "".join(
@@ -142,16 +143,6 @@ def _make_field(column: Column, storage: tuple[np.dtype[Any], int | None]) -> st
     if null is not None and column.shape:  # of single numbers bits say it
         inside += f'<VALUES null="{null}"/>'
     return f"<FIELD{attributes}>{inside}</FIELD>"
-
-
-def _name_unit(unit: str) -> str:
-    """Return a unit as VOTables spell it, or as it is where they do not know it."""
-    from astropy.units import Unit
-
-    try:
-        return str(Unit(unit).to_string("vounit"))
-    except ValueError:
-        return unit
 
 
 def _encode_arrays(values: Arrays) -> list[bytes]:
