@@ -35,6 +35,7 @@ def list_commands(csv: Path) -> dict[str, list[str]]:
     """Return what is measured, by name."""
     python = sys.executable
     package = [python, "-m", "gaia_redshift"]
+    into = ["-o", str(csv.with_name("z.parquet")), "--overwrite"]
     today = [python, str(Path(__file__).with_name("end_to_end.py")), "--task", "measure_today"]
     return {
         PYTHON: [python, "-c", "import numpy"],
@@ -44,6 +45,7 @@ def list_commands(csv: Path) -> dict[str, list[str]]:
         "first redshifts, default model": [*package, "predict", str(csv)],
         "first redshifts, network of 2023": [*package, "predict", str(csv), "--model=kiraleos2023"],
         "first redshifts, without flux errors": [*package, "predict", str(csv), "--no-errors"],
+        "first redshifts, into a Parquet file": [*package, "predict", str(csv), *into],
         TODAY: [*today, str(csv), "", "first"],
     }
 

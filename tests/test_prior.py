@@ -100,6 +100,20 @@ def test_priors_survive_the_file_of_bins(survey):
     assert again.galaxy_threshold == 0.5
 
 
+def test_a_prior_in_the_flat_ones_place_is_as_if_begun_with(survey):
+    """Also of a spectrum that the prior contradicts: the result is exact to 32 bits."""
+    prior = MagnitudePrior.from_sample(*survey, edges=EDGES)
+    bins = RedshiftBins(EDGES, np.full(300, 1 / 300), {"sdss": prior}, "sdss", blind_to_flux=True)
+    means, width = np.array([0.05, 0.2, 0.58]), 0.004
+    logits = (-0.5 * ((CENTERS - means[:, None]) / width) ** 2).astype(np.float32)
+    rest = np.zeros(3, dtype=bool), np.ones(3)
+    flux = np.tile(10 ** np.array([[2.4], [2.8], [3.2]]) * KEPT_RP / 106, (1, 186))
+    given = bins.spread_prior(prior, flux)
+    shape = bins.compute_probability(logits, *rest, bins.resolve_prior("flat")[1])
+    expected = bins.compute_probability(logits.astype(np.float64), *rest, given)
+    np.testing.assert_allclose(bins.replace_flat(shape, given), expected, atol=1e-6)
+
+
 def test_overlap_of_gaussians_is_that_of_the_closed_form():
     """Bhattacharyya: exp(-d^2 / 8 s^2) for two Gaussians of one width."""
     step = CENTERS[1] - CENTERS[0]

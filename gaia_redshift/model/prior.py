@@ -150,7 +150,7 @@ class MagnitudePrior:
 
     def at(self, rp_flux: Float, edges: Float) -> NDArray[np.float32]:
         """Return the probability of each of other bins (n, m) at RP fluxes (n,), e-/s."""
-        rows, steps = _tabulate(self, edges.tobytes())
+        rows, steps = _tabulate(self, np.asarray(edges, dtype=np.float64).tobytes())
         place = np.interp(
             np.log10(rp_flux), self.log_flux, np.arange(self.log_flux.size, dtype=float)
         )

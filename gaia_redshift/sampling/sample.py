@@ -36,7 +36,7 @@ __all__ = ["sample_block", "sample_spectra", "warn_of_unknown_sets"]
 
 logger = logging.getLogger(__name__)
 
-ERROR_BLOCK = 64
+ERROR_BLOCK = 128
 """Sources whose covariances are worked on at once: they then fit in a processor's cache."""
 NO_ERROR = int(QualityFlag.NO_FLUX_ERROR)
 CORRELATION_SLACK = 1e-4
