@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.predict import join_predictions, predict_table, predict_to_file
+from gaia_redshift.predict.blocks import join_rows, predict_block
 from gaia_redshift.predict.outputs import find_repeated
 from gaia_redshift.predict.progress import Progress
 from gaia_redshift.readers.results import read_table
@@ -191,6 +193,26 @@ def test_inputs_of_every_format_can_be_continued_inside(tmp_path, monkeypatch, n
     assert summary.n_resumed == 32
     assert sum(model.sizes) == 70 - summary.n_resumed
     assert_same(read_table(tmp_path / "z.parquet"), read_table(tmp_path / "whole.parquet"))
+
+
+def test_what_was_fetched_before_the_kill_is_not_fetched_again(tmp_path, monkeypatch):
+    """The rows of an input from the archive are written, but not yet that it is done."""
+    monkeypatch.setattr(journal_module, "PART_ROWS", 1)
+    spectra, fetched = make_spectra(5), []
+
+    def fetch(source, settings, findings, **options):
+        fetched.append(source)
+        return join_rows([predict_block(spectra, settings, findings)])
+
+    monkeypatch.setattr("gaia_redshift.predict.stream.predict_rows", fetch)
+    ids, output = spectra.source_id.tolist(), tmp_path / "z.parquet"
+    with monkeypatch.context() as killed:
+        killed.setattr(journal_module.Journal, "end", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict_to_file(ids, output, model=FakeModel())
+    summary = predict_to_file(ids, output, model=FakeModel(), resume=True)
+    assert (summary.n_rows, summary.n_resumed, len(fetched)) == (5, 5, 1)
+    assert read_table(output)["source_id"].tolist() == ids
 
 
 def test_an_unfinished_run_is_neither_lost_nor_mixed_up(tmp_path, monkeypatch):
@@ -410,6 +432,7 @@ import json, os, random, signal, sys, time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 import numpy as np
 import gaia_redshift.model.registry as registry
 import gaia_redshift.predict.files as files

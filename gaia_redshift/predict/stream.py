@@ -79,7 +79,8 @@ def iter_steps(
     def read() -> Iterator[_Read]:
         for index, source in enumerate(sources[start[0] :], start[0]):
             if not isinstance(source, Path) and is_for_archive(source):
-                yield _Read(index, fetch=source)
+                if (index, 0) >= start:  # its rows come all at once: none are there yet
+                    yield _Read(index, fetch=source)
                 yield _Read(index)
                 continue
             meter, row = ReadMeter(), start[1] if index == start[0] else 0
