@@ -93,6 +93,8 @@ def test_predictions_go_to_standard_output_and_words_do_not(
     assert "table: standard output" in shown.err
     assert main(["predict", str(path), "-o", str(tmp_path / "z.csv"), "--format", "csv"]) == 1
     assert "--format goes with -o -" in capfd.readouterr().err
+    assert main(["predict", str(path), "-o", "-", "--json"]) == 2
+    assert capfd.readouterr().out == ""
 
 
 def test_crossmatch_reads_and_writes_pipes(tmp_path, monkeypatch, capfd):

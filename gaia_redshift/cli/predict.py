@@ -18,6 +18,7 @@ from gaia_redshift.cli.output import complain, open_output, say
 from gaia_redshift.cli.summary import TRUTH, Summary, count_columns, format_columns
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
+from gaia_redshift.readers.content import STANDARD
 
 if TYPE_CHECKING:
     from gaia_redshift.predict.settings import Settings
@@ -92,6 +93,8 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.json and arguments.output == STANDARD:
+        raise UsageError("--json and -o - would both fill standard output: give -o a file")
     with open_output(arguments):
         arguments.piped = True  # words go to stderr: standard output has the rows
         arguments.quiet |= arguments.json  # which says it all
