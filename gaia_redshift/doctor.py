@@ -18,7 +18,7 @@ import numpy as np
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._version import __version__
-from gaia_redshift.archive.cache_folders import find_cache_root
+from gaia_redshift.archive.cache import find_cache_root
 from gaia_redshift.archive.connection import Connections, Login
 from gaia_redshift.archive.datalink import request_spectra
 from gaia_redshift.archive.failures import Patience, read_reason

@@ -36,8 +36,7 @@ from gaia_redshift.archive import (
     run_query,
     use_mirror,
 )
-from gaia_redshift.archive.cache import SpectraCache
-from gaia_redshift.archive.cache_folders import list_cache_folders
+from gaia_redshift.archive.cache import SpectraCache, list_cache_folders
 from gaia_redshift.archive.failures import Answer, parse_retry_after
 from gaia_redshift.archive.releases import RELEASES, read_refusal
 from gaia_redshift.archive.settings import ArchiveSettings
@@ -184,7 +183,6 @@ def test_a_killed_fetch_goes_on_where_it_was(tmp_path):
         cache = SpectraCache(tmp_path / "gaia_redshift", RELEASES["DR3"], archive.data_url)
         distinct = np.unique(asked)
         kept = distinct[cache.find(distinct) != FetchStatus.PENDING]
-        cache.close()
         assert len(kept) > 0
         assert len(kept) >= 200 * (n_first - 4), "at most the chunks in flight are lost"
 

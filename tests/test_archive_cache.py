@@ -1,7 +1,6 @@
 """The cache of what has been fetched: kept, limited, damaged, shared, cleared."""
 
 import os
-import sqlite3
 import time
 
 import numpy as np
@@ -10,8 +9,7 @@ from archive_samples import FIRST_ID, check_rows, make_archive, make_settings, m
 
 from gaia_redshift import fetch_spectra
 from gaia_redshift.archive import FetchStatus, fetch_with_account, open_stream
-from gaia_redshift.archive.cache import SpectraCache
-from gaia_redshift.archive.cache_folders import find_cache_root, list_cache_folders
+from gaia_redshift.archive.cache import SpectraCache, find_cache_root, list_cache_folders
 from gaia_redshift.archive.releases import RELEASES
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag
@@ -42,7 +40,7 @@ def read(cache, ids):
 
 
 def data_files(root):
-    return sorted((root / "gaia_redshift" / "spectra").rglob("*.npy"))
+    return sorted((root / "gaia_redshift" / "spectra").rglob("*.chunk"))
 
 
 def test_the_place_follows_astropy_and_the_environment(tmp_path, monkeypatch):
@@ -71,7 +69,6 @@ def test_what_goes_in_comes_out(tmp_path):
     cache = open_cache(tmp_path)
     add(cache, rich)
     add(cache, poor)
-    cache.close()
     cache = open_cache(tmp_path)
     found, lost = read(cache, [30, rich.source_id[7], 10, rich.source_id[3], 99])
     assert lost.tolist() == [4]
@@ -86,7 +83,6 @@ def test_what_goes_in_comes_out(tmp_path):
                 if b is not None:
                     np.testing.assert_array_equal(a, b)
                     assert a.dtype == b.dtype
-    cache.close()
 
 
 def test_the_oldest_go_when_the_limit_is_reached(tmp_path):
@@ -98,9 +94,8 @@ def test_the_oldest_go_when_the_limit_is_reached(tmp_path):
     assert kept == sorted(kept)
     assert kept[-1]
     assert not kept[0]
-    assert sum(path.stat().st_size for path in cache.folder.glob("*.npy")) <= 100_000
-    assert len(list(cache.folder.glob("*.npy"))) == sum(kept) > 1
-    cache.close()
+    assert sum(path.stat().st_size for path in cache.folder.glob("*.chunk")) <= 100_000
+    assert len(list(cache.folder.glob("*.chunk"))) == sum(kept) > 1
 
 
 def test_a_fetch_larger_than_the_limit_still_gives_every_row(monkeypatch):
@@ -121,11 +116,8 @@ def test_no_spectrum_is_remembered_but_not_for_ever(tmp_path):
         fetch_spectra(ids, settings=settings)
         fetch_spectra(ids, settings=settings)
         assert len(archive.of("data-server/data")) == 1
-        (index,) = (tmp_path / "gaia_redshift" / "spectra").rglob("index.sqlite")
-        connection = sqlite3.connect(index)
-        connection.execute("UPDATE sources SET created = ?", (time.time() - 31 * 86_400,))
-        connection.commit()
-        connection.close()
+        (path,) = data_files(tmp_path)
+        os.utime(path, (time.time() - 31 * 86_400,) * 2)
         fetch_spectra(ids, settings=settings)
         assert len(archive.of("data-server/data")[-1].ids) == 5, "those without are asked again"
 
@@ -164,85 +156,60 @@ def test_what_another_fetch_finds_meanwhile_is_not_asked_for_again(tmp_path, n_a
         next(stream.blocks(100))
 
 
-def test_an_index_with_a_damaged_page_is_begun_anew(tmp_path):
-    with make_archive(n=40) as archive:
-        fetch_spectra(archive.spectra.source_id, settings=make_settings(archive), cache=tmp_path)
-        (index,) = tmp_path.rglob("index.sqlite")
-        content = bytearray(index.read_bytes())
-        for start in range(4096, len(content), 4096):
-            content[start : start + 200] = b"\xff" * 200
-        index.write_bytes(content)
-        for round_ in range(2):
-            before = len(archive.requests)
-            fetch_spectra(
-                archive.spectra.source_id, settings=make_settings(archive), cache=tmp_path
-            )
-            assert (len(archive.requests) == before) == (round_ == 1), "kept again"
-
-
-def test_a_damaged_index_is_begun_anew(tmp_path, caplog):
-    with make_archive(n=10) as archive:
-        settings = make_settings(archive)
-        fetch_spectra(archive.spectra.source_id, settings=settings)
-        (index,) = (tmp_path / "gaia_redshift" / "spectra").rglob("index.sqlite")
-        index.write_bytes(b"this is no database" * 1000)
-        got = fetch_spectra(archive.spectra.source_id, settings=settings)
-        check_rows(got, archive.spectra.source_id, archive)
-        assert "damaged" in caplog.text
-        fetch_spectra(archive.spectra.source_id, settings=settings)
-        assert max(archive.asked.values()) == 2
-
-
-@pytest.mark.parametrize("place", ["header", "a number", "an id"])
-def test_a_flipped_byte_in_a_chunk_is_not_believed(place, tmp_path):
-    with make_archive(n=10) as archive:
-        settings = make_settings(archive)
-        fetch_spectra(archive.spectra.source_id, settings=settings, cache=tmp_path)
-        (path,) = tmp_path.rglob("*.npy")
-        content = bytearray(path.read_bytes())
-        content[{"header": 12, "a number": -100, "an id": 128}[place]] ^= 0x40
-        path.write_bytes(content)
-        for _ in range(2):
-            got = fetch_spectra(archive.spectra.source_id, settings=settings, cache=tmp_path)
-            check_rows(got, archive.spectra.source_id, archive)
-        assert max(archive.asked.values()) == 2
-
-
 @pytest.mark.parametrize(
-    "damage",
+    ("what", "place"),
     [
-        "UPDATE sources SET status = 99",
-        "UPDATE sources SET status = 'x'",
-        "UPDATE sources SET row = -3",
-        "UPDATE sources SET row = 'x'",
-        "UPDATE sources SET row = NULL",
-        "UPDATE sources SET file = 77, created = 'never'",
-        "UPDATE sources SET row = 123456789012",
+        ("the header", 12),
+        ("the number of sources", -1),
+        ("an id", 128),
+        ("what the archive had", 136),
+        ("the header of the records", -2),
+        ("a number", -100),
     ],
 )
-def test_odd_values_in_the_index_are_not_believed(damage, tmp_path):
-    with make_archive(n=6, n_without=2) as archive:
-        settings = make_settings(archive)
+def test_a_flipped_bit_in_a_file_is_not_believed(what, place, tmp_path):
+    with make_archive(n=10, n_without=2) as archive:
+        settings = make_settings(archive, chunk_size=20)
         asked = np.append(archive.spectra.source_id, FIRST_ID)
         fetch_spectra(asked, settings=settings, cache=tmp_path)
-        (index,) = tmp_path.rglob("index.sqlite")
-        connection = sqlite3.connect(index)
-        connection.execute(damage)
-        connection.commit()
-        connection.close()
-        got = fetch_spectra(asked, settings=settings, cache=tmp_path)
-        check_rows(got, asked, archive)
-        assert got.flags[-1] == QualityFlag.NO_PUBLIC_XP
+        (path,) = tmp_path.rglob("*.chunk")
+        content = bytearray(path.read_bytes())
+        if place == -1:
+            place = content.index(b"(11,)") + 2
+        elif place == -2:
+            place = content.index(b"'<f8'") + 2
+        content[place] ^= 0x04
+        path.write_bytes(content)
+        for _ in range(2):
+            got = fetch_spectra(asked, settings=settings, cache=tmp_path)
+            check_rows(got, asked, archive)
+            assert got.flags[-1] == QualityFlag.NO_PUBLIC_XP
+        assert max(archive.asked.values()) == 2
+
+
+def test_files_that_are_none_of_the_cache_are_let_be(tmp_path):
+    with make_archive(n=10) as archive:
+        ids, settings = archive.spectra.source_id, make_settings(archive)
+        fetch_spectra(ids, settings=settings, cache=tmp_path)
+        (folder,) = (tmp_path / "spectra").iterdir()
+        np.save(folder / "mine.npy", np.arange(3))
+        with (folder / "other.chunk").open("wb") as stream:
+            np.save(stream, np.arange(3))
+        check_rows(fetch_spectra(ids, settings=settings, cache=tmp_path), ids, archive)
+        assert max(archive.asked.values()) == 1
+        (listed,) = list_cache_folders(tmp_path)
+        assert listed.n_spectra == 10
+        listed.clear()
+    assert [path.name for path in folder.iterdir()] == ["mine.npy"]
 
 
 def test_leftovers_of_a_killed_process_go_after_a_day(tmp_path):
     cache = open_cache(tmp_path)
-    old, new = cache.folder / ".old.npy.part", cache.folder / ".new.npy.part"
+    old, new = cache.folder / ".old.chunk.1a2b.part", cache.folder / ".new.chunk.1a2b.part"
     for path in (old, new):
         path.write_bytes(b"half a chunk")
     os.utime(old, (time.time() - 90_000,) * 2)
-    cache.close()
-    open_cache(tmp_path).close()
+    open_cache(tmp_path)
     assert not old.exists()
     assert new.exists(), "another process may be writing it"
 
@@ -307,7 +274,6 @@ def test_a_read_only_cache_is_still_read(tmp_path):
         cache = SpectraCache(tmp_path / "gaia_redshift", RELEASES["DR3"], archive.data_url)
         cache.writable = False  # root may write anywhere: the file system cannot be made to refuse
         assert not cache.add(np.array([1]), np.array([1], dtype=np.int8), None)
-        cache.close()
         folder.chmod(0o555)
         got = fetch_spectra(archive.spectra.source_id, settings=settings)
         folder.chmod(0o755)

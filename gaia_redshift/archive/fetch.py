@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +14,11 @@ import numpy as np
 from gaia_redshift._progress import tell
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.account import FetchAccount
-from gaia_redshift.archive.cache import SpectraCache
-from gaia_redshift.archive.cache_folders import find_cache_root
+from gaia_redshift.archive.cache import SpectraCache, find_cache_root
 from gaia_redshift.archive.connection import Connections, Login
 from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_release
 from gaia_redshift.archive.settings import ArchiveSettings
-from gaia_redshift.archive.sources import Wanted, bring_over, resolve_sources
+from gaia_redshift.archive.sources import AskedSources, bring_over, resolve_sources
 from gaia_redshift.archive.stream import FetchStream
 from gaia_redshift.errors import (
     GaiaRedshiftWarning,
@@ -68,7 +66,7 @@ def fetch_spectra(
         is also ``separation_gaia``, in arcsec.
     cache : bool or path
         True: keep what is fetched, and fetch nothing that is kept (where: see
-        `gaia_redshift.archive.cache_folders.find_cache_root`). A path: keep it in that folder.
+        `gaia_redshift.archive.cache.find_cache_root`). A path: keep it in that folder.
         False: keep nothing.
     offline : bool
         Use the cache alone: what is not there has the flag ``fetch_failed``.
@@ -212,15 +210,15 @@ def open_stream(
         )
     kept = parse_keep(keep)
     notice = tell if progress else None
-    wanted = resolve_sources(sources, found, connect, radius=radius, notice=notice)
-    if not len(wanted):
+    asked = resolve_sources(sources, found, connect, radius=radius, notice=notice)
+    if not len(asked):
         raise InputError("no sources asked for")
     always: tuple[str, ...] = ()
     if from_dr3:
-        wanted, always = bring_over(wanted, found, connect()), ("dr3_source_id",)
-    wanted = Wanted(wanted.source_id, _select(wanted, kept, always), wanted.unmatched)
+        asked, always = bring_over(asked, found, connect()), ("dr3_source_id",)
+    asked = AskedSources(asked.source_id, _select(asked, kept, always), asked.unmatched)
     return FetchStream(
-        wanted,
+        asked,
         found,
         settings,
         connect,
@@ -231,11 +229,11 @@ def open_stream(
 
 
 def _select(
-    wanted: Wanted, keep: str | tuple[str, ...] | None, always: tuple[str, ...] = ()
+    asked: AskedSources, keep: str | tuple[str, ...] | None, always: tuple[str, ...] = ()
 ) -> Any:
     if keep is None and not always:
         return None
-    table = wanted.columns
+    table = asked.columns
     have = [] if table is None else table.colnames
     if keep == "all":
         return table
@@ -259,7 +257,7 @@ def _open_cache(
     root = find_cache_root(cache)
     try:
         return SpectraCache(root, release, settings.gaia_data_url)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         if offline:
             raise InputError(f"{root}: there is no cache to use offline ({error})") from error
         warnings.warn(

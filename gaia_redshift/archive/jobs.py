@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._files import one_line
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
-from gaia_redshift.archive.cache_folders import find_cache_root
+from gaia_redshift.archive.cache import find_cache_root
 from gaia_redshift.archive.connection import Connections, Login
 from gaia_redshift.archive.failures import (
     Answer,

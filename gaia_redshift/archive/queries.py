@@ -147,7 +147,7 @@ def build_query(
     if found.name == DEFAULT_RELEASE and tables is None:
         return adql
     if tables is None:
-        from gaia_redshift.archive.cache_folders import find_cache_root
+        from gaia_redshift.archive.cache import find_cache_root
         from gaia_redshift.archive.connection import Connections
         from gaia_redshift.archive.settings import ArchiveSettings
         from gaia_redshift.archive.tables import find_tables

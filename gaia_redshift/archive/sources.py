@@ -35,13 +35,13 @@ from gaia_redshift.tables.types import simplify_column
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["Wanted", "bring_over", "find_nearest", "resolve_sources"]
+__all__ = ["AskedSources", "bring_over", "find_nearest", "resolve_sources"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Wanted:
+class AskedSources:
     """The sources asked for (n,), in order, with the other columns of the input.
 
     ``unmatched`` are positions without a Gaia source; their ``source_id`` is 0.
@@ -62,7 +62,7 @@ def resolve_sources(
     *,
     radius: float = 1.0,
     notice: Callable[[str], None] | None = None,
-) -> Wanted:
+) -> AskedSources:
     """Turn what was asked for into source ids: ids, ADQL, a table, SkyCoord, or the path of ids.
 
     ``connect`` opens connections where a query is needed; ``radius`` (arcsec) is how far the Gaia
@@ -92,11 +92,13 @@ def resolve_sources(
         column = sources if hasattr(sources, "dtype") else list(sources)
         if hasattr(column, "to_numpy"):
             column = column.to_numpy()
-        return Wanted(to_source_ids(column, "source_id"))
+        return AskedSources(to_source_ids(column, "source_id"))
     if hasattr(sources, "__len__") and len(sources) == 0:
         raise InputError("no source_id given")
     if getattr(getattr(sources, "dtype", None), "kind", "") == "f":
-        return Wanted(to_source_ids(np.asarray(sources), "source_id"))  # says what floats lose
+        return AskedSources(
+            to_source_ids(np.asarray(sources), "source_id")
+        )  # says what floats lose
     raise InputError(
         f"{type(sources).__name__}: expected source ids, an ADQL query, or a table with source_id"
         " or with ra and dec"
@@ -112,7 +114,7 @@ def _is_plain(column: Any) -> bool:
 
 def _from_table(
     table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
-) -> Wanted:
+) -> AskedSources:
     if not len(table):
         raise InputError(f"{label}: has no rows")
     name = choose_ids(table.colnames, lambda name: np.ma.asarray(table[name][:100]))
@@ -122,12 +124,12 @@ def _from_table(
     source_id = to_source_ids(simplify_column(table[name], name), label)
     rest = table.copy(copy_data=False)
     rest.remove_column(name)
-    return Wanted(source_id, rest if rest.colnames else None)
+    return AskedSources(source_id, rest if rest.colnames else None)
 
 
 def _match_positions(
     table: Table, label: str, release: Release, connect: Callable[[], Connections], radius: float
-) -> Wanted:
+) -> AskedSources:
     """Find the nearest Gaia source of each position."""
     names = find_position_names(table.colnames)
     if names is None:
@@ -151,7 +153,7 @@ def _match_positions(
     columns["separation_gaia"] = separation
     columns["separation_gaia"].unit = "arcsec"
     columns["separation_gaia"].description = "Distance of the Gaia source from the position given"
-    return Wanted(source_id, columns, source_id == 0)
+    return AskedSources(source_id, columns, source_id == 0)
 
 
 POSITIONS_AT_ONCE = 5000
@@ -258,7 +260,7 @@ def _separate(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> NDArray[np.float64]:
     return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(np.minimum(half, 1.0)))))
 
 
-def bring_over(wanted: Wanted, release: Release, connections: Connections) -> Wanted:
+def bring_over(asked: AskedSources, release: Release, connections: Connections) -> AskedSources:
     """Replace DR3's ids by those that the same sources have in a later release.
 
     Of several neighbours the one that the table calls probable is taken, else the nearest; those
@@ -270,8 +272,8 @@ def bring_over(wanted: Wanted, release: Release, connections: Connections) -> Wa
     if release.name == DEFAULT_RELEASE:
         raise InputError("ids of DR3 are brought over to a later release: give --release DR4")
     table = find_tables(connections, release).find_neighbours()
-    asked = wanted.source_id
-    distinct = np.unique(asked[asked > 0])
+    old_ids = asked.source_id
+    distinct = np.unique(old_ids[old_ids > 0])
     best: dict[int, tuple[bool, float, int]] = {}
     for start in range(0, len(distinct), IDS_AT_ONCE):
         ids = distinct[start : start + IDS_AT_ONCE]
@@ -298,11 +300,11 @@ def bring_over(wanted: Wanted, release: Release, connections: Connections) -> Wa
         ):
             rank = (not likely, far, new)
             best[old] = min(best.get(old, rank), rank)
-    found = [best.get(one) for one in asked.tolist()]
+    found = [best.get(one) for one in old_ids.tolist()]
     source_id = np.array([one[2] if one else 0 for one in found], dtype=np.int64)
-    columns = Table() if wanted.columns is None else wanted.columns.copy(copy_data=False)
-    columns["dr3_source_id"] = asked
+    columns = Table() if asked.columns is None else asked.columns.copy(copy_data=False)
+    columns["dr3_source_id"] = old_ids
     columns["separation_dr3"] = [one[1] / 1000 if one else np.nan for one in found]
     columns["separation_dr3"].unit = "arcsec"
     columns["separation_dr3"].description = "Distance of the DR3 source from this one"
-    return Wanted(source_id, columns, source_id == 0)
+    return AskedSources(source_id, columns, source_id == 0)

@@ -260,11 +260,11 @@ def test_queries_join_the_tables_of_the_draft(settings, sources):
 
 def test_ids_of_dr3_are_brought_over(settings, sources):
     from gaia_redshift.archive.releases import find_release
-    from gaia_redshift.archive.sources import Wanted, bring_over
+    from gaia_redshift.archive.sources import AskedSources, bring_over
 
     ids = sources["source_id"][:1200]
-    wanted = bring_over(Wanted(ids), find_release("DR4"), connect(settings))
-    np.testing.assert_array_equal(wanted.source_id, ids + 1)
+    asked = bring_over(AskedSources(ids), find_release("DR4"), connect(settings))
+    np.testing.assert_array_equal(asked.source_id, ids + 1)
 
 
 def test_a_few_positions_find_their_sources_without_an_upload(settings, sources):
