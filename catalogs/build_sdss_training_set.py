@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options: dict[str, Any] = {
         "cuts": cuts,
-        "split": SkySplit(seed=arguments.seed, level=arguments.level),
+        "split": SkySplit(seed=arguments.seed, healpix_order=arguments.level),
         "coefficients": arguments.coefficients,
         "overwrite": arguments.overwrite,
         "progress": sys.stderr.isatty(),

@@ -1,6 +1,5 @@
 """From source ids to redshifts, in Python and on the command line; what fetching costs."""
 
-import sqlite3
 import tracemalloc
 from dataclasses import replace
 from types import SimpleNamespace
@@ -235,12 +234,3 @@ def test_memory_does_not_grow_with_the_number_of_chunks(tmp_path):
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert peaks[1] < 1.7 * peaks[0], peaks
-
-
-def test_the_index_is_small(tmp_path):
-    with make_archive(n=200, n_without=0) as archive:
-        fetch_all(archive, archive.spectra.source_id, tmp_path, 50)
-    (index,) = tmp_path.rglob("index.sqlite")
-    connection = sqlite3.connect(index)
-    assert connection.execute("SELECT count(*) FROM sources").fetchone() == (200,)
-    connection.close()

@@ -419,9 +419,10 @@ def test_too_few_regions():
         assert one.category is GaiaRedshiftWarning
         assert re.match(r"the \w+ part has [0-9.]+ % .* instead of \d+ %", str(one.message))
     assert set(part) == set(PARTS)
-    for bad in ({"fractions": (0.5, 0.5, 0.5)}, {"level": 13}, {"seed": -1}, {"together": -1.0}):
-        with pytest.raises(InputError):
-            SkySplit(**bad)
+    wrong = {"fractions": (0.5, 0.5, 0.5), "healpix_order": 13, "seed": -1, "together": -1.0}
+    for name, value in wrong.items():
+        with pytest.raises(InputError, match=name):
+            SkySplit(**{name: value})
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -28,32 +28,21 @@ class FetchStatus(IntEnum):
     NO_GAIA_SOURCE = 4
 
 
-WORDS = {
-    FetchStatus.PENDING: "not asked yet",
-    FetchStatus.SPECTRUM: "spectrum",
-    FetchStatus.NO_PUBLIC_XP: "no public XP",
-    FetchStatus.UNKNOWN_ID: "unknown id",
-    FetchStatus.FAILED: "failed",
-    FetchStatus.NO_GAIA_SOURCE: "no Gaia source",
+_ABOUT = {
+    FetchStatus.PENDING: ("not asked yet", QualityFlag.FETCH_FAILED),
+    FetchStatus.SPECTRUM: ("spectrum", QualityFlag(0)),
+    FetchStatus.NO_PUBLIC_XP: ("no public XP", QualityFlag.NO_PUBLIC_XP),
+    FetchStatus.UNKNOWN_ID: ("unknown id", QualityFlag.UNKNOWN_SOURCE_ID),
+    FetchStatus.FAILED: ("failed", QualityFlag.FETCH_FAILED),
+    FetchStatus.NO_GAIA_SOURCE: ("no Gaia source", QualityFlag.NO_GAIA_SOURCE),
 }
-
-_FLAGS = {
-    FetchStatus.PENDING: QualityFlag.FETCH_FAILED,
-    FetchStatus.SPECTRUM: QualityFlag(0),
-    FetchStatus.NO_PUBLIC_XP: QualityFlag.NO_PUBLIC_XP,
-    FetchStatus.UNKNOWN_ID: QualityFlag.UNKNOWN_SOURCE_ID,
-    FetchStatus.FAILED: QualityFlag.FETCH_FAILED,
-    FetchStatus.NO_GAIA_SOURCE: QualityFlag.NO_GAIA_SOURCE,
-}
+"""Words and flag of each status."""
 
 
 def status_flags(status: NDArray[np.int8]) -> NDArray[np.int32]:
     """Return the flag bits that go with statuses."""
-    flags = np.zeros(len(status), dtype=np.int32)
-    for value, flag in _FLAGS.items():
-        if flag:
-            flags[status == value] |= np.int32(flag)
-    return flags
+    flags = np.array([_ABOUT[one][1] for one in FetchStatus], dtype=np.int32)
+    return np.asarray(flags[status - np.int8(FetchStatus.PENDING)])
 
 
 @dataclass
@@ -90,7 +79,7 @@ class FetchAccount:
     @property
     def counts(self) -> dict[str, int]:
         """Number of rows of each status, in words; those that occur."""
-        found = {WORDS[s]: int((self.status == s).sum()) for s in FetchStatus}
+        found = {words: int((self.status == s).sum()) for s, (words, _) in _ABOUT.items()}
         return {words: n for words, n in found.items() if n}
 
     @property
@@ -115,11 +104,11 @@ class FetchAccount:
         """Return ``source_id``, ``status`` in words and ``reason``, a row for each asked for."""
         from astropy.table import Table
 
-        words = np.array([WORDS[FetchStatus(s)] for s in FetchStatus])
+        words = np.array([_ABOUT[one][0] for one in FetchStatus])
         return Table(
             {
                 "source_id": self.source_id,
-                "status": words[self.status.astype(int) - int(FetchStatus.PENDING)],
+                "status": words[self.status - np.int8(FetchStatus.PENDING)],
                 "reason": [self.reasons.get(int(i), "") for i in self.source_id],
             }
         )

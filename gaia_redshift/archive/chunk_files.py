@@ -72,7 +72,9 @@ class Index:
     def _sort(self) -> None:
         parts = [about.known for about in self.files.values()]
         known = np.concatenate([np.zeros(0, dtype=KNOWN), *parts])
-        file = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        file = np.repeat(
+            np.arange(len(parts)), np.array([len(part) for part in parts], dtype=np.intp)
+        )
         rows = [np.cumsum(part["status"] == FetchStatus.SPECTRUM) - 1 for part in parts]
         order = np.argsort(known["source_id"], kind="stable")
         ids = known["source_id"][order]

@@ -62,8 +62,17 @@ def request_spectra(
     """
     if connections.settings.spectra_table:
         answer = _ask_mirror(connections, source_id, until)
-        spectra = _parse(answer, connections.settings.largest_answer)
-        return None if spectra is None else _select(spectra, source_id, answer.host, release)
+    else:
+        answer = _ask_datalink(connections, source_id, release, until)
+    if answer.status == 204:
+        return None
+    spectra = _parse(answer, connections.settings.largest_answer)
+    return None if spectra is None else _select(spectra, source_id, answer.host, release)
+
+
+def _ask_datalink(
+    connections: Connections, source_id: NDArray[np.int64], release: Release, until: float | None
+) -> Answer:
     form = {
         "ID": ",".join(map(str, source_id.tolist())),
         "RELEASE": release.label,
@@ -75,11 +84,7 @@ def request_spectra(
     answer = connections.find_structure(release).ask(
         lambda word: connections.post_data({**form, "DATA_STRUCTURE": word}, until=until), until
     )
-    check_answer(answer, what="the request for spectra", expected=(200, 204))
-    if answer.status == 204:
-        return None
-    spectra = _parse(answer, connections.settings.largest_answer)
-    return None if spectra is None else _select(spectra, source_id, answer.host, release)
+    return check_answer(answer, what="the request for spectra", expected=(200, 204))
 
 
 def _ask_mirror(
@@ -139,25 +144,21 @@ def _parse(answer: Answer, most: int) -> XPSpectra | None:
 
 def _select(
     spectra: XPSpectra, source_id: NDArray[np.int64], host: str, release: Release
-) -> XPSpectra | None:
+) -> XPSpectra:
     """Put the spectra in the order asked for, each once; what was not asked for is damage."""
     if not np.isin(spectra.source_id, source_id).all():
         raise TransientError(f"{host} sent spectra of sources that were not asked for")
-    _, first = np.unique(spectra.source_id, return_index=True)
-    by_id = {int(i): row for row, i in zip(first, spectra.source_id[first], strict=True)}
-    rows = np.array([by_id[i] for i in source_id.tolist() if i in by_id], dtype=np.intp)
-    if not len(rows):
-        return None
-    in_order = len(rows) == len(spectra) and bool((rows == np.arange(len(rows))).all())
-    chosen = spectra if in_order else spectra[rows]
-    return XPSpectra(
-        source_id=chosen.source_id,
-        bp=chosen.bp,
-        rp=chosen.rp,
-        flags=chosen.flags,
-        release=release.name,
-        meta={"inputs": [f"{release.label} archive ({host})"]},
-    )
+    meta = {"inputs": [f"{release.label} archive ({host})"]}
+    ordered = _put_in_order(spectra, source_id)
+    return replace(ordered, columns=None, release=release.name, meta=meta)
+
+
+def _put_in_order(spectra: XPSpectra, source_id: NDArray[np.int64]) -> XPSpectra:
+    """Return spectra, of some of the ids (n,), in their order and each once."""
+    ids, first = np.unique(spectra.source_id, return_index=True)
+    place = np.minimum(np.searchsorted(ids, source_id), len(ids) - 1)
+    rows = first[place[ids[place] == source_id]]
+    return spectra if np.array_equal(rows, np.arange(len(spectra))) else spectra[rows]
 
 
 @dataclass
@@ -247,7 +248,9 @@ def fetch_chunk(
         logger.info("%d of a chunk of %d sources failed: %s", failed.sum(), len(failed), error)
     failed_ids = set(source_id[chunk.status == FetchStatus.FAILED].tolist())
     chunk.reasons = {one: why for one, why in chunk.reasons.items() if one in failed_ids}
-    chunk.spectra = _join(parts, source_id)
+    if parts:
+        joined = _put_in_order(XPSpectra.concatenate(parts), source_id)
+        chunk.spectra = replace(joined, release=parts[0].release, meta=parts[0].meta)
     return chunk
 
 
@@ -294,21 +297,3 @@ def _divide(
     for group in failed:
         chunk.status[group] = FetchStatus.FAILED
     return worked
-
-
-def _join(parts: list[XPSpectra], source_id: NDArray[np.int64]) -> XPSpectra | None:
-    """Put what came in several answers into the order asked for."""
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    joined = XPSpectra.concatenate(parts)
-    place = {int(i): row for row, i in enumerate(joined.source_id)}
-    rows = np.array([place[i] for i in source_id.tolist() if i in place], dtype=np.intp)
-    ordered = joined[rows]
-    return XPSpectra(
-        source_id=ordered.source_id,
-        bp=ordered.bp,
-        rp=ordered.rp,
-        flags=ordered.flags,
-        release=parts[0].release,
-        meta=dict(parts[0].meta),
-    )

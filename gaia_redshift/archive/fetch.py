@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,7 +223,7 @@ def open_stream(
         found,
         settings,
         connect,
-        cache=_open_cache(cache, found, settings, offline),
+        cache=None if root is None else _open_cache(root, found, settings, offline),
         offline=offline,
         progress=progress,
     )
@@ -250,11 +251,8 @@ def _select(
 
 
 def _open_cache(
-    cache: Cache, release: Release, settings: ArchiveSettings, offline: bool
+    root: Path, release: Release, settings: ArchiveSettings, offline: bool
 ) -> SpectraCache | None:
-    if cache is False:
-        return None
-    root = find_cache_root(cache)
     try:
         return SpectraCache(root, release, settings.gaia_data_url)
     except OSError as error:

@@ -120,7 +120,7 @@ def run_query(
     seconds = settings.query_deadline if deadline is None else deadline
     files = {name: to_votable(table) for name, table in (upload or {}).items()}
     patience = Patience(settings, seconds, stop)
-    job = _Job(connections, adql, files, maxrec=maxrec, patience=patience, notice=notice)
+    job = AdqlJob(connections, adql, files, maxrec=maxrec, patience=patience, notice=notice)
     table, overflow = job.run()
     if overflow and (maxrec is None or len(table) < maxrec):
         warnings.warn(
@@ -187,7 +187,9 @@ def _submit(
     return query.submit()
 
 
-class _Job:
+class AdqlJob:
+    """A query as an asynchronous job: found again or made, waited for, read, not left behind."""
+
     def __init__(
         self,
         connections: Connections,

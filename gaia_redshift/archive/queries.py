@@ -15,6 +15,9 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from gaia_redshift.archive.cache import find_cache_root
+from gaia_redshift.archive.connection import Connections
+from gaia_redshift.archive.jobs import run_query
 from gaia_redshift.archive.releases import (
     DEFAULT_RELEASE,
     GALAXIES,
@@ -23,12 +26,12 @@ from gaia_redshift.archive.releases import (
     Release,
     find_release,
 )
+from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.tables import ReleaseTables, find_tables
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-    from gaia_redshift.archive.tables import ReleaseTables
 
 __all__ = ["build_query", "describe_queries", "query_catalogue"]
 
@@ -147,11 +150,6 @@ def build_query(
     if found.name == DEFAULT_RELEASE and tables is None:
         return adql
     if tables is None:
-        from gaia_redshift.archive.cache import find_cache_root
-        from gaia_redshift.archive.connection import Connections
-        from gaia_redshift.archive.settings import ArchiveSettings
-        from gaia_redshift.archive.tables import find_tables
-
         connections = Connections(settings or ArchiveSettings(), login, notes=find_cache_root())
         tables = find_tables(connections, found)
     return _name_tables(adql, tables)
@@ -189,8 +187,6 @@ def query_catalogue(
     ArchiveError
         If the archive does not deliver.
     """
-    from gaia_redshift.archive.jobs import run_query
-
     adql = build_query(name, settings=settings, login=login, **options)
     table = run_query(adql, settings=settings, login=login, deadline=deadline)
     table.meta["query"] = " ".join(adql.split())

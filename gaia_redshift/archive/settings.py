@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from gaia_redshift.errors import InputError
@@ -25,8 +26,10 @@ MIRROR_IDS = 1000
 """Sources in one query to a mirror."""
 
 
-def _from_environment(name: str, default: str) -> str:
-    return os.environ.get(name, "").strip() or default
+def _named(variable: str, default: str, *, shown: bool = True) -> Any:
+    """Return a field whose default a variable of the environment may replace."""
+    name = f"GAIA_REDSHIFT_{variable}"
+    return field(default_factory=lambda: os.environ.get(name, "").strip() or default, repr=shown)
 
 
 @dataclass(frozen=True)
@@ -76,21 +79,11 @@ class ArchiveSettings:
         If a value makes no sense.
     """
 
-    gaia_tap_url: str = field(
-        default_factory=lambda: _from_environment("GAIA_REDSHIFT_TAP_URL", GAIA_TAP_URL)
-    )
-    gaia_data_url: str = field(
-        default_factory=lambda: _from_environment("GAIA_REDSHIFT_DATA_URL", GAIA_DATA_URL)
-    )
-    xmatch_url: str = field(
-        default_factory=lambda: _from_environment("GAIA_REDSHIFT_XMATCH_URL", XMATCH_URL)
-    )
-    vizier_tap_url: str = field(
-        default_factory=lambda: _from_environment("GAIA_REDSHIFT_VIZIER_TAP_URL", VIZIER_TAP_URL)
-    )
-    skyserver_url: str = field(
-        default_factory=lambda: _from_environment("GAIA_REDSHIFT_SKYSERVER_URL", SKYSERVER_URL)
-    )
+    gaia_tap_url: str = _named("TAP_URL", GAIA_TAP_URL)
+    gaia_data_url: str = _named("DATA_URL", GAIA_DATA_URL)
+    xmatch_url: str = _named("XMATCH_URL", XMATCH_URL)
+    vizier_tap_url: str = _named("VIZIER_TAP_URL", VIZIER_TAP_URL)
+    skyserver_url: str = _named("SKYSERVER_URL", SKYSERVER_URL)
     timeout: float = 60.0
     deadline: float = 900.0
     query_deadline: float = 3600.0
@@ -100,9 +93,7 @@ class ArchiveSettings:
     parallel: int = 2
     chunk_size: int = 2000
     spectra_table: str = ""
-    tap_token: str = field(
-        default_factory=lambda: _from_environment("GAIA_REDSHIFT_TAP_TOKEN", ""), repr=False
-    )
+    tap_token: str = _named("TAP_TOKEN", "", shown=False)
     largest_answer: int = 2_000_000_000
     first_poll: float = 0.25
     longest_poll: float = 5.0

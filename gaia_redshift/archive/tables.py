@@ -94,23 +94,22 @@ class ReleaseTables:
 
     def find_positions(self) -> str:
         """Return the full name of the table with all positions."""
-        for table in self.release.positions:
-            if self.has(table, "source_id", "ra", "dec"):
-                return self.name(table)
-        self.lack("the positions of all sources", self.release.positions, "ra")
+        return self._find(self.release.positions, "ra", "dec", what="the positions of all sources")
 
     def find_magnitudes(self) -> str:
         """Return the full name of the table with all magnitudes."""
-        for table in self.release.magnitudes:
-            if self.has(table, "source_id", "phot_g_mean_mag"):
-                return self.name(table)
-        self.lack("the magnitudes of all sources", self.release.magnitudes, "phot_g%")
+        what = "the magnitudes of all sources"
+        return self._find(self.release.magnitudes, "phot_g_mean_mag", what=what)
 
     def find_neighbours(self) -> str:
         """Return the full name of the table that leads from DR3's ids to these."""
-        if self.has(NEIGHBOURS, "source_id", "dr3_source_id"):
-            return self.name(NEIGHBOURS)
-        self.lack("which ids DR3's sources have", (NEIGHBOURS,), "dr3_source_id")
+        return self._find((NEIGHBOURS,), "dr3_source_id", what="which ids DR3's sources have")
+
+    def _find(self, tables: tuple[str, ...], *columns: str, what: str) -> str:
+        for table in tables:
+            if self.has(table, "source_id", *columns):
+                return self.name(table)
+        self.lack(what, tables, columns[0])
 
     def list_redshifts(self, table: str) -> list[str]:
         """Return the columns of a table that are about redshift."""
@@ -214,13 +213,13 @@ def explain_missing(
     """
     if patience.left <= 0:
         raise TransientError(f"{connections.data_host} was too slow to say which sources it has")
-    flag = find_tables(connections, release, patience).find_flag()
+    tables = find_tables(connections, release, patience)
+    flag = tables.find_flag()
     status = np.full(len(source_id), FetchStatus.UNKNOWN_ID, dtype=np.int8)
     try:
         if flag.column:
             known, has_xp = _look_up(connections, source_id, flag.table, flag.column, patience)
         else:
-            tables = find_tables(connections, release, patience)
             known, _ = _look_up(connections, source_id, tables.find_positions(), "", patience)
             found, _ = _look_up(connections, source_id, flag.table, "", patience)
             known = np.union1d(known, found)

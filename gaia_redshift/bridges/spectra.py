@@ -67,7 +67,6 @@ def to_specutils(
     """
     specutils = import_extra("specutils", "specutils")
     from astropy import units
-    from astropy.nddata import StdDevUncertainty
 
     from gaia_redshift.sampling import sample_wavelengths
 
@@ -77,38 +76,27 @@ def to_specutils(
     wavelength = np.asarray(sample_wavelengths(vectors.grid), dtype=np.float64)
     flux = np.asarray(vectors.flux, dtype=np.float64)
     errors = None if vectors.flux_error is None else np.asarray(vectors.flux_error, np.float64)
-    source_id: Any = vectors.source_id
-    flags: Any = vectors.quality
+    about: dict[str, Any] = {"source_id": vectors.source_id, "flags": vectors.quality}
     if row is not None:
         flux, errors = flux[0], None if errors is None else errors[0]
-        source_id, flags = int(source_id[0]), int(flags[0])
-    unit = units.electron / units.s
-    bands = []
-    for name, samples in (("BP", slice(0, N_BP)), ("RP", slice(N_BP, None))):
-        values = flux[..., samples]
-        uncertainty = None if errors is None else StdDevUncertainty(errors[..., samples], unit=unit)
-        bands.append(
-            specutils.Spectrum(
-                flux=values * unit,
-                spectral_axis=wavelength[samples] * units.nm,
-                spectral_axis_index=values.ndim - 1,  # 80 sources would leave it open
-                uncertainty=uncertainty,
-                mask=~np.isfinite(values),
-                meta={
-                    "band": name,
-                    "source_id": source_id,
-                    "flags": flags,
-                    "data_release": vectors.meta.get("release") or "unknown",
-                    "flux_unit": "electron / s per sample",
-                },
-            )
+        about = {name: int(values[0]) for name, values in about.items()}
+    about["data_release"] = vectors.meta.get("release") or "unknown"
+    about["flux_unit"] = "electron / s per sample"
+    bands = [
+        _make_spectrum(
+            specutils,
+            flux[..., samples] * (units.electron / units.s),
+            None if errors is None else errors[..., samples],
+            wavelength[samples],
+            {"band": name, **about},
         )
+        for name, samples in (("BP", slice(0, N_BP)), ("RP", slice(N_BP, None)))
+    ]
     return specutils.SpectrumList(bands)
 
 
 def _calibrate(specutils: Any, spectra: Any, row: int | None) -> Any:
     from astropy import units
-    from astropy.nddata import StdDevUncertainty
 
     from gaia_redshift.calibrated import calibrate_spectra
 
@@ -116,18 +104,25 @@ def _calibrate(specutils: Any, spectra: Any, row: int | None) -> Any:
         raise InputError("sampled vectors cannot be calibrated: give the spectra themselves")
     chosen = _find_spectra(spectra, row)
     found = calibrate_spectra(chosen)
-    unit = units.W / units.m**2 / units.nm
     one = slice(None) if row is None else 0
+    flux = found.flux[one] * (units.W / units.m**2 / units.nm)
+    source_id = found.source_id if row is None else int(found.source_id[0])
+    about = {"source_id": source_id, "data_release": chosen.release or "unknown"}
+    return _make_spectrum(specutils, flux, found.flux_error[one], found.wavelength, about)
+
+
+def _make_spectrum(specutils: Any, flux: Any, errors: Any, wavelength: Any, meta: Any) -> Any:
+    """Return spectra of a flux with its unit, errors in the same and wavelengths in nm."""
+    from astropy import units
+    from astropy.nddata import StdDevUncertainty
+
     return specutils.Spectrum(
-        flux=found.flux[one] * unit,
-        spectral_axis=found.wavelength * units.nm,
-        spectral_axis_index=found.flux[one].ndim - 1,
-        uncertainty=StdDevUncertainty(found.flux_error[one], unit=unit),
-        mask=~np.isfinite(found.flux[one]),
-        meta={
-            "source_id": found.source_id if row is None else int(found.source_id[0]),
-            "data_release": chosen.release or "unknown",
-        },
+        flux=flux,
+        spectral_axis=wavelength * units.nm,
+        spectral_axis_index=flux.ndim - 1,  # as many sources as samples would leave it open
+        uncertainty=None if errors is None else StdDevUncertainty(errors, unit=flux.unit),
+        mask=~np.isfinite(flux.value),
+        meta=meta,
     )
 
 

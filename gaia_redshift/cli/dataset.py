@@ -117,7 +117,7 @@ def _run(arguments: argparse.Namespace) -> int:
     split = SkySplit(
         fractions=_numbers(arguments.split, "--split", 3),  # type: ignore[arg-type]
         seed=arguments.seed,
-        level=arguments.level,
+        healpix_order=arguments.level,
     )
     spectra, sources, options = _find_inputs(arguments)
     manifest = build_training_set(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,15 +114,10 @@ def crossmatch_sdss(
     if service not in SERVICES:
         raise InputError(f"there is no service '{service}'; there are: {', '.join(SERVICES)}")
 
-    def read(ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float) -> SkyObjects:
-        return fetch_sdss_objects(
-            ra, dec, radius, service=service, settings=settings, progress=progress
-        )
-
     return _crossmatch(
         table,
         radius,
-        read,
+        partial(fetch_sdss_objects, service=service, settings=settings, progress=progress),
         survey="sdss",
         origin=describe_service(service),
         zwarning=zwarning,
@@ -192,24 +188,13 @@ def crossmatch_catalogue(
         raise InputError(f"survey must be a word to end column names with, not '{survey}'")
     if catalogue is None:
         raise InputError("no catalogue given")
-
-    def read(ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float) -> SkyObjects:
-        return read_objects(
-            catalogue,
-            ra,
-            dec,
-            radius,
-            survey=survey,
-            columns=columns,
-            cuts={"zwarning": zwarning is not None, "class": classes is not None},
-        )
-
+    cuts = {"zwarning": zwarning is not None, "class": classes is not None}
     where = isinstance(catalogue, str | os.PathLike)
     origin = os.path.basename(os.path.abspath(catalogue)) if where else "a table in memory"
     return _crossmatch(
         table,
         radius,
-        read,
+        partial(read_objects, catalogue, survey=survey, columns=columns, cuts=cuts),
         survey=survey,
         origin=origin,
         zwarning=zwarning,

@@ -7,9 +7,10 @@ objects near the sources; `gaia_redshift.crossmatch.matching` decides which is w
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._files import one_line
+from gaia_redshift._progress import open_bar
 from gaia_redshift._quiet import ignore_warnings, silent_output
 from gaia_redshift.archive.failures import Patience, TransientError, parse_result, to_votable
 from gaia_redshift.archive.jobs import submit_now
@@ -35,9 +37,6 @@ __all__ = [
     "VIZIER_TABLE",
     "describe_service",
     "fetch_sdss_objects",
-    "read_quietly",
-    "skyserver_type",
-    "xmatch_type",
 ]
 
 VIZIER_TABLE = "V/154/sdss16"
@@ -72,8 +71,6 @@ def fetch_sdss_objects(
     usable = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
     places = np.unique(np.column_stack((ra[usable] % 360, dec[usable])), axis=0)
     parts: list[SkyObjects] = []
-    from gaia_redshift._progress import open_bar
-
     address, list_steps = SERVICES[service]
     session = TimedSession(getattr(settings, address), settings)
     steps = list_steps(places[:, 0], places[:, 1], radius, session)
@@ -123,6 +120,56 @@ def _chunk_positions(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Itera
         yield Table({"gaia_ra": ra[piece], "gaia_dec": dec[piece]})
 
 
+# --- clients -----------------------------------------------------------------------------------
+
+
+class _OnSession:
+    """What makes a client of astroquery send its requests through ``session``, uncached.
+
+    astroquery would keep and replay whatever came with HTTP 200.
+    """
+
+    session: Any = None
+
+    def _request(self, method: str, url: str, *_: Any, **fields: Any) -> Any:
+        sent = {key: fields.get(key) for key in ("params", "data", "files", "headers")}
+        response = self.session.request(method, url, **sent)
+        body = response.raw.getvalue()
+        if body.lstrip().startswith(b"<"):  # a VOTable may name files that astropy would open
+            parse_votable(body, f"the answer of {self.session.host}")
+        return response
+
+
+def _open_client(service: str, name: str, session: TimedSession) -> Any:
+    """Return a client of astroquery on a session; a class made here, as its import is slow."""
+    with silent_output:  # it prints that it would like the package regions
+        kind = getattr(importlib.import_module(f"astroquery.{service}"), name)
+    client = type(name, (_OnSession, kind), {})()
+    client.session = session
+    return client
+
+
+def _read_quietly(read: Callable[[], Any], url: str) -> Any:
+    """Let a client ask and read; what it cannot read is a damaged answer."""
+    host = urlsplit(url).netloc
+    try:
+        with ignore_warnings():  # oddities of VOTables that do not stop astropy
+            return read()
+    except (ArchiveError, MemoryError):
+        raise
+    except Exception as error:  # the clients' parsers raise anything
+        cause: BaseException | None = error
+        while cause is not None:  # clients wrap what happened on the way
+            if isinstance(cause, ArchiveError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        reason = one_line(error)
+        kind = type(error).__name__
+        if kind in ("RemoteServiceError", "DALQueryError", "InvalidQueryError"):
+            raise ArchiveError(f"{host} refused the cross-match: {reason}") from error
+        raise TransientError(f"{host} sent a damaged answer ({reason})") from error
+
+
 # --- CDS XMatch -------------------------------------------------------------------------------
 
 
@@ -131,12 +178,12 @@ def _ask_xmatch(
 ) -> Iterator[Callable[[], Table]]:
     from astropy import units
 
-    client = xmatch_type()()
-    client.URL, client.session = session.url, session
-    client.table = VIZIER_TABLE
+    client = _open_client("xmatch", "XMatchClass", session)
+    client.URL = session.url
+    client.get_available_tables = lambda **_: [VIZIER_TABLE]  # else it asks for VizieR's list
 
     def ask(positions: Table) -> Table:
-        return read_quietly(
+        return _read_quietly(
             lambda: client.query(
                 cat1=positions,
                 cat2=f"vizier:{VIZIER_TABLE}",
@@ -187,10 +234,9 @@ _address_lock = threading.Lock()
 def _ask_skyserver(
     ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, session: TimedSession
 ) -> Iterator[Callable[[], Table | None]]:
-    client = skyserver_type()()
     from astroquery.sdss import conf
 
-    client.session, url = session, session.url
+    client, url = _open_client("sdss", "SDSSClass", session), session.url
 
     def ask(where: str) -> Table | None:
         # n_rows tells whether all rows came: a csv cut short looks like a whole one.
@@ -203,7 +249,7 @@ def _ask_skyserver(
             with _address_lock, conf.set_temp("skyserver_baseurl", url):
                 return client.query_sql(sql, data_release=SKYSERVER_RELEASE, cache=False)
 
-        table = read_quietly(run, url)
+        table = _read_quietly(run, url)
         if table is not None and (
             "n_rows" not in table.colnames or len(table) != table["n_rows"][0]
         ):
@@ -248,70 +294,3 @@ SERVICES: dict[str, tuple[str, Asker]] = {
     "skyserver": ("skyserver_url", _ask_skyserver),
 }
 """For each service the setting with its address, and the function that makes its requests."""
-
-
-class _OnSession:
-    """What makes a client of astroquery send its requests through ``session``, uncached.
-
-    astroquery would keep and replay whatever came with HTTP 200.
-    """
-
-    session: Any = None
-
-    def _request(self, method: str, url: str, *_: Any, **fields: Any) -> Any:
-        sent = {key: fields.get(key) for key in ("params", "data", "files", "headers")}
-        response = self.session.request(method, url, **sent)
-        body = response.raw.getvalue()
-        if body.lstrip().startswith(b"<"):  # a VOTable may name files that astropy would open
-            parse_votable(body, f"the answer of {self.session.host}")
-        return response
-
-
-@lru_cache(maxsize=1)
-def xmatch_type() -> type[Any]:
-    """Make the subclass of astroquery's ``XMatchClass``."""
-    with silent_output:  # it prints that it would like the package regions
-        from astroquery.xmatch import XMatchClass
-
-    class CheckedXMatch(_OnSession, XMatchClass):  # type: ignore[misc]
-        """Does not ask for the list of all tables of VizieR first."""
-
-        table = ""
-        """The one that is asked for."""
-
-        def get_available_tables(self, *, cache: bool = False) -> list[str]:
-            return [self.table]
-
-    return CheckedXMatch
-
-
-@lru_cache(maxsize=1)
-def skyserver_type() -> type[Any]:
-    """Make the subclass of astroquery's ``SDSSClass``."""
-    from astroquery.sdss import SDSSClass
-
-    class CheckedSkyServer(_OnSession, SDSSClass):  # type: ignore[misc]
-        """Checks each answer, which astroquery reads whatever its status."""
-
-    return CheckedSkyServer
-
-
-def read_quietly(read: Callable[[], Any], url: str) -> Any:
-    """Let a client ask and read; what it cannot read is a damaged answer."""
-    host = urlsplit(url).netloc
-    try:
-        with ignore_warnings():  # oddities of VOTables that do not stop astropy
-            return read()
-    except (ArchiveError, MemoryError):
-        raise
-    except Exception as error:  # the clients' parsers raise anything
-        cause: BaseException | None = error
-        while cause is not None:  # clients wrap what happened on the way
-            if isinstance(cause, ArchiveError):
-                raise cause from None
-            cause = cause.__cause__ or cause.__context__
-        reason = one_line(error)
-        kind = type(error).__name__
-        if kind in ("RemoteServiceError", "DALQueryError", "InvalidQueryError"):
-            raise ArchiveError(f"{host} refused the cross-match: {reason}") from error
-        raise TransientError(f"{host} sent a damaged answer ({reason})") from error

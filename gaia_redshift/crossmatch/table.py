@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gaia_redshift.crossmatch.matching import Matches, MatchFlag, SkyObjects
 
@@ -21,28 +21,20 @@ def add_matches(table: Table, matches: Matches, objects: SkyObjects, survey: str
     from astropy.table import MaskedColumn
 
     matched = matches.row >= 0
-    row = matches.row[matched]
-    n = len(table)
-
-    def column(values: NDArray[Any], there: NDArray[np.bool_]) -> MaskedColumn:
-        full = np.zeros(n, dtype=values.dtype if values.dtype.itemsize else "U1")
-        full[matched] = values
-        return MaskedColumn(full, mask=~(matched & there))
-
-    def known(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        full = np.zeros(n, dtype=bool)
-        full[matched] = values
-        return full
-
-    redshift, error = objects.redshift[row], objects.redshift_error[row]
-    kind, identifier = objects.kind[row], objects.identifier[row]
+    of: dict[str, Any] = {}  # what the object of each row has; zero or "" where there is none
+    for one in fields(objects):
+        values = getattr(objects, one.name)
+        of[one.name] = np.zeros(len(table), dtype=values.dtype if values.dtype.itemsize else "U1")
+        of[one.name][matched] = values[matches.row[matched]]
+    has_error = matches.good & np.isfinite(of["redshift_error"])
+    separation = np.where(matched, matches.separation, 0.0)
     new = {
-        f"redshift_{survey}": column(redshift, matches.good),
-        f"redshift_{survey}_error": column(error, matches.good & known(np.isfinite(error))),
-        f"zwarning_{survey}": column(objects.zwarning[row], known(objects.zwarning[row] >= 0)),
-        f"class_{survey}": column(kind, known(kind != "")),
-        f"id_{survey}": column(identifier, known(identifier != "")),
-        f"separation_{survey}": column(matches.separation[matched], matched),
+        f"redshift_{survey}": MaskedColumn(of["redshift"], mask=~matches.good),
+        f"redshift_{survey}_error": MaskedColumn(of["redshift_error"], mask=~has_error),
+        f"zwarning_{survey}": MaskedColumn(of["zwarning"], mask=~matched | (of["zwarning"] < 0)),
+        f"class_{survey}": MaskedColumn(of["kind"], mask=of["kind"] == ""),
+        f"id_{survey}": MaskedColumn(of["identifier"], mask=of["identifier"] == ""),
+        f"separation_{survey}": MaskedColumn(separation, mask=~matched),
         f"match_flag_{survey}": matches.flags,
     }
     for name, values in new.items():

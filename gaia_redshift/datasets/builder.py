@@ -47,7 +47,7 @@ from gaia_redshift.readers.reading import check_columns
 from gaia_redshift.spectra import XPSpectra
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    pass
 
 __all__ = ["build_training_set"]
 
@@ -194,7 +194,7 @@ def build_training_set(
         places["source_id"],
         places["ra"],
         places["dec"],
-        level=split.level,
+        healpix_order=split.healpix_order,
         together=split.together,
     )
     from gaia_redshift.simulate.identity import are_simulated
@@ -281,19 +281,14 @@ def _make_labeller(labels: Labels | None, options: LabelOptions, cuts: TrainingC
         return rows, labels.take(found[rows]), CutCounts()
 
     def by_column(block: XPSpectra) -> Any:
-        table = _as_table(block)
-        numbered = table.copy(copy_data=False)
+        from astropy.table import Table
+
+        numbered = Table() if block.columns is None else block.columns.copy(copy_data=False)
         numbered["source_id"] = np.arange(len(block))  # so that the rows that pass are known
         own = label_table(numbered, options, cuts)
         return own.source_id.astype(np.intp), own.columns, own.counts
 
     return by_column if labels is None else by_id
-
-
-def _as_table(block: XPSpectra) -> Table:
-    from astropy.table import Table
-
-    return Table() if block.columns is None else block.columns
 
 
 def _sum_counts(labels: Labels | None, abouts: list[dict[str, Any] | None]) -> CutCounts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,14 +68,9 @@ def check_dataset(
     vectors = dataset.vectors
     check_content(
         dataset.label,
-        source_id=vectors.source_id,
-        redshift=dataset.redshift,
-        split=dataset.split,
-        region=dataset.region,
-        ra=dataset.ra,
-        dec=dataset.dec,
-        redshift_range=redshift_range or stated_range(dataset.manifest),
-        minimum=minimum,
+        {"source_id": vectors.source_id, **vars(dataset)},
+        redshift_range or stated_range(dataset.manifest),
+        minimum,
     )
     bad = np.asarray(~np.isfinite(vectors.flux).all(axis=1))
     if bad.any():
@@ -126,18 +122,10 @@ def _take_ids(data: Any) -> NDArray[np.int64]:
 
 
 def check_content(
-    label: str,
-    *,
-    source_id: NDArray[np.int64],
-    redshift: NDArray[np.float64],
-    split: NDArray[np.str_],
-    region: NDArray[np.int64] | None,
-    ra: NDArray[np.float64],
-    dec: NDArray[np.float64],
-    redshift_range: tuple[float, float],
-    minimum: int,
+    label: str, columns: Mapping[str, Any], redshift_range: tuple[float, float], minimum: int
 ) -> None:
-    """Refuse what `check_dataset` refuses, but for the fluxes."""
+    """Refuse what `check_dataset` refuses, but for the fluxes; columns (n,) by their names."""
+    source_id, redshift, split = (columns[name] for name in ("source_id", "redshift", "split"))
     n = len(source_id)
     if n < minimum:
         raise InputError(f"{label}: holds {n} galaxies; a training needs at least {minimum}")
@@ -160,9 +148,10 @@ def check_content(
         if not (split == part).any():
             raise InputError(f"{label}: the {part} part is empty")
     _check_leaks(label, "source_id", source_id, split, what="the same source")
-    if region is not None:
-        _check_leaks(label, "region", region, split, what="the same region of the sky")
-    twins = find_twins(source_id, ra, dec, TWIN_ARCSEC)
+    if columns.get("region") is not None:
+        what = "the same region of the sky"
+        _check_leaks(label, "region", columns["region"], split, what=what)
+    twins = find_twins(source_id, columns["ra"], columns["dec"], TWIN_ARCSEC)
     what = f"a pair of sources within {TWIN_ARCSEC:g} arcsec"
     _check_leaks(label, None, twins, split, what=what, source_id=source_id)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ __all__ = ["GalaxyDataset", "is_dataset", "read_columns", "read_dataset", "read_
 
 MANIFEST_KEY = b"gaia_redshift_training_set"
 NEEDED = ("source_id", "redshift", "split", "flux")
+_COLUMNS = ("redshift", "split", "region", "redshift_error", "ra", "dec")
 _READ_ROWS = 8192
 
 
@@ -78,7 +79,7 @@ class GalaxyDataset:
         for name in ("redshift_error", "ra", "dec"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, np.full(n, np.nan))
-        for name in ("redshift", "split", "region", "redshift_error", "ra", "dec"):
+        for name in _COLUMNS:
             value = getattr(self, name)
             if value is not None and np.shape(value) != (n,):
                 raise InputError(f"{name} has shape {np.shape(value)}, there are {n} vectors")
@@ -87,18 +88,10 @@ class GalaxyDataset:
         return len(self.redshift)
 
     def __getitem__(self, rows: Rows) -> GalaxyDataset:
-        rows = _pick(rows)
-        return GalaxyDataset(
-            vectors=self.vectors[rows],
-            redshift=self.redshift[rows],
-            split=self.split[rows],
-            region=None if self.region is None else self.region[rows],
-            redshift_error=self.redshift_error[rows],
-            ra=self.ra[rows],
-            dec=self.dec[rows],
-            manifest=self.manifest,
-            label=self.label,
-        )
+        chosen = _pick(rows)
+        columns = {name: getattr(self, name) for name in ("vectors", *_COLUMNS)}
+        taken = {name: one[chosen] for name, one in columns.items() if one is not None}
+        return replace(self, **taken)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{(self.split == part).sum():,} {part}" for part in PARTS)
@@ -162,23 +155,14 @@ def read_dataset(
         names = file.schema_arrow.names
         _require(path, names, (*NEEDED, *keep))
         manifest = _parse_manifest(file.schema_arrow.metadata, path)
-        wanted = ["source_id", "redshift", "split", "region", "redshift_error", "ra", "dec"]
-        content = _read_plain(file, [n for n in (*wanted, "quality") if n in names], path)
+        plain = [n for n in ("source_id", *_COLUMNS, "quality") if n in names]
+        content = _read_plain(file, plain, path)
         n = len(content["source_id"])
         for name in ("redshift_error", "ra", "dec"):
             content.setdefault(name, np.full(n, np.nan))
         if check:
-            check_content(
-                str(path),
-                source_id=content["source_id"],
-                redshift=content["redshift"],
-                split=content["split"],
-                region=content.get("region"),
-                ra=content["ra"],
-                dec=content["dec"],
-                redshift_range=redshift_range or stated_range(manifest),
-                minimum=minimum,
-            )
+            chosen_range = redshift_range or stated_range(manifest)
+            check_content(str(path), content, chosen_range, minimum)
         chosen = np.ones(n, dtype=bool) if part is None else content["split"] == part
         content = {name: values[chosen] for name, values in content.items()}
         flux = _read_matrix(file, "flux", chosen, path)
@@ -201,17 +185,8 @@ def read_dataset(
         columns=columns,
         meta={"inputs": [Path(path).name], "release": manifest.get("release")},
     )
-    return GalaxyDataset(
-        vectors,
-        content["redshift"],
-        content["split"],
-        content.get("region"),
-        content["redshift_error"],
-        content["ra"],
-        content["dec"],
-        manifest,
-        str(path),
-    )
+    columns_of = {name: content.get(name) for name in _COLUMNS}
+    return GalaxyDataset(vectors, **columns_of, manifest=manifest, label=str(path))  # type: ignore[arg-type]
 
 
 def is_dataset(path: Any) -> bool:

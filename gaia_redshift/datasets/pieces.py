@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ BLOCK_ROWS = 4096
 """Spectra in memory at a time; their correlations alone take 12 kB each as 32-bit numbers."""
 _BULK_NAME = re.compile(r"XpContinuousMeanSpectrum_(\d+)-(\d+)\.", re.IGNORECASE)
 _BULK_SHIFT = 43
-"""The numbers in the names of Gaia's bulk files are HEALPix cells of level 8: source_id >> 43."""
+"""The numbers in the names of Gaia's bulk files are HEALPix cells of order 8: source_id >> 43."""
 
 Labeller = Callable[[XPSpectra], tuple[NDArray[np.intp], dict[str, NDArray[Any]], CutCounts]]
 """Gives the rows of a block that have labels, their columns, and what was cut."""
@@ -172,20 +173,14 @@ def iter_archive(labels: Labels, size: int, options: dict[str, Any]) -> Iterator
             " file"
         )
 
-    def opener(ids: NDArray[np.int64]) -> Callable[[], Iterator[XPSpectra]]:
-        def open_piece() -> Iterator[XPSpectra]:
-            from dataclasses import replace
+    def fetch(ids: NDArray[np.int64]) -> Iterator[XPSpectra]:
+        from gaia_redshift.archive.fetch import open_stream
 
-            from gaia_redshift.archive.fetch import open_stream
-
-            stream = open_stream(ids, **options)
-            for block in stream.blocks(BLOCK_ROWS):
-                yield replace(block, release=stream.release.name)
-
-        return open_piece
+        return open_stream(ids, **options).blocks(BLOCK_ROWS)
 
     for number, start in enumerate(range(0, len(labels), size)):
-        yield Piece(f"piece-{number:05d}", opener(labels.source_id[start : start + size]))
+        ids = labels.source_id[start : start + size]
+        yield Piece(f"piece-{number:05d}", partial(fetch, ids))
 
 
 def iter_files(
@@ -195,9 +190,6 @@ def iter_files(
     from gaia_redshift.readers import iter_spectra
     from gaia_redshift.readers.sources import iter_sources
 
-    def opener(source: Any) -> Callable[[], Iterator[XPSpectra]]:
-        return lambda: iter_spectra(source, block_size=BLOCK_ROWS, keep=keep)
-
     n_skipped = 0
     for number, source in enumerate(iter_sources(spectra)):
         bulk = _BULK_NAME.search(source.name) if isinstance(source, Path) else None
@@ -206,7 +198,8 @@ def iter_files(
             if not labels.has_between(low, high):
                 n_skipped += 1
                 continue
-        yield Piece(f"piece-{number:05d}", opener(source))
+        read = partial(iter_spectra, source, block_size=BLOCK_ROWS, keep=keep)
+        yield Piece(f"piece-{number:05d}", read)
     if n_skipped:
         logger.info("left out %d bulk files that hold none of the sources", n_skipped)
 

@@ -22,9 +22,9 @@ from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 __all__ = ["PARTS", "SkySplit", "find_regions", "find_twins", "split_regions"]
 
 PARTS = ("train", "validation", "test")
-_ID_LEVEL, _ID_SHIFT = 12, 35
-"""A Gaia source_id holds the HEALPix cell of level 12 (nested) above its lowest 35 bits."""
-_LARGEST_ID = 12 * 4**_ID_LEVEL << _ID_SHIFT
+_ID_ORDER, _ID_SHIFT = 12, 35
+"""A Gaia source_id holds the HEALPix cell of order 12 (nested) above its lowest 35 bits."""
+_LARGEST_ID = 12 * 4**_ID_ORDER << _ID_SHIFT
 _ARCSEC = math.pi / 180 / 3600
 
 
@@ -37,7 +37,7 @@ class SkySplit:
     fractions : (float, float, float)
         Of galaxies in training, validation and test part; they add to 1.
     seed : int
-    level : int
+    healpix_order : int
         Of the HEALPix cells that stay whole: 5 are 12,288 cells of 1.8 degrees.
     together : float, arcsec
         Galaxies as near as this stay in one part even across the border of cells: they are often
@@ -51,7 +51,7 @@ class SkySplit:
 
     fractions: tuple[float, float, float] = (0.63, 0.27, 0.10)
     seed: int = 1
-    level: int = 5
+    healpix_order: int = 5
     together: float = 10.0
 
     def __post_init__(self) -> None:
@@ -65,8 +65,9 @@ class SkySplit:
             raise InputError(
                 f"fractions must be three positive numbers that add to 1, not {fractions}"
             )
-        if not isinstance(self.level, int) or not 0 <= self.level <= _ID_LEVEL:
-            raise InputError(f"level must be from 0 to {_ID_LEVEL}, not {self.level!r}")
+        if not isinstance(self.healpix_order, int) or not 0 <= self.healpix_order <= _ID_ORDER:
+            order = self.healpix_order
+            raise InputError(f"healpix_order must be from 0 to {_ID_ORDER}, not {order!r}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise InputError(f"seed must be a whole number from 0, not {self.seed!r}")
         if not 0 <= self.together <= 3600:
@@ -82,7 +83,7 @@ def find_regions(
     ra: NDArray[np.float64],
     dec: NDArray[np.float64],
     *,
-    level: int = 5,
+    healpix_order: int = 5,
     together: float = 10.0,
 ) -> NDArray[np.int64]:
     """Give galaxies that must stay together the same number.
@@ -92,7 +93,7 @@ def find_regions(
     source_id : ndarray, shape (n,), int64
     ra, dec : ndarray, shape (n,), deg
         NaN where unknown: the cell then comes from the ``source_id``, which holds it.
-    level, together
+    healpix_order, together
         As in `SkySplit`.
 
     Returns
@@ -105,14 +106,14 @@ def find_regions(
     placed = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
     region = -np.abs(source_id) - 1
     real = (source_id > 0) & (source_id < _LARGEST_ID)
-    cell = source_id >> (_ID_SHIFT + 2 * (_ID_LEVEL - level))
+    cell = source_id >> (_ID_SHIFT + 2 * (_ID_ORDER - healpix_order))
     region[real] = cell[real]
     if placed.any():
         from astropy import units
         from astropy_healpix import lonlat_to_healpix
 
         region[placed] = lonlat_to_healpix(
-            ra[placed] * units.deg, dec[placed] * units.deg, 2**level, order="nested"
+            ra[placed] * units.deg, dec[placed] * units.deg, 2**healpix_order, order="nested"
         )
     twin = find_twins(source_id, ra, dec, together)
     order = np.lexsort((np.arange(len(source_id)), source_id, twin))
@@ -192,12 +193,12 @@ def split_regions(
         if not got:
             raise InputError(
                 f"the galaxies lie in {len(cells)} regions of the sky, too few for the {name}"
-                " part to get any: choose smaller regions (a higher level)"
+                " part to get any: choose smaller regions (a higher order)"
             )
         if got < wanted / 2:
             warnings.warn(
                 f"the {name} part has {100 * got:.1f} % of the galaxies instead of"
-                f" {100 * wanted:.0f} %: there are only {len(cells)} regions (a higher level"
+                f" {100 * wanted:.0f} %: there are only {len(cells)} regions (a higher order"
                 " makes smaller ones)",
                 GaiaRedshiftWarning,
                 stacklevel=2,

@@ -22,12 +22,16 @@ from gaia_redshift._files import (
 from gaia_redshift._progress import open_bar
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.enrich.columns import Addition, Cells, Format
+from gaia_redshift.enrich.fits import FitsCatalogue
+from gaia_redshift.enrich.parquet import ParquetCatalogue
 from gaia_redshift.enrich.predictions import (
     ArchivePredictions,
     LocalPredictions,
     clear_duplicates,
     describe_output,
 )
+from gaia_redshift.enrich.text import TextCatalogue
+from gaia_redshift.enrich.votable import VOTableCatalogue
 from gaia_redshift.errors import GaiaRedshiftError, InputError, MissingColumnError
 from gaia_redshift.flags import count_flags, tell_flags
 from gaia_redshift.readers.angles import find_factor
@@ -257,32 +261,17 @@ def _check_files(source: Path, target: Path, overwrite: bool) -> str:
 
 def _open(source: Path, kind: str, stack: ExitStack, likely: Sequence[str]) -> Format:
     try:
-        return _open_as(source, kind, stack, likely)
+        if kind == "FITS":
+            return FitsCatalogue(source, stack, likely)
+        if kind == "VOTable":
+            return VOTableCatalogue(source, likely)
+        if kind == "Parquet":
+            return ParquetCatalogue(source)
+        return TextCatalogue(source, ecsv=kind == "ecsv")
     except (GaiaRedshiftError, MemoryError):
         raise
     except Exception as error:  # what is damaged can raise anything
         raise InputError(f"{source}: cannot be read as {kind}: {one_line(error)}") from error
-
-
-def _open_as(source: Path, kind: str, stack: ExitStack, likely: Sequence[str]) -> Format:
-    opened: Format
-    if kind in ("csv", "ecsv"):
-        from gaia_redshift.enrich.text import TextCatalogue
-
-        opened = TextCatalogue(source, ecsv=kind == "ecsv")
-    elif kind == "FITS":
-        from gaia_redshift.enrich.fits import FitsCatalogue
-
-        opened = FitsCatalogue(source, stack, likely)
-    elif kind == "VOTable":
-        from gaia_redshift.enrich.votable import VOTableCatalogue
-
-        opened = VOTableCatalogue(source, likely)
-    else:
-        from gaia_redshift.enrich.parquet import ParquetCatalogue
-
-        opened = ParquetCatalogue(source)
-    return opened
 
 
 def _find_wanted(

@@ -7,13 +7,11 @@ made longer and packed again (``votable_rows``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
-
-import numpy as np
 
 from gaia_redshift._files import DAMAGE, open_unpacked
 from gaia_redshift.enrich.columns import BLOCK_ROWS, Addition, Cells
@@ -52,14 +50,12 @@ class VOTableCatalogue:
 
     def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
         """Yield the wanted columns block by block."""
-        walk = _Walk(self, wanted)
-        yield from walk.iter_blocks()
+        return _Walk(self, wanted).iter_blocks()
 
     def rewrite(self, target: Path, added: Addition) -> None:
         """Copy the file to ``target`` with the new columns."""
         with target.open("wb") as out:
-            walk = _Walk(self, added.wanted, out, added)
-            for _ in walk.iter_blocks():
+            for _ in _Walk(self, added.wanted, out, added).iter_blocks():
                 pass
 
 
@@ -126,7 +122,8 @@ class _Walk:
                         self.pending += piece
                     self.parser.Parse(piece, not piece)
                     self._drop_stream()
-                    yield from self._take_blocks()
+                    yield from self.blocks
+                    self.blocks.clear()
                     if not piece:
                         break
         except expat.ExpatError as error:
@@ -135,10 +132,6 @@ class _Walk:
             raise InputError(f"{label}: cannot be read: {error}") from error
         if self.out is not None:
             self.out.write(self.pending)
-
-    def _take_blocks(self) -> Iterator[Cells]:
-        blocks, self.blocks = self.blocks, []
-        yield from blocks
 
     # --- events ------------------------------------------------------------------------------
 
@@ -280,7 +273,10 @@ class _Walk:
             self.blocks.append(block)
         else:
             values = self.compute(block)
-            columns = [_to_text(column, values[column.name]) for column in self.new]
+            columns = [
+                ["NaN" if str(v) == "nan" else str(v) for v in values[column.name]]
+                for column in self.new
+            ]
             opened, closed = f"<{self.prefix}TD>", f"</{self.prefix}TD>"
             for at, cells in zip(self.ends, zip(*columns, strict=True), strict=True):
                 self._write_until(at)
@@ -338,10 +334,3 @@ class _Walk:
     def _inform(self, key: str, value: Any) -> str:
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         return f"<{self.prefix}INFO name={quoteattr(key)} value={quoteattr(text)}/>\n"
-
-
-def _to_text(column: Column, values: Any) -> list[str]:
-    to_text: Callable[[Any], str] = str
-    if column.dtype.kind == "f":
-        return ["NaN" if np.isnan(v) else to_text(v) for v in values]
-    return [to_text(v) for v in values]

@@ -152,7 +152,7 @@ class BinaryRows:
         data = self.unsent + b"".join(parts)
         whole = len(data) // _LINE * _LINE
         self.unsent = data[whole:]
-        return _encode(data[:whole])
+        return base64.encodebytes(data[:whole])
 
     def forget(self) -> None:
         """Let go of the rows taken."""
@@ -169,8 +169,4 @@ class BinaryRows:
     def encode_rest(self) -> bytes:
         """Return the end of the stream."""
         rest, self.unsent = self.unsent, b""
-        return _encode(rest)
-
-
-def _encode(data: bytes) -> bytes:
-    return base64.encodebytes(data)
+        return base64.encodebytes(rest)
