@@ -1,13 +1,22 @@
-"""What not every installation can import: libraries of extras, and ``research/``."""
+"""What not every installation has: libraries of extras, and ``research/``."""
 
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from typing import Any
 
 from gaia_redshift.errors import InputError
 
-__all__ = ["import_extra", "import_research"]
+__all__ = ["find_version", "import_extra", "import_research"]
+
+
+def find_version(package: str) -> str | None:
+    """Return the version of an installed package, None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def import_extra(name: str, extra: str) -> Any:

@@ -6,7 +6,6 @@ fails. It is also what a report of a fault should hold.
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from gaia_redshift._extras import find_version
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._version import __version__
 from gaia_redshift.archive.cache import find_cache_root
@@ -282,9 +282,5 @@ class _Doctor:
 
 def _list_versions() -> str:
     parts = [f"gaia_redshift {__version__}", f"Python {platform.python_version()}"]
-    for name in _PACKAGES:
-        try:
-            parts.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            parts.append(f"{name} is missing")
+    parts += [f"{name} {find_version(name) or 'is missing'}" for name in _PACKAGES]
     return ", ".join(parts)

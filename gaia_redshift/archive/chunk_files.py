@@ -1,7 +1,7 @@
 """Chunks of spectra as files: what a folder of them knows, and records to be read one by one.
 
-A file has the ids asked for with what the archive had for each (`KNOWN`), then the spectra as
-records of fixed size; all with checksums.
+A file has a head, the ids asked for with what the archive had for each (`KNOWN`), then the spectra
+as an array of records in NumPy's format; all with checksums.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import struct
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,18 +29,19 @@ logger = logging.getLogger(__name__)
 
 ENDING = ".chunk"
 KNOWN = np.dtype([("source_id", "<i8"), ("status", "i1")])
+_HEAD = struct.Struct("<8sIQI")
+"""What it is, the number of ids, the bytes of the file, the checksum of the ids."""
+_NAME = b"GRZCHUNK"
 _ARRAYS = ("coefficients", "errors", "correlations")
 
 
 @dataclass(frozen=True)
 class ChunkFile:
-    """What a file knows of sources, its time and size, and where in it which records are."""
+    """What a file knows of sources, its time and its size."""
 
     known: NDArray[np.void]
     created: float
     size: int
-    offset: int = 0
-    dtype: Any = None
 
 
 class Index:
@@ -100,44 +102,30 @@ class Index:
 
 def _look_into(path: Path) -> ChunkFile:
     """Read what a file knows; nothing if it is damaged, cut short or something else."""
-    size = created = 0.0
+    nothing = np.zeros(0, dtype=KNOWN)
     try:
         with path.open("rb") as stream:
             about = os.fstat(stream.fileno())
-            size, created = about.st_size, about.st_mtime
-            (n,), dtype = _read_header(stream)
-            if dtype != KNOWN:
-                raise ValueError("holds something else")
-            known = np.frombuffer(stream.read(n * KNOWN.itemsize), dtype=KNOWN)
-            (n_records,), dtype = _read_header(stream)
-            end = stream.tell()
-            checksum = int.from_bytes(stream.read(4), "little")
-            stream.seek(0)
-            if zlib.crc32(stream.read(end)) != checksum:
-                raise ValueError("is damaged")
-            if end + 4 + n_records * dtype.itemsize != size:
-                raise ValueError("is cut short")
-            return ChunkFile(known, created, int(size), end + 4, dtype)
-    except Exception as error:  # it has gone, or NumPy's reader met anything
-        logger.info("%s: cannot be used (%s)", path, error)
-    return ChunkFile(np.zeros(0, dtype=KNOWN), created, int(size))
-
-
-def _read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    npy.read_magic(stream)
-    shape, _, dtype = npy.read_array_header_1_0(stream)
-    return shape, dtype
+            head = stream.read(_HEAD.size)
+            name, n, size, checksum = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+            known = stream.read(n * KNOWN.itemsize) if name == _NAME else b""
+    except (OSError, MemoryError):  # it has gone
+        return ChunkFile(nothing, 0.0, 0)
+    if name != _NAME or size != about.st_size or zlib.crc32(known) != checksum:
+        logger.info("%s: is damaged or no file of spectra", path)
+        return ChunkFile(nothing, about.st_mtime, about.st_size)
+    return ChunkFile(np.frombuffer(known, dtype=KNOWN), about.st_mtime, size)
 
 
 def write_records(path: Path, known: NDArray[np.void], spectra: XPSpectra | None) -> None:
     """Write what is known of sources, and the spectra of those that have one."""
     records = _to_records(spectra) if spectra is not None else np.zeros(0, dtype=KNOWN)
-    head = io.BytesIO()
-    npy.write_array(head, known, allow_pickle=False)
-    npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(records))
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(records))
+    size = _HEAD.size + known.nbytes + len(header.getvalue()) + records.nbytes
     with path.open("wb") as file:
-        file.write(head.getvalue())
-        file.write(zlib.crc32(head.getvalue()).to_bytes(4, "little"))
+        file.write(_HEAD.pack(_NAME, len(known), size, zlib.crc32(known.tobytes())))
+        file.write(known.tobytes() + header.getvalue())
         file.write(records.view(np.uint8).data)
 
 
@@ -160,18 +148,21 @@ def _to_records(spectra: XPSpectra) -> NDArray[np.void]:
 
 
 def _sum_up(records: NDArray[Any]) -> NDArray[np.uint32]:
-    """Return a checksum of each record but for its last field, which holds it."""
-    size = records.dtype.itemsize
+    """Return a checksum of each record and of its form, but for its last field, which holds it."""
+    size, form = records.dtype.itemsize, zlib.crc32(repr(records.dtype.descr).encode())
     rows = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), size)
-    return np.array([zlib.crc32(row) for row in rows[:, : size - 4]], dtype=np.uint32)
+    return np.array([zlib.crc32(row, form) for row in rows[:, : size - 4]], dtype=np.uint32)
 
 
 def read_records(
     path: Path, about: ChunkFile, rows: NDArray[np.intp], source_id: NDArray[np.int64]
 ) -> XPSpectra:
     """Read rows (n,), which must hold these source ids (n,); OSError or ValueError if not."""
-    n = int((about.known["status"] == FetchStatus.SPECTRUM).sum())
-    records: Any = np.memmap(path, about.dtype, mode="r", offset=about.offset, shape=(n,))
+    with path.open("rb") as stream:
+        stream.seek(_HEAD.size + about.known.nbytes)
+        npy.read_magic(stream)
+        shape, _, dtype = npy.read_array_header_1_0(stream)
+        records: Any = np.memmap(stream, dtype, mode="r", offset=stream.tell(), shape=shape)
     in_a_row = bool((np.diff(rows) == 1).all())  # then a slice, which costs no copy
     chosen = records[rows[0] : rows[-1] + 1] if in_a_row else records[rows]
     if (chosen["source_id"] != source_id).any() or (_sum_up(chosen) != chosen["crc32"]).any():
@@ -181,7 +172,7 @@ def read_records(
         arrays: dict[str, Any] = {
             quantity: np.array(chosen[f"{band}_{quantity}"])
             for quantity in _ARRAYS
-            if f"{band}_{quantity}" in about.dtype.names
+            if f"{band}_{quantity}" in (dtype.names or ())
         }
         bands[band] = BandSpectra(
             n_coefficients=np.array(chosen[f"{band}_n_parameters"]),

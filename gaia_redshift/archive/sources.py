@@ -20,7 +20,7 @@ from gaia_redshift.archive.jobs import ask_now, run_query
 from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release
 from gaia_redshift.archive.tables import find_tables, read_truth
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.angles import to_degrees
+from gaia_redshift.readers.angles import find_placed, to_degrees
 from gaia_redshift.readers.columns import (
     choose_ids,
     find_position_names,
@@ -142,7 +142,7 @@ def _match_positions(
     ra, dec = (
         to_degrees(table[name], getattr(table[name], "unit", None), name, label) for name in names
     )
-    usable = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    usable = find_placed(ra, dec)
     source_id = np.zeros(len(table), dtype=np.int64)
     separation = np.full(len(table), np.nan)
     if usable.any():

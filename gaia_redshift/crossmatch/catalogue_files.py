@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gaia_redshift._files import one_line
 from gaia_redshift.crossmatch.matching import ARCSEC
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.angles import find_factor, to_degrees
+from gaia_redshift.readers.angles import find_factor, find_placed, to_degrees, to_unit_vectors
 
 __all__ = ["ColumnFinder", "Columns", "Neighbourhood", "iter_fits", "iter_parquet"]
 
@@ -32,16 +32,16 @@ class Neighbourhood:
         usable = np.isfinite(ra) & np.isfinite(dec)
         self.ra, self.dec = ra[usable], dec[usable]
         self.reach = 1.01 * radius * ARCSEC + 1e-6  # the exact cut comes later
-        self.tree = cKDTree(_to_vectors(self.ra, self.dec)) if self.ra.size else None
+        self.tree = cKDTree(to_unit_vectors(self.ra, self.dec)) if self.ra.size else None
 
     def find(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the rows within reach of any source."""
         if self.tree is None:
             return np.zeros(0, dtype=np.intp)
-        usable = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
+        usable = np.flatnonzero(find_placed(ra, dec))
         chord = 2 * np.sin(np.radians(self.reach) / 2)
         distance, _ = self.tree.query(
-            _to_vectors(ra[usable], dec[usable]), distance_upper_bound=chord
+            to_unit_vectors(ra[usable], dec[usable]), distance_upper_bound=chord
         )
         return usable[np.isfinite(distance)]
 
@@ -55,11 +55,6 @@ class Neighbourhood:
             off = (self.ra - (ra[0] + ra[1]) / 2 + 180) % 360 - 180
             inside &= np.abs(off) <= half
         return bool(inside.any())
-
-
-def _to_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    ra, dec = np.radians(ra), np.radians(dec)
-    return np.column_stack((np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)))
 
 
 def _find_hats_data(path: Path) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.flags import decode_flags
+from gaia_redshift.readers.angles import find_placed
 
 __all__ = [
     "REACH",
@@ -96,7 +97,7 @@ def match_objects(
     """
     n = len(ra)
     flags = np.zeros(n, dtype=np.int32)
-    placed = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    placed = find_placed(ra, dec)
     flags[~placed] |= MatchFlag.NO_POSITION
     result = Matches(np.full(n, -1), np.full(n, np.nan), np.zeros(n, dtype=bool), flags)
     rows = np.flatnonzero(placed)

@@ -27,6 +27,7 @@ from gaia_redshift.archive.web import TimedSession
 from gaia_redshift.crossmatch.catalogues import COLUMNS, find_names, join_objects, to_objects
 from gaia_redshift.crossmatch.matching import ARCSEC, SkyObjects
 from gaia_redshift.errors import ArchiveError, InputError
+from gaia_redshift.readers.angles import find_placed
 from gaia_redshift.readers.votable import parse_votable
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def fetch_sdss_objects(
     if service not in SERVICES:
         raise InputError(f"there is no service '{service}'; there are: {', '.join(SERVICES)}")
     settings = settings or ArchiveSettings()
-    usable = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    usable = find_placed(ra, dec)
     places = np.unique(np.column_stack((ra[usable] % 360, dec[usable])), axis=0)
     parts: list[SkyObjects] = []
     address, list_steps = SERVICES[service]

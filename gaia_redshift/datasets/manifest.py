@@ -8,10 +8,10 @@ import logging
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gaia_redshift._extras import find_version
 from gaia_redshift._files import write_text
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
@@ -80,13 +80,8 @@ def describe_manifest(manifest: dict[str, Any]) -> str:
 
 def describe_versions() -> dict[str, str]:
     """Return the versions of this package and of those that the numbers depend on."""
-    found = {"gaia_redshift": __version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    versions = {"gaia_redshift": __version__, **{name: find_version(name) for name in _PACKAGES}}
+    return {name: version for name, version in versions.items() if version}
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

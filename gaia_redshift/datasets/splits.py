@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
+from gaia_redshift.readers.angles import find_placed, to_unit_vectors
 
 __all__ = ["PARTS", "SkySplit", "find_regions", "find_twins", "split_regions"]
 
@@ -103,7 +104,7 @@ def find_regions(
         ``source_id``. A galaxy without position whose id is none of Gaia's is a region of its
         own, with a negative number.
     """
-    placed = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    placed = find_placed(ra, dec)
     region = -np.abs(source_id) - 1
     real = (source_id > 0) & (source_id < _LARGEST_ID)
     cell = source_id >> (_ID_SHIFT + 2 * (_ID_ORDER - healpix_order))
@@ -137,14 +138,13 @@ def find_twins(
     n = len(source_id)
     _, first, same = np.unique(source_id, return_index=True, return_inverse=True)
     edges = [np.column_stack((np.arange(n), first[same.reshape(-1)]))]
-    placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
+    placed = np.flatnonzero(find_placed(ra, dec))
     if together > 0 and len(placed) > 1:
         from scipy.spatial import cKDTree
 
-        a, d = np.radians(ra[placed]), np.radians(dec[placed])
-        xyz = np.column_stack((np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)))
         chord = 2 * math.sin(together * _ARCSEC / 2)
-        pairs = cKDTree(xyz).query_pairs(chord, output_type="ndarray")
+        tree = cKDTree(to_unit_vectors(ra[placed], dec[placed]))
+        pairs = tree.query_pairs(chord, output_type="ndarray")
         edges.append(placed[pairs.reshape(-1, 2)])
     joined = np.concatenate(edges)
     graph = coo_array((np.ones(len(joined), dtype=bool), (joined[:, 0], joined[:, 1])), (n, n))

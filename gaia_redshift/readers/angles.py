@@ -11,7 +11,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.readers.arrays import parse_number_cells
 from gaia_redshift.readers.columns import from_arrow
 
-__all__ = ["find_factor", "to_degrees"]
+__all__ = ["find_factor", "find_placed", "to_degrees", "to_unit_vectors"]
 
 _DEGREES = ("", "deg", "degree", "degrees", "none")
 _HOURS = ("h", "hr", "hour", "hours", "hourangle")
@@ -33,6 +33,17 @@ def find_factor(unit: Any, name: str, label: str) -> float:
         except (ValueError, TypeError):
             continue
     raise InputError(f"{label}: column '{name}' has unit {words}, no angle: degrees are needed")
+
+
+def find_placed(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which rows (n,) have a position on the sky, in degrees."""
+    return np.asarray(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
+
+
+def to_unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return positions in degrees as vectors (n, 3)."""
+    ra, dec = np.radians(ra), np.radians(dec)
+    return np.column_stack((np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)))
 
 
 def to_degrees(column: Any, unit: Any, name: str, label: str) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._extras import find_version
 from gaia_redshift._version import __version__
 from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import ModelError
@@ -161,11 +161,8 @@ def _describe(
 ) -> dict[str, Any]:
     simulated = dataset.vectors.description["simulated"]
     packages = {"gaia_redshift": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # tensorflow-cpu and the like
-            packages[name] = "unknown"
+    # tensorflow-cpu and the like have other names
+    packages |= {name: find_version(name) or "unknown" for name in _PACKAGES}
     return {
         "format_version": FORMAT_VERSION,
         "name": config.name,
