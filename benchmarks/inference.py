@@ -58,7 +58,7 @@ def open_package(folder: Path) -> Run:
     from gaia_redshift.model import RedshiftModel
 
     model: RedshiftModel = load_model("kiraleos2023")
-    low, high = model._scaler.minimum, model._scaler.maximum
+    low, high = model.scaler.minimum, model.scaler.maximum
 
     def run(inputs: Any, size: int) -> Any:
         return model.predict(low + inputs * (high - low), batch_size=size).redshift[:, None]

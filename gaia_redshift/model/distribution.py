@@ -113,9 +113,9 @@ class RedshiftBins:
             raise InputError("a prior's densities must be finite, not negative, and not all zero")
         return "user", mass / mass.sum()
 
-    def compute_temperature(self, has_errors: NDArray[np.bool_], level: Float) -> Float:
-        """Return what divides the logits, (n,); ``level`` (n,) is the mean flux, positive."""
-        reach = np.clip(np.log(level / self.typical_level), -_REACH, _REACH)
+    def compute_temperature(self, has_errors: NDArray[np.bool_], mean_flux: Float) -> Float:
+        """Return what divides the logits, (n,); ``mean_flux`` (n,) is positive."""
+        reach = np.clip(np.log(mean_flux / self.typical_level), -_REACH, _REACH)
         slope = np.where(has_errors, *self.temperature_slope)
         return np.asarray(np.where(has_errors, *self.temperature) * np.exp(slope * reach))
 
@@ -131,14 +131,14 @@ class RedshiftBins:
         self,
         logits: NDArray[np.floating],
         has_errors: NDArray[np.bool_],
-        level: Float,
+        mean_flux: Float,
         prior: NDArray[np.floating],
     ) -> NDArray[np.floating]:
         """Probability of each bin, (n, m), from logits (n, m) and a prior's (m,) or (n, m).
 
-        Of the type of the logits; ``has_errors`` and ``level`` as for `compute_temperature`.
+        Of the type of the logits; ``has_errors`` and ``mean_flux`` as for `compute_temperature`.
         """
-        temperature = self.compute_temperature(has_errors, level)
+        temperature = self.compute_temperature(has_errors, mean_flux)
         with np.errstate(divide="ignore"):
             ratio = np.log(prior) - np.log(self.density)
         # In the network's own precision: twice as fast, and quantiles differ by 1e-7.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift._threads import multiply_rows
 from gaia_redshift.errors import ModelError
-from gaia_redshift.model.scaler import measure_level
+from gaia_redshift.model.scaler import measure_mean_flux
 
 __all__ = ["Novelty", "parse_novelty"]
 
@@ -82,7 +82,7 @@ class Novelty:
     def _measure_rows(
         self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None
     ) -> tuple[Float, Float | float, Float]:
-        level = measure_level(flux)[:, None]
+        level = measure_mean_flux(flux)[:, None]
         relative = np.asarray(flux / level, np.float64)
         turn, origin, back = self._scale_components
         place = multiply_rows(relative, turn) - origin

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.flags import QualityFlag
+from gaia_redshift.model.distribution import Prior, compute_quantiles
+from gaia_redshift.model.scaler import measure_mean_flux
 
-__all__ = ["Prediction", "flag_distributions", "flag_redshifts"]
+if TYPE_CHECKING:
+    from gaia_redshift.model.registry import RedshiftModel
+
+__all__ = ["Answer", "Prediction", "flag_distributions", "flag_redshifts", "measure_overlap"]
 
 Float = NDArray[np.float64]
 
@@ -129,3 +135,125 @@ def flag_distributions(
             share = np.where(other, part, 0.0).sum(axis=1) / part.sum(axis=1)
         flags[several[share > _SECOND]] |= QualityFlag.MULTIPLE_PEAKS
     return flags
+
+
+class Answer:
+    """A prediction while its blocks come in."""
+
+    def __init__(
+        self,
+        n: int,
+        model: RedshiftModel,
+        prior: Prior | None,
+        *,
+        std: bool,
+        pdf: bool,
+        shape: bool,
+    ) -> None:
+        self._model = model
+        self._flags = np.zeros(n, dtype=np.int32)
+        self._values = {"redshift": np.full(n, np.nan)}
+        self._pdf: NDArray[np.float32] | None = None
+        self._prior_name: str | None = None
+        if model.novelty is not None:
+            self._values["novelty"] = np.full(n, np.nan)
+        if model.bins is not None:
+            self._prior_name, self._prior = model.bins.resolve_prior(prior)
+            asked = {"std": std, "shape": shape}
+            asked["probability_galaxy"] = model.bins.galaxy_threshold is not None
+            names = ["lower", "upper", *(name for name, so in asked.items() if so)]
+            self._values |= {name: np.full(n, np.nan) for name in names}
+            if pdf:
+                bins = len(model.bins.density)
+                self._pdf = np.full((n, bins), np.nan, dtype=np.float32)
+
+    def add(
+        self,
+        rows: slice | NDArray[np.intp],
+        output: NDArray[np.float32],
+        flux: NDArray[np.floating],
+        flux_error: NDArray[np.floating] | None,
+    ) -> None:
+        """Take in the network's output for some rows, and their fluxes and errors (n, 186)."""
+        model, values = self._model, self._values
+        flags = np.zeros(len(output), dtype=np.int32)
+        if model.bins is None:
+            redshift = output[:, 0].astype(np.float64)
+        else:
+            redshift, flags = self._add_distributions(rows, output, flux, flux_error)
+        values["redshift"][rows] = redshift
+        if model.novelty is not None:
+            score = model.novelty.compute_score(flux, flux_error)
+            values["novelty"][rows] = score
+            flags[score > 1] |= QualityFlag.UNLIKE_TRAINING
+        flags |= flag_redshifts(
+            model.scaler.measure_excess(flux),
+            redshift,
+            redshift_range=model.redshift_range,
+            flux_tolerance=model.manifest["flux_tolerance"],
+        )
+        self._flags[rows] = flags
+
+    def _add_distributions(
+        self,
+        rows: slice | NDArray[np.intp],
+        output: NDArray[np.float32],
+        flux: NDArray[np.floating],
+        flux_error: NDArray[np.floating] | None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        bins = self._model.bins
+        assert bins is not None
+        known = np.zeros(len(output), dtype=bool)
+        if flux_error is not None:
+            known = (np.isfinite(flux_error) & (flux_error > 0)).all(axis=1)
+        logits = output[:, : len(bins.density)]
+        mean_flux = measure_mean_flux(flux)
+        prior = bins.spread_prior(self._prior, flux)
+        by_flux = prior.ndim == 2
+        if by_flux or "shape" in self._values:
+            flat = np.asarray(bins.resolve_prior("flat")[1])
+            shape = bins.compute_probability(logits, known, mean_flux, flat)
+        probability = (
+            bins.replace_flat(shape, prior)
+            if by_flux
+            else bins.compute_probability(logits, known, mean_flux, prior)
+        )
+        lower, median, upper = compute_quantiles(probability, bins.edges, (0.16, 0.5, 0.84))
+        self._values["lower"][rows], self._values["upper"][rows] = lower, upper
+        if "std" in self._values:
+            # Each bin adds the variance of an even distribution within it.
+            exact = probability.astype(np.float64)
+            mean = exact @ bins.centers
+            square = exact @ (bins.centers**2 + np.diff(bins.edges) ** 2 / 12)
+            self._values["std"][rows] = np.sqrt(np.maximum(square - mean**2, 0.0))
+        if self._pdf is not None:
+            self._pdf[rows] = probability / np.diff(bins.edges)
+        flags = flag_distributions(probability, bins.edges, lower, median, upper)
+        if by_flux:
+            overlap = measure_overlap(shape, prior)
+            flags[overlap < bins.conflict_threshold] |= QualityFlag.PRIOR_CONFLICT
+        if "shape" in self._values:
+            self._values["shape"][rows] = compute_quantiles(shape, bins.edges, 0.5)[0]
+        if bins.galaxy_threshold is not None:
+            logit = np.clip(output[:, -1].astype(np.float64), -500.0, 500.0)
+            galaxy = 1.0 / (1.0 + np.exp(-logit))
+            self._values["probability_galaxy"][rows] = galaxy
+            flags[galaxy < bins.galaxy_threshold] |= QualityFlag.UNLIKELY_GALAXY
+        if flux_error is not None:
+            with np.errstate(invalid="ignore"):
+                noisy = flux.mean(axis=1) < bins.low_signal * flux_error.mean(axis=1)
+            flags[noisy & known] |= QualityFlag.LOW_SIGNAL_TO_NOISE
+        return median, flags
+
+    def finish(self) -> Prediction:
+        """Return what was found; NaN in rows that were not added."""
+        redshift = self._values["redshift"]
+        redshift[~np.isfinite(redshift)] = np.nan
+        bins = self._model.bins
+        return Prediction(
+            flags=self._flags,
+            pdf=self._pdf,
+            edges=None if bins is None else bins.edges,
+            prior=self._prior_name,
+            **self._values,
+        )

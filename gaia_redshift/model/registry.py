@@ -16,21 +16,15 @@ from gaia_redshift._html import format_facts, name_some
 from gaia_redshift._progress import show_progress
 from gaia_redshift._threads import as_slice
 from gaia_redshift.errors import InputError, ModelError
-from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.model.device import FEWEST_FOR_GPU, Device, GpuEngine, choose_device
-from gaia_redshift.model.distribution import Prior, compute_quantiles, parse_bins
+from gaia_redshift.model.distribution import Prior, parse_bins
 from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.model.manifest import MANIFEST_NAME, read_files, read_manifest
 from gaia_redshift.model.novelty import parse_novelty
 from gaia_redshift.model.onnx_engine import OnnxEngine
-from gaia_redshift.model.postprocess import (
-    Prediction,
-    flag_distributions,
-    flag_redshifts,
-    measure_overlap,
-)
-from gaia_redshift.model.scaler import measure_level, parse_scaler
+from gaia_redshift.model.postprocess import Answer, Prediction
+from gaia_redshift.model.scaler import parse_scaler
 
 __all__ = ["DEFAULT_MODEL", "RedshiftModel", "available_models", "load_model"]
 
@@ -75,6 +69,8 @@ class RedshiftModel:
         Whether flux errors change its predictions.
     bins : RedshiftBins or None
         Bins and priors of the redshift distributions, of models that give such.
+    scaler, novelty : Scaler, Novelty or None
+        What prepares the inputs, and the measure of what is unlike the training set.
     sha256 : str
         Of the file that predictions run: the graph, or Keras's weights on a GPU.
     device : str
@@ -103,9 +99,9 @@ class RedshiftModel:
         self.uses_errors: bool = manifest["uses_errors"]
         self.device = device
         self.sha256: str = files["weights" if device == "gpu" else "graph"]["sha256"]
-        self._scaler = parse_scaler(contents["scaler"], N_FLUX, paths["scaler"])
+        self.scaler = parse_scaler(contents["scaler"], N_FLUX, paths["scaler"])
         self.bins = parse_bins(contents["bins"], paths["bins"]) if "bins" in files else None
-        self._novelty = (
+        self.novelty = (
             parse_novelty(contents["novelty"], N_FLUX, paths["novelty"])
             if "novelty" in files
             else None
@@ -190,7 +186,7 @@ class RedshiftModel:
             )
         if not self.uses_errors:
             errors = None
-        answer = _Answer(len(fluxes), self, prior, std=std, pdf=pdf, shape=shape)
+        answer = Answer(len(fluxes), self, prior, std=std, pdf=pdf, shape=shape)
         rows = np.flatnonzero(np.isfinite(fluxes).all(axis=1))
         if not len(rows):
             return answer.finish()
@@ -201,7 +197,7 @@ class RedshiftModel:
                 block = as_slice(numbers)
                 flux_here = fluxes[block]
                 errors_here = None if errors is None else errors[block]
-                inputs = self._scaler.transform(flux_here, errors_here)
+                inputs = self.scaler.transform(flux_here, errors_here)
                 output = engine.run(inputs, batch_size)
                 for first in range(0, len(output), _PIECE):
                     piece = slice(first, first + _PIECE)
@@ -214,7 +210,7 @@ class RedshiftModel:
 
     def _build_engine(self, n_rows: int = 0) -> OnnxEngine | GpuEngine:
         """Return what runs so many spectra, built when it is first needed."""
-        shapes, paths = self._scaler.shapes, self._paths
+        shapes, paths = self.scaler.shapes, self._paths
         with self._lock:
             if self.device == "gpu" or (self.device == "auto" and n_rows >= FEWEST_FOR_GPU):
                 if self._gpu_engine is None:
@@ -230,126 +226,6 @@ class RedshiftModel:
                 self._engine = OnnxEngine(self._graph, paths["graph"], shapes, bounded=bounded)
                 self._graph = None
             return self._engine
-
-
-class _Answer:
-    """A prediction while its blocks come in."""
-
-    def __init__(
-        self,
-        n: int,
-        model: RedshiftModel,
-        prior: Prior | None,
-        *,
-        std: bool,
-        pdf: bool,
-        shape: bool,
-    ) -> None:
-        self._model = model
-        self._flags = np.zeros(n, dtype=np.int32)
-        self._values = {"redshift": np.full(n, np.nan)}
-        self._pdf: NDArray[np.float32] | None = None
-        self._prior_name: str | None = None
-        if model._novelty is not None:
-            self._values["novelty"] = np.full(n, np.nan)
-        if model.bins is not None:
-            self._prior_name, self._prior = model.bins.resolve_prior(prior)
-            asked = {"std": std, "shape": shape}
-            asked["probability_galaxy"] = model.bins.galaxy_threshold is not None
-            names = ["lower", "upper", *(name for name, wanted in asked.items() if wanted)]
-            self._values |= {name: np.full(n, np.nan) for name in names}
-            if pdf:
-                bins = len(model.bins.density)
-                self._pdf = np.full((n, bins), np.nan, dtype=np.float32)
-
-    def add(
-        self,
-        rows: slice | NDArray[np.intp],
-        output: NDArray[np.float32],
-        flux: NDArray[np.floating],
-        flux_error: NDArray[np.floating] | None,
-    ) -> None:
-        model, values = self._model, self._values
-        flags = np.zeros(len(output), dtype=np.int32)
-        if model.bins is None:
-            redshift = output[:, 0].astype(np.float64)
-        else:
-            redshift, flags = self._add_distributions(rows, output, flux, flux_error)
-        values["redshift"][rows] = redshift
-        if model._novelty is not None:
-            score = model._novelty.compute_score(flux, flux_error)
-            values["novelty"][rows] = score
-            flags[score > 1] |= QualityFlag.UNLIKE_TRAINING
-        flags |= flag_redshifts(
-            model._scaler.measure_excess(flux),
-            redshift,
-            redshift_range=model.redshift_range,
-            flux_tolerance=model.manifest["flux_tolerance"],
-        )
-        self._flags[rows] = flags
-
-    def _add_distributions(
-        self,
-        rows: slice | NDArray[np.intp],
-        output: NDArray[np.float32],
-        flux: NDArray[np.floating],
-        flux_error: NDArray[np.floating] | None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        bins = self._model.bins
-        assert bins is not None
-        known = np.zeros(len(output), dtype=bool)
-        if flux_error is not None:
-            known = (np.isfinite(flux_error) & (flux_error > 0)).all(axis=1)
-        logits = output[:, : len(bins.density)]
-        level = measure_level(flux)
-        prior = bins.spread_prior(self._prior, flux)
-        by_flux = prior.ndim == 2
-        if by_flux or "shape" in self._values:
-            flat = np.asarray(bins.resolve_prior("flat")[1])
-            shape = bins.compute_probability(logits, known, level, flat)
-        probability = (
-            bins.replace_flat(shape, prior)
-            if by_flux
-            else bins.compute_probability(logits, known, level, prior)
-        )
-        lower, median, upper = compute_quantiles(probability, bins.edges, (0.16, 0.5, 0.84))
-        self._values["lower"][rows], self._values["upper"][rows] = lower, upper
-        if "std" in self._values:
-            # Each bin adds the variance of an even distribution within it.
-            exact = probability.astype(np.float64)
-            mean = exact @ bins.centers
-            square = exact @ (bins.centers**2 + np.diff(bins.edges) ** 2 / 12)
-            self._values["std"][rows] = np.sqrt(np.maximum(square - mean**2, 0.0))
-        if self._pdf is not None:
-            self._pdf[rows] = probability / np.diff(bins.edges)
-        flags = flag_distributions(probability, bins.edges, lower, median, upper)
-        if by_flux:
-            overlap = measure_overlap(shape, prior)
-            flags[overlap < bins.conflict_threshold] |= QualityFlag.PRIOR_CONFLICT
-        if "shape" in self._values:
-            self._values["shape"][rows] = compute_quantiles(shape, bins.edges, 0.5)[0]
-        if bins.galaxy_threshold is not None:
-            logit = np.clip(output[:, -1].astype(np.float64), -500.0, 500.0)
-            galaxy = 1.0 / (1.0 + np.exp(-logit))
-            self._values["probability_galaxy"][rows] = galaxy
-            flags[galaxy < bins.galaxy_threshold] |= QualityFlag.UNLIKELY_GALAXY
-        if flux_error is not None:
-            with np.errstate(invalid="ignore"):
-                noisy = flux.mean(axis=1) < bins.low_signal * flux_error.mean(axis=1)
-            flags[noisy & known] |= QualityFlag.LOW_SIGNAL_TO_NOISE
-        return median, flags
-
-    def finish(self) -> Prediction:
-        redshift = self._values["redshift"]
-        redshift[~np.isfinite(redshift)] = np.nan
-        bins = self._model.bins
-        return Prediction(
-            flags=self._flags,
-            pdf=self._pdf,
-            edges=None if bins is None else bins.edges,
-            prior=self._prior_name,
-            **self._values,
-        )
 
 
 def available_models() -> list[str]:

@@ -19,7 +19,7 @@ __all__ = [
     "MinMaxScaler",
     "NoiseScaler",
     "Scaler",
-    "measure_level",
+    "measure_mean_flux",
     "parse_scaler",
 ]
 
@@ -59,7 +59,7 @@ class Scaler(Protocol):
         """Write it with every digit."""
 
 
-def measure_level(flux: NDArray[np.floating]) -> Float:
+def measure_mean_flux(flux: NDArray[np.floating]) -> Float:
     """Mean flux of each vector, shape (n,), e-/s per sample, at least a small positive number."""
     return np.maximum(np.mean(flux, axis=1, dtype=np.float64), _LOWEST_LEVEL)
 
@@ -143,7 +143,7 @@ class NoiseScaler:
 
         Raises `ValueError` if no row has errors.
         """
-        level = measure_level(flux)
+        level = measure_mean_flux(flux)
         known = np.zeros(len(flux), dtype=bool)
         if flux_error is not None:
             known |= np.isfinite(flux_error).all(axis=1)
@@ -174,7 +174,7 @@ class NoiseScaler:
         Errors that are not positive and finite count as missing, with the whole row's.
         """
         n = len(flux)
-        level = measure_level(flux)[:, None]
+        level = measure_mean_flux(flux)[:, None]
         shape = np.asarray(flux / level, dtype=np.float32) - self.center.astype(np.float32)
         channels = np.zeros((n, len(self.center), 2), dtype=np.float32)
         context = np.zeros((n, 4), dtype=np.float32)
@@ -196,7 +196,7 @@ class NoiseScaler:
     def measure_excess(self, flux: NDArray[np.floating]) -> Float:
         """How far ln(mean flux) lies outside that of the training part, shape (n,)."""
         low, high = self.level_range
-        level = np.log(measure_level(flux))
+        level = np.log(measure_mean_flux(flux))
         return np.maximum(np.maximum(low - level, level - high), 0.0) / (high - low)
 
     def to_json(self) -> bytes:

@@ -13,7 +13,7 @@ from gaia_redshift.metrics.points import find_bins
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles, smooth_density
 from gaia_redshift.model.postprocess import measure_overlap
 from gaia_redshift.model.prior import MagnitudePrior, measure_rp_flux
-from gaia_redshift.model.scaler import measure_level
+from gaia_redshift.model.scaler import measure_mean_flux
 from gaia_redshift.train.objectives import measure_cross_entropy
 
 __all__ = ["HeldOut", "calibrate_bins", "fit_temperature", "make_magnitude_prior"]
@@ -107,8 +107,7 @@ def calibrate_bins(
     from gaia_redshift.simulate.redshifts import Survey
 
     u = (np.arange(200_000) + 0.5) / 200_000
-    level = measure_level(held_out.flux)
-    typical = float(np.exp(np.median(np.log(level))))
+    typical = float(np.exp(np.median(np.log(measure_mean_flux(held_out.flux)))))
     density = smooth_density(redshift, edges)
     sdss = smooth_density(Survey.resolve("sdss").quantile(u), edges)
     priors: dict[str, Any] = {"sdss": sdss}
@@ -117,8 +116,8 @@ def calibrate_bins(
     if given is not None:
         priors["given"] = smooth_density(given, edges)
         if given_flux is not None and len(given) >= _FEWEST:
-            level = measure_rp_flux(given_flux)
-            priors["given"] = MagnitudePrior.from_sample(given, level, edges=edges)
+            rp_flux = measure_rp_flux(given_flux)
+            priors["given"] = MagnitudePrior.from_sample(given, rp_flux, edges=edges)
     if given_flux is not None or (given is not None and not simulated):
         default = "given"
     else:
@@ -140,7 +139,7 @@ def calibrate_bins(
         temperature = fit_temperature(
             logits,
             find_bins(true, edges),
-            np.log(measure_level(flux) / typical),
+            np.log(measure_mean_flux(flux) / typical),
             np.log(prior) - np.log(density),
         )
         if len(flux) >= _ENOUGH:
@@ -168,8 +167,8 @@ def _find_conflict(bins: RedshiftBins, galaxies: HeldOut) -> float:
     _, found = bins.resolve_prior()
     prior = np.broadcast_to(bins.spread_prior(found, galaxies.flux), galaxies.logits.shape)
     flat = np.asarray(bins.resolve_prior("flat")[1])
-    level = measure_level(galaxies.flux)
-    shape = bins.compute_probability(galaxies.logits, known, level, flat)
+    mean_flux = measure_mean_flux(galaxies.flux)
+    shape = bins.compute_probability(galaxies.logits, known, mean_flux, flat)
     return float(np.quantile(measure_overlap(shape, prior), _CONFLICTS))
 
 
@@ -186,7 +185,7 @@ def match_coverage(
     ``galaxies`` are true redshifts (n,) and fluxes (n, 186).
     """
     redshift, flux = galaxies
-    level = measure_level(flux)
+    mean_flux = measure_mean_flux(flux)
     known = np.ones(len(flux), dtype=bool)
 
     def measure(factor: float) -> float:
@@ -195,7 +194,7 @@ def match_coverage(
             temperature=(factor * temperature[0], 1.0),
             temperature_slope=(temperature[1], 0.0),
         )
-        probability = changed.compute_probability(logits, known, level, prior)
+        probability = changed.compute_probability(logits, known, mean_flux, prior)
         lower, upper = compute_quantiles(probability, bins.edges, (0.16, 0.84))
         return float(((redshift >= lower) & (redshift <= upper)).mean())
 

@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.grid import N_FLUX, SamplingGrid
-from gaia_redshift.model.distribution import RedshiftBins, parse_bins
 from gaia_redshift.model.keras_engine import import_keras
-from gaia_redshift.model.novelty import Novelty, parse_novelty
-from gaia_redshift.model.registry import load_model
-from gaia_redshift.model.scaler import Scaler, parse_scaler
+from gaia_redshift.model.manifest import read_files
+from gaia_redshift.model.registry import RedshiftModel, load_model
 from gaia_redshift.train.config import FINE_TUNING, TrainingConfig, get_recipe
 from gaia_redshift.train.networks import get_network
 
@@ -32,24 +29,13 @@ __all__ = ["ParentModel", "freeze_layers", "make_fine_tuning_config", "read_pare
 class ParentModel:
     """A model that a training starts from; ``weights`` is its Keras file."""
 
-    manifest: dict[str, Any]
-    scaler: Scaler
-    bins: RedshiftBins | None
-    novelty: Novelty | None
+    model: RedshiftModel
     weights: bytes = field(repr=False)
-
-    @property
-    def grid(self) -> SamplingGrid:
-        """The grid of its vectors."""
-        return SamplingGrid(**{k: tuple(v) for k, v in self.manifest["grid"].items()})
 
     def describe(self) -> dict[str, str]:
         """Return name, version and sha256 of the weights, for the manifest of its child."""
-        return {
-            "name": self.manifest["name"],
-            "version": self.manifest["version"],
-            "sha256": self.manifest["files"]["weights"]["sha256"],
-        }
+        sha256 = self.model.manifest["files"]["weights"]["sha256"]
+        return {"name": self.model.name, "version": self.model.version, "sha256": sha256}
 
     def build(self) -> Any:
         """Return its network in Keras, all layers free to change."""
@@ -64,36 +50,20 @@ class ParentModel:
 
     def check(self, config: TrainingConfig) -> None:
         """Refuse a configuration that asks for another network than the parent's (`InputError`)."""
-        for key, value in _inherit(self.manifest).items():
+        for key, value in _inherit(self.model.manifest).items():
             given = getattr(config, key)
             if (list(given) if isinstance(given, tuple) else given) != value:
                 raise InputError(
-                    f"a training from {self.manifest['name']} keeps its {key}, {value!r}, and"
+                    f"a training from {self.model.name} keeps its {key}, {value!r}, and"
                     f" cannot have {given!r}"
                 )
 
 
 def read_parent(model: str | os.PathLike[str]) -> ParentModel:
     """Read a model to start from, by name or folder; `ModelError` if that cannot be done."""
-    from gaia_redshift.model.manifest import read_files
-
     loaded = load_model(model)
-    manifest, files = loaded.manifest, loaded.manifest["files"]
-    get_network(manifest["network"])
-    contents = read_files(loaded.folder, manifest)
-
-    def parse(role: str, parser: Any, *size: int) -> Any:
-        if role not in files:
-            return None
-        return parser(contents[role], *size, str(loaded.folder / files[role]["name"]))
-
-    return ParentModel(
-        manifest=manifest,
-        scaler=parse("scaler", parse_scaler, N_FLUX),
-        bins=parse("bins", parse_bins),
-        novelty=parse("novelty", parse_novelty, N_FLUX),
-        weights=contents["weights"],
-    )
+    get_network(loaded.manifest["network"])
+    return ParentModel(loaded, read_files(loaded.folder, loaded.manifest)["weights"])
 
 
 def make_fine_tuning_config(model: str | os.PathLike[str], **options: Any) -> TrainingConfig:

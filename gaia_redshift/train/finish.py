@@ -14,7 +14,7 @@ from gaia_redshift.metrics.points import compute_metrics, find_bins
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
 from gaia_redshift.model.keras_engine import compile_network
 from gaia_redshift.model.novelty import Novelty
-from gaia_redshift.model.scaler import Inputs, measure_level
+from gaia_redshift.model.scaler import Inputs, measure_mean_flux
 from gaia_redshift.train.calibrate import HeldOut, calibrate_bins
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
@@ -112,7 +112,8 @@ def finish_training(
     first = 0 if sky is None else len(sky) // 3
     # A child of a network that is blind to flux stays so (`TrainingConfig.level_jitter`): what its
     # own galaxies' brightness says is a prior again.
-    child = parent is not None and parent.bins is not None and parent.bins.blind_to_flux
+    old = None if parent is None else parent.model.bins
+    child = old is not None and old.blind_to_flux
     given = train[train < vectors.n_given]
     bins = calibrate_bins(
         vectors.redshift[dataset.repeat_rows(config.repeat)],
@@ -125,7 +126,7 @@ def finish_training(
         blind=child or vectors.description.get("sky", "sdss") != "sdss",
         knows_others=bool(len(dataset.others["validation"])),
     )
-    novelty = None if parent is None else parent.novelty
+    novelty = None if parent is None else parent.model.novelty
     if novelty is None or (len(train) >= _NOVELTY_TRAIN and len(validation) >= _NOVELTY_HELD_OUT):
         novelty = fit_novelty(
             vectors.flux[train], validation.flux, validation.flux_error, seed=config.seed
@@ -152,8 +153,8 @@ def finish_training(
     # A sky that was made for training is no one's: no default prior holds for it.
     if sky is None:
         metrics["test_all"] = _measure_all(bins, output, test)
-    if parent is not None and parent.bins is not None and before is not None:
-        metrics["test_all_parent"] = _measure_all(parent.bins, before, test)
+    if old is not None and before is not None:
+        metrics["test_all_parent"] = _measure_all(old, before, test)
     if bins.galaxy_threshold is not None:
         others = run_network(call, dataset.scale(dataset.take("test", others=True)))
         metrics["galaxies"] = _measure_passing(found[:, -1], others[:, -1], bins.galaxy_threshold)
@@ -173,7 +174,7 @@ def _distribute(
         known |= np.isfinite(vectors.flux_error).all(axis=1)
     resolved = bins.spread_prior(bins.resolve_prior(prior)[1], vectors.flux)
     logits = output[:, : len(bins.density)]
-    return bins.compute_probability(logits, known, measure_level(vectors.flux), resolved)
+    return bins.compute_probability(logits, known, measure_mean_flux(vectors.flux), resolved)
 
 
 def _find_medians(bins: RedshiftBins, probability: NDArray[np.floating]) -> Float:
@@ -217,7 +218,7 @@ def measure_distributions(
 
     Coverage and errors by predicted redshift and by brightness, too.
     """
-    true, mean_flux = galaxies.redshift, measure_level(galaxies.flux)
+    true, mean_flux = galaxies.redshift, measure_mean_flux(galaxies.flux)
     q = compute_quantiles(probability, bins.edges, _LEVELS)
     density = probability / np.diff(bins.edges)
     pit = compute_pit(true, density, bins.edges)

@@ -141,13 +141,13 @@ def train_model(
     parent = None if start is None else read_parent(start)
     if parent is not None:
         parent.check(config)
-        grid = parent.grid
+        grid = parent.model.grid
     source = open_source(source, config.redshift_range)
     own_grid = find_grid(source)
     if own_grid is not None:
         if parent is not None and own_grid != grid:
             raise InputError(
-                f"the vectors are on another grid than those of {parent.manifest['name']}: sample"
+                f"the vectors are on another grid than those of {parent.model.name}: sample"
                 " the spectra on its grid"
             )
         grid = own_grid
@@ -167,7 +167,7 @@ def train_model(
             vectors, split_rows(vectors, config), collect(simulated, folder / "mix")
         )
     dataset = prepare_dataset(
-        vectors, config, design.scaler, None if parent is None else parent.scaler
+        vectors, config, design.scaler, None if parent is None else parent.model.scaler
     )
     has_others = bool(len(dataset.others["train"]))
     if has_others and not design.distribution:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gaia_redshift.errors import ModelError
 from gaia_redshift.metrics.points import find_bins
 from gaia_redshift.model.novelty import Novelty
-from gaia_redshift.model.scaler import measure_level
+from gaia_redshift.model.scaler import measure_mean_flux
 
 __all__ = ["FALSE_ALARMS", "fit_novelty", "import_sklearn"]
 
@@ -55,7 +55,7 @@ def fit_novelty(
     chosen = rng.permutation(len(flux))[:_SAMPLE]
     sample = np.asarray(flux[np.sort(chosen)], dtype=np.float64)
     rng.shuffle(sample)
-    level = measure_level(sample)
+    level = measure_mean_flux(sample)
     shape = sample / level[:, None]
     low, center, high = np.percentile(shape, [15.87, 50.0, 84.13], axis=0)
     width = 0.5 * (high - low)
