@@ -1,22 +1,25 @@
-"""Make distributions honest on galaxies that the network was not trained on."""
+"""Make distributions honest, and say what is unlike, on galaxies that were not trained on."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift.errors import ModelError
 from gaia_redshift.metrics.points import find_bins
 from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles, smooth_density
+from gaia_redshift.model.novelty import Novelty
 from gaia_redshift.model.postprocess import measure_overlap
 from gaia_redshift.model.prior import MagnitudePrior, measure_rp_flux
 from gaia_redshift.model.scaler import measure_mean_flux
 from gaia_redshift.train.objectives import measure_cross_entropy
 
-__all__ = ["HeldOut", "calibrate_bins", "fit_temperature", "make_magnitude_prior"]
+__all__ = ["HeldOut", "calibrate_bins", "fit_novelty", "fit_temperature", "import_sklearn"]
 
 _COMPLETENESS = 0.99
 """Share of galaxies that are not called unlikely ones."""
@@ -33,6 +36,17 @@ _PRIOR_SAMPLE = 1_000_000
 
 _RANGE = (0.5, 3.0)
 _STEEPEST = 0.5
+
+_FALSE_ALARMS = 0.01
+"""Share of held-out galaxies that is called unlike, at any brightness: half by each measure."""
+_COMPONENTS = 20
+_DENSITY_COMPONENTS = 10
+_GAUSSIANS = 16
+_SAMPLE = 60_000
+_DENSITY_SAMPLE = 30_000
+_ERROR_SCATTER = 0.25
+_PER_LEVEL = 1500
+"""Held-out galaxies behind each threshold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +87,7 @@ def fit_temperature(
     return float(np.exp(found.x[0])), float(found.x[1])
 
 
-def make_magnitude_prior(edges: NDArray[np.float64]) -> MagnitudePrior:
+def _make_magnitude_prior(edges: NDArray[np.float64]) -> MagnitudePrior:
     """Return p(z | RP flux) of the simulator's survey "sdss"."""
     from gaia_redshift.simulate.redshifts import Survey
     from gaia_redshift.simulate.survey import draw_brightness, load_parameters
@@ -112,7 +126,7 @@ def calibrate_bins(
     sdss = smooth_density(Survey.resolve("sdss").quantile(u), edges)
     priors: dict[str, Any] = {"sdss": sdss}
     if blind:
-        priors = {"sdss": make_magnitude_prior(edges), "sdss_redshift": sdss}
+        priors = {"sdss": _make_magnitude_prior(edges), "sdss_redshift": sdss}
     if given is not None:
         priors["given"] = smooth_density(given, edges)
         if given_flux is not None and len(given) >= _FEWEST:
@@ -203,3 +217,85 @@ def match_coverage(
         middle = 0.5 * (low + high)
         low, high = (middle, high) if measure(middle) < _COVERAGE else (low, middle)
     return 0.5 * (low + high) * temperature[0], temperature[1]
+
+
+def import_sklearn() -> None:
+    """Find out whether scikit-learn is installed; `ModelError` if it is not."""
+    try:
+        importlib.import_module("sklearn")
+    except ImportError:
+        raise ModelError(
+            "training this network needs scikit-learn: pip install 'gaia-redshift[train]'"
+        ) from None
+
+
+def fit_novelty(
+    flux: NDArray[np.floating],
+    held_out: NDArray[np.floating],
+    held_out_error: NDArray[np.floating] | None,
+    *,
+    seed: int,
+) -> Novelty:
+    """Fit components and density to galaxies' flux (n, 186), and the thresholds to others (m, 186).
+
+    The latter are held-out galaxies; `ModelError` if scikit-learn is not installed.
+    """
+    import_sklearn()
+    from sklearn.decomposition import PCA
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng([seed, 2])
+    chosen = rng.permutation(len(flux))[:_SAMPLE]
+    sample = np.asarray(flux[np.sort(chosen)], dtype=np.float64)
+    rng.shuffle(sample)
+    level = measure_mean_flux(sample)
+    shape = sample / level[:, None]
+    low, center, high = np.percentile(shape, [15.87, 50.0, 84.13], axis=0)
+    width = 0.5 * (high - low)
+    scaled = (shape - center) / width
+    # The brighter half: noise would become components.
+    bright = level >= np.median(level)
+    n_components = min(_COMPONENTS, int(bright.sum()) - 1)
+    state = int(rng.integers(2**31))
+    pca = PCA(n_components, svd_solver="covariance_eigh").fit(scaled[bright])
+    center = center + width * pca.mean_
+    components = pca.components_
+    d = min(_DENSITY_COMPONENTS, n_components)
+    place = ((shape - center) / width) @ components.T
+    points = np.column_stack([place[:, :d], np.log(level)])[:_DENSITY_SAMPLE]
+    mixture = GaussianMixture(
+        max(1, min(_GAUSSIANS, len(points) // 100)), reg_covar=1e-3, random_state=state
+    ).fit(points)
+    roots = mixture.precisions_cholesky_
+    normalisation = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
+    log_weights = np.log(mixture.weights_) + normalisation - 0.5 * (d + 1) * np.log(2 * np.pi)
+    empty = np.array([0.0])
+    if held_out_error is not None:
+        # Errors may be told wrong: what is unusual must not hang on them.
+        factor = np.exp(rng.normal(0.0, _ERROR_SCATTER, (len(held_out_error), 1)))
+        held_out_error = held_out_error * factor
+    fitted = Novelty(
+        center, width, components, mixture.means_, roots, log_weights, empty, empty, empty, empty,
+        empty,
+    )  # fmt: skip
+    density, residual, log_level = fitted.measure(held_out, held_out_error)
+    bins = max(1, len(held_out) // _PER_LEVEL)
+    edges = np.quantile(log_level, np.linspace(0.0, 1.0, bins + 1))
+    which = find_bins(log_level, edges)
+    rows = []
+    for i in range(bins):
+        here = which == i
+        left = residual[here]
+        left = left[np.isfinite(left)]
+        if not left.size:
+            left = np.array([0.0, 1e9])
+        quantiles = (0.5, 1 - _FALSE_ALARMS / 2)
+        rows.append(
+            [
+                log_level[here].mean(),
+                *np.quantile(density[here], quantiles),
+                *np.quantile(left, quantiles),
+            ]
+        )
+    at, *thresholds = np.array(rows).T
+    return Novelty(center, width, components, mixture.means_, roots, log_weights, at, *thresholds)

@@ -15,11 +15,10 @@ from gaia_redshift.model.distribution import RedshiftBins, compute_quantiles
 from gaia_redshift.model.keras_engine import compile_network
 from gaia_redshift.model.novelty import Novelty
 from gaia_redshift.model.scaler import Inputs, measure_mean_flux
-from gaia_redshift.train.calibrate import HeldOut, calibrate_bins
+from gaia_redshift.train.calibrate import HeldOut, calibrate_bins, fit_novelty
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
 from gaia_redshift.train.fine_tuning import ParentModel
-from gaia_redshift.train.novelty import fit_novelty
 from gaia_redshift.train.objectives import DistributionObjective, Objective
 from gaia_redshift.train.sources import LabelledVectors
 

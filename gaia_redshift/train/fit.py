@@ -21,6 +21,7 @@ from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.keras_engine import compile_network, import_keras_for_training
 from gaia_redshift.readers.reading import check_columns
 from gaia_redshift.simulate.generate import SimulatedGalaxies
+from gaia_redshift.train.calibrate import import_sklearn
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import (
@@ -39,7 +40,6 @@ from gaia_redshift.train.fine_tuning import (
 from gaia_redshift.train.finish import finish_training, run_network
 from gaia_redshift.train.graph import import_onnx
 from gaia_redshift.train.networks import Network, get_network
-from gaia_redshift.train.novelty import import_sklearn
 from gaia_redshift.train.objectives import Objective, make_objective
 from gaia_redshift.train.sources import (
     collect_vectors,
