@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moving_bumps import make_galaxies
 
 from gaia_redshift import available_models, load_model
 from gaia_redshift.errors import InputError, ModelError, ModelIntegrityError
@@ -27,7 +28,6 @@ from gaia_redshift.model import DEFAULT_MODEL, registry
 from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.model.postprocess import flag_redshifts
 from gaia_redshift.model.scaler import MinMaxScaler, parse_scaler
-from gaia_redshift.spectra import FluxVectors
 
 # Keras 3.15 with NumPy 2.4, when it writes a network.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -42,16 +42,6 @@ FROZEN = ("kiraleos2023", "residual2")
 _spec = importlib.util.spec_from_file_location("make_frozen", DATA / "make_frozen.py")
 make_frozen = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make_frozen)
-
-
-def make_galaxies(n: int, seed: int = 0) -> tuple[FluxVectors, np.ndarray]:
-    """Made-up vectors whose bump moves with redshift."""
-    rng = np.random.default_rng(seed)
-    z = rng.uniform(0.01, 0.59, n)
-    pixel = np.arange(186)
-    flux = np.exp(-0.5 * ((pixel - 40 - 200 * z[:, None]) / 12) ** 2)
-    flux = (flux + 0.3) * rng.uniform(2, 10, (n, 1)) + rng.normal(0, 0.1, (n, 186))
-    return FluxVectors(source_id=np.arange(1, n + 1), flux=flux), z
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from moving_bumps import make_galaxies
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.spectra import FluxVectors
 from gaia_redshift.train import TrainingConfig, search_networks
 from gaia_redshift.train import search as module
 from gaia_redshift.train.config import get_recipe, read_config
@@ -25,6 +25,7 @@ pytestmark = [
     ),
 ]
 
+GALAXIES = make_galaxies(200, errors=True)
 SPACE = {"units": (16, 32), "blocks": (1, 2), "dropout": (0.0, 0.2), "learning_rate": (1e-3, 3e-3)}
 SMALL = get_recipe("residual") | {
     "epochs": 1,
@@ -37,19 +38,10 @@ SMALL = get_recipe("residual") | {
 }
 
 
-def make_galaxies(n=200, seed=0):
-    rng = np.random.default_rng(seed)
-    z = rng.uniform(0.01, 0.59, n)
-    flux = np.exp(-0.5 * ((np.arange(186) - 40 - 200 * z[:, None]) / 12) ** 2) + 0.3
-    flux = flux * rng.uniform(2, 10, (n, 1)) + rng.normal(0, 0.1, (n, 186))
-    error = np.full(flux.shape, 0.1)
-    return FluxVectors(source_id=np.arange(1, n + 1), flux=flux, flux_error=error), z
-
-
 def search(folder, trials=2, **options):
     config = TrainingConfig.from_dict(SMALL)
     options = {"config": config, "space": SPACE, "progress": False} | options
-    return search_networks(make_galaxies(), output=folder, trials=trials, **options)
+    return search_networks(GALAXIES, output=folder, trials=trials, **options)
 
 
 @pytest.fixture(scope="module")
@@ -186,13 +178,13 @@ def test_options_are_recorded_with_the_model(tmp_path):
     from gaia_redshift.train import train_model
 
     config = TrainingConfig.from_dict(SMALL)
-    folder = train_model(make_galaxies(), output=tmp_path / "model", config=config, progress=False)
+    folder = train_model(GALAXIES, output=tmp_path / "model", config=config, progress=False)
     manifest = load_model(folder).manifest
     assert manifest["training"]["config"]["network_options"] == config.network_options
     assert json.loads(json.dumps(config.to_dict())) == manifest["training"]["config"]
     wrong = TrainingConfig.from_dict(SMALL | {"network_options": {"depth": 2}})
     with pytest.raises(InputError, match="unknown option 'depth'"):
-        train_model(make_galaxies(), output=tmp_path / "b", config=wrong, progress=False)
+        train_model(GALAXIES, output=tmp_path / "b", config=wrong, progress=False)
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

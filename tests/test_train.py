@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moving_bumps import make_galaxies
 
 from gaia_redshift import load_model, sample_spectra, simulate_spectra, write_spectra
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID
-from gaia_redshift.spectra import FluxVectors
 from gaia_redshift.train import (
     SimulatedGalaxies,
     TrainingConfig,
@@ -40,16 +40,6 @@ pytestmark = [
 ]
 
 TINY = TrainingConfig(name="tiny", epochs=2, batch_size=64, seed=4)
-
-
-def make_galaxies(n: int = 300, seed: int = 0) -> tuple[FluxVectors, np.ndarray]:
-    """Made-up vectors whose bump moves with redshift."""
-    rng = np.random.default_rng(seed)
-    z = rng.uniform(0.01, 0.59, n)
-    pixel = np.arange(186)
-    flux = np.exp(-0.5 * ((pixel - 40 - 200 * z[:, None]) / 12) ** 2)
-    flux = (flux + 0.3) * rng.uniform(2, 10, (n, 1)) + rng.normal(0, 0.1, (n, 186))
-    return FluxVectors(source_id=np.arange(1, n + 1), flux=flux), z
 
 
 def label(n: int = 300, **changes) -> LabelledVectors:
