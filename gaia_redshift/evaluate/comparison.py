@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate.evaluation import Evaluation, evaluate_table, take_redshifts, to_plain
 from gaia_redshift.metrics.points import METRICS, compute_metrics
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 __all__ = ["UGC_WEAK_RANGES", "Comparison", "compare_predictions", "in_weak_range"]
 
@@ -114,8 +112,6 @@ def compare_predictions(
     InputError
         If a column is missing or no row has them all.
     """
-    from astropy.table import Table
-
     names = list(dict.fromkeys(predictions))
     if len(names) < 2:
         raise InputError("a comparison needs two columns of predictions or more")
@@ -202,8 +198,6 @@ def _bootstrap_ratios(
 def _tabulate_weak(
     columns: dict[str, Float], true: Float, common: NDArray[np.bool_], labels: dict[str, str]
 ) -> Table | None:
-    from astropy.table import Table
-
     if "redshift_ugc" not in columns:
         return None
     where = in_weak_range(columns["redshift_ugc"])

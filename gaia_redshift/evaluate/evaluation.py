@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError, MissingColumnError
+from gaia_redshift.flags import QualityFlag
 from gaia_redshift.metrics.distributions import (
     bin_coverage,
     compute_coverage,
@@ -27,9 +29,6 @@ from gaia_redshift.metrics.points import (
     compute_metrics,
     to_floats,
 )
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 __all__ = [
     "BRIGHTNESS_COLUMNS",
@@ -210,8 +209,8 @@ def evaluate_table(
         crps = summarise_crps(compute_crps(true, density, nodes)[with_truth])
         tables["pit"] = _tabulate_pit(pit)
     if intervals:
-        tables["coverage"] = _make_table(
-            [compute_coverage(true, low, high, nom) for nom, (low, high) in intervals.items()]
+        tables["coverage"] = Table(
+            rows=[compute_coverage(true, low, high, nom) for nom, (low, high) in intervals.items()]
         )
         for name, (values, limits) in bins_of.items():
             tables[f"coverage_by_{name}"] = bin_coverage(true, intervals, values, limits)
@@ -324,8 +323,6 @@ def _take_flags(column: Any) -> NDArray[np.int64]:
 
 
 def _tabulate_flags(flags: NDArray[Any], predicted: Float, true: Float) -> Table:
-    from gaia_redshift.flags import QualityFlag
-
     rows = []
     groups = [("(none)", flags == 0)]
     groups += [(str(flag.name).lower(), (flags & int(flag)) != 0) for flag in QualityFlag]
@@ -333,7 +330,7 @@ def _tabulate_flags(flags: NDArray[Any], predicted: Float, true: Float) -> Table
         if chosen.any() or name == "(none)":
             found = compute_metrics(predicted[chosen], true[chosen], errors=True)
             rows.append({"flag": name, "n_rows": int(chosen.sum())} | found)
-    return _make_table(rows)
+    return Table(rows=rows)
 
 
 def _find_pdf(
@@ -366,18 +363,10 @@ def _find_intervals(
 
 
 def _tabulate_pit(pit: dict[str, Any]) -> Table:
-    from astropy.table import Table
-
     edges = pit["edges"]
     table = Table({"low": edges[:-1], "high": edges[1:], "density": pit["density"]})
     table.meta["density_error"] = pit["density_error"]
     return table
-
-
-def _make_table(rows: list[dict[str, Any]]) -> Table:
-    from astropy.table import Table
-
-    return Table(rows=rows)
 
 
 def _describe(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from astropy.table import Table
 
 from gaia_redshift.metrics.points import METRICS
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 __all__ = ["Figure", "Section", "format_page", "format_table"]
 

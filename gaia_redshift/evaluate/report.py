@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.table import Table
 
 from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
@@ -22,7 +23,6 @@ from gaia_redshift.evaluate.page import Figure, Section, format_page
 from gaia_redshift.plot.canvas import off_screen
 
 if TYPE_CHECKING:
-    from astropy.table import Table
     from matplotlib.axes import Axes
 
 __all__ = [
@@ -245,8 +245,6 @@ def _describe_rows(e: Evaluation) -> list[str]:
 
 
 def _make_overall(e: Evaluation) -> Table:
-    from astropy.table import Table
-
     skip = ("n_rows", "n_without_truth")
     return Table(rows=[{k: v for k, v in e.metrics.items() if k not in skip}])
 
