@@ -260,6 +260,7 @@ def test_damaged_spectra_are_told_by_their_checksums(tmp_path, ending):
     if ending == "fits":
         with fits.open(tmp_path / "a.fits", checksum=True) as hdus:  # warns where it is wrong
             assert int(hdus[1].header["DATASUM"]) > 0
+            assert hdus[1].verify_checksum() == 1  # of the header, too
     data = bytearray((tmp_path / f"a.{ending}").read_bytes())
     data[find_damage(data, ending) + 3] ^= 4
     (tmp_path / f"a.{ending}").write_bytes(data)

@@ -50,7 +50,7 @@ _HALF = 1 << 63
 
 
 class _Summed:
-    """Passes bytes on and adds them up as FITS's DATASUM says: in ones' complement, by four."""
+    """Passes bytes on and adds them up as FITS's DATASUM says."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.total, self.rest = file, 0, b""
@@ -60,10 +60,29 @@ class _Summed:
         self.file.write(data)
         data = self.rest + data
         end = len(data) // 4 * 4
-        self.total += int(np.frombuffer(data[:end], ">u4").sum(dtype=np.uint64))
-        while self.total >> 32:
-            self.total = (self.total & 0xFFFFFFFF) + (self.total >> 32)
+        self.total = _add_words(data[:end], self.total)
         self.rest = data[end:]
+
+
+def _add_words(data: bytes, total: int) -> int:
+    """Add words of 32 bits in ones' complement (FITS 4.0, appendix J)."""
+    total += int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def _write_sum(total: int) -> str:
+    """Return the complement of a sum in letters and digits whose own sum is that (appendix J)."""
+    letters = np.zeros((4, 4), dtype=int)  # of each byte: four that add up to it
+    for i, byte in enumerate((~total & 0xFFFFFFFF).to_bytes(4, "big")):
+        letters[i] = byte // 4 + ord("0")
+        letters[i, 0] += byte % 4
+        for j in (0, 2):
+            while any(58 <= c <= 64 or 91 <= c <= 96 for c in letters[i, j : j + 2]):
+                letters[i, j : j + 2] += (1, -1)
+    text = letters.T.astype(np.uint8).tobytes().decode("ascii")
+    return text[-1] + text[:-1]
 
 
 @dataclass(frozen=True)
@@ -229,6 +248,8 @@ class FITSSink:
             table.extend(list_cards(self.meta))
             table["GRZMETA"] = describe_table(self.columns, self.meta)
         table["DATASUM"] = str(datasum)  # 0: none
+        table["CHECKSUM"] = "0" * 16  # what its sum is told without
+        table["CHECKSUM"] = _write_sum(_add_words(table.tostring().encode("ascii"), datasum))
         return b"".join(header.tostring().encode("ascii") for header in (primary, table))
 
 
