@@ -59,7 +59,7 @@ def fetch_bare(url: str, ids: list[int], chunk: int) -> int:
         content = Content("bare", "bare", lambda body=body: io.BytesIO(body))
         options = ReadOptions()
         for block in iter_content_blocks(content, options):
-            n += len(build_spectra(block, options, {}))
+            n += len(build_spectra(block, options))
     return n
 
 

@@ -22,7 +22,7 @@ from gaia_redshift import FluxVectors, read_spectra, sample_spectra, simulate_sp
 from gaia_redshift.flags import FATAL
 from gaia_redshift.simulate import load_instrument
 from gaia_redshift.simulate.instrument import BANDS
-from gaia_redshift.vectors import _CURVE, _LEVELS, flag_unit, measure_roughness
+from gaia_redshift.vectors import _CURVE, _JUDGED, flag_unit, measure_roughness
 
 FACTORS = (1.0, 1.2, 1.5, 2.0, 2.8, 5.0, 30.0, 0.7, 0.5, 1 / 2.8, 0.1)
 FILE = 100
@@ -33,7 +33,7 @@ def fit_curve(vectors: FluxVectors) -> None:
     """Fit the polynomial and print it beside the one in the package."""
     level = np.log(vectors.flux.mean(axis=1))
     rough = measure_roughness(vectors.flux)
-    use = (level > _LEVELS[0]) & (level < _LEVELS[1]) & np.isfinite(rough)
+    use = (level > _JUDGED[0]) & (level < _JUDGED[1]) & np.isfinite(rough)
     curve = np.polyfit(level[use], rough[use], len(_CURVE) - 1)
     rest = rough[use] - np.polyval(curve, level[use])
     print(f"simulated galaxies: {use.sum():,} of {len(vectors):,}")
@@ -71,7 +71,7 @@ def measure_real(path: str) -> None:
     vectors = sample_spectra(read_spectra(path), errors=False)
     vectors = vectors[np.flatnonzero((vectors.quality & int(FATAL)) == 0)]
     level = np.log(np.maximum(vectors.flux.mean(axis=1), 1e-6))
-    faint = (level > _LEVELS[0]) & (level < _LEVELS[1])
+    faint = (level > _JUDGED[0]) & (level < _JUDGED[1])
     rest = measure_roughness(vectors.flux[faint]) - np.polyval(_CURVE, level[faint])
     name = Path(path).name
     print(f"\nreal sources, {name}: {faint.sum()} of {len(vectors)} are faint enough")

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from templates import GENERATORS
+from templates import simulate_others
 
 from gaia_redshift.evaluate import compute_metrics
 from gaia_redshift.flags import QualityFlag
@@ -33,7 +33,7 @@ from gaia_redshift.metrics.distributions import compute_crps
 from gaia_redshift.model.distribution import compute_quantiles
 from gaia_redshift.model.registry import RedshiftModel, load_model
 from gaia_redshift.sampling import sample_spectra
-from gaia_redshift.simulate import simulate_blocks, simulate_seds, simulate_spectra
+from gaia_redshift.simulate import simulate_blocks, simulate_spectra
 from gaia_redshift.spectra import XPSpectra
 
 Array = NDArray[Any]
@@ -388,10 +388,12 @@ def main() -> None:
     result: dict[str, Any] = {"galaxies": args.galaxies, "seed": args.seed}
     sky = collect(make_blocks(args.galaxies, args.seed, "sdss"), moved=True)
     flat = collect(make_blocks(args.flat, args.seed + 1, "flat"))
-    others = {}
-    for name, mix in GENERATORS.items():
-        spectra = simulate_seds(*mix(args.seed), args.others, seed=args.seed + 2, colours=True)
-        others[f"{name} mixtures"] = collect(iter([spectra]))
+    others = {
+        f"{name} mixtures": collect(iter([spectra]))
+        for name, spectra in simulate_others(
+            args.others, mixing=args.seed, seed=args.seed + 2
+        ).items()
+    }
     check_kiraleos(result, sky, others, args.reference)
     check_default(result, sky, flat, others, args)
     if args.output is not None:

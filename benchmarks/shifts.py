@@ -16,7 +16,6 @@ best answer for the sky that was thought to be.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import sys
@@ -27,15 +26,14 @@ from typing import Any
 import numpy as np
 from model_checks import tell
 from numpy.typing import NDArray
-from templates import GENERATORS
+from templates import simulate_others
 
 from gaia_redshift import load_model, read_spectra
-from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.metrics.distributions import find_quantiles
 from gaia_redshift.sampling import sample_spectra, sample_wavelengths
-from gaia_redshift.simulate import simulate_seds, simulate_spectra
+from gaia_redshift.simulate import simulate_spectra
 from gaia_redshift.simulate.generate import TRUTH_COLUMNS
 from gaia_redshift.simulate.noise import draw_noise
 from gaia_redshift.simulate.observation import (
@@ -183,10 +181,7 @@ def make_skies(n: int, seed: int) -> dict[str, XPSpectra]:
             plain.bp, coefficients=plain.bp.coefficients * factor, errors=plain.bp.errors * factor
         )
         spectra[f"BP/RP {percent:+} %"] = dataclasses.replace(plain, bp=bp)
-    for name, mix in GENERATORS.items():
-        with contextlib.suppress(InputError):  # not installed
-            spectra[name] = simulate_seds(*mix(seed + 5), n, seed=seed + 5, colours=True)
-    return spectra
+    return spectra | simulate_others(n, mixing=seed + 5, seed=seed + 5)
 
 
 def change_vectors(plain: XPSpectra, seed: int) -> dict[str, FluxVectors]:

@@ -1,12 +1,11 @@
 """Rest-frame spectra of galaxies from other generators than the simulator's own (extra ``eval``).
 
-``GENERATORS`` gives for each name a function of a seed that returns wavelengths (m,), A, and 3,000
-spectra (3000, m), to be simulated by `gaia_redshift.simulate.simulate_seds`. No model is trained on
-them: they are witnesses.
+No model is trained on them: they are witnesses.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -17,8 +16,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
+from gaia_redshift.simulate import simulate_seds
+from gaia_redshift.spectra import XPSpectra
 
-__all__ = ["GENERATORS"]
+__all__ = ["simulate_others"]
 
 Array = NDArray[Any]
 
@@ -72,7 +73,20 @@ def _scale(wavelength: Array, seds: Array) -> Array:
     return np.asarray(seds / seds[:, near].mean(axis=1, keepdims=True))
 
 
-GENERATORS: dict[str, Callable[[int], tuple[Array, Array]]] = {
+_GENERATORS: dict[str, Callable[[int], tuple[Array, Array]]] = {
     "kcorrect": mix_kcorrect,
     "BPZ": mix_bpz,
 }
+"""For each a function of a seed: wavelengths (m,), A, and 3,000 spectra (3000, m)."""
+
+
+def simulate_others(n: int, *, mixing: int, seed: int) -> dict[str, XPSpectra]:
+    """Simulate galaxies of each of the generators that are installed.
+
+    ``mixing`` is the seed of the spectra, ``seed`` that of everything else.
+    """
+    spectra = {}
+    for name, mix in _GENERATORS.items():
+        with contextlib.suppress(InputError):
+            spectra[name] = simulate_seds(*mix(mixing), n, seed=seed, colours=True)
+    return spectra

@@ -12,7 +12,7 @@ from astropy.io.votable import parse
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import MaskedColumn, Table
 
-from gaia_redshift.errors import InputError
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import DEFAULT_GRID
 from gaia_redshift.readers.results import read_table
 from gaia_redshift.tables import COLUMNS, build_table, describe_provenance, write_table
@@ -215,3 +215,40 @@ def test_masked_texts_and_booleans_stay_masked(tmp_path, name):
     assert again["text"].tolist() == [None, "b", "c"]
     assert again["yes"].tolist() == [None, True, False]
     assert again["yes"].dtype == bool
+
+
+def test_fits_tables_that_astropy_wrote_anew_are_read(tmp_path):
+    """It carries the cards of checksums along, which are then those of another file."""
+    write_table(Table({"source_id": [1, 2], "name": ["a", "b"]}), tmp_path / "a.fits")
+    edited = Table.read(tmp_path / "a.fits")
+    edited["mine"] = [0.5, 0.25]
+    edited.write(tmp_path / "b.fits")
+    with pytest.warns(GaiaRedshiftWarning, match=r"b\.fits: the checksums .* of another file"):
+        found = read_table(tmp_path / "b.fits")
+    assert found["mine"].tolist() == [0.5, 0.25]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz"])
+def test_checksums_of_fits_are_right_or_not_there(tmp_path, name):
+    table = Table({"source_id": np.arange(7), "rate": np.arange(7.0)})
+    table["rate"].unit = "electron / s"  # which FITS does not know
+    write_table(table, tmp_path / name)
+    with fits.open(tmp_path / name, checksum=True) as hdus:
+        assert hdus[1].data["rate"].tolist() == list(range(7))
+        assert ("CHECKSUM" in hdus[1].header) == (name == "a.fits")
+    assert str(read_table(tmp_path / name)["rate"].unit) == "electron / s"
+
+
+def test_votables_text_can_be_converted_by_astropy(tmp_path):
+    names = ["a", "größer", "bell\x07", "\U0001f30c"]
+    write_table(Table({"source_id": np.arange(4), "name": names}), tmp_path / "a.vot")
+    read = Table.read(tmp_path / "a.vot")
+    assert read["name"].dtype.kind == "U"
+    assert read["name"].tolist() == ["a", "größer", r"bell\x07", "\U0001f30c"]
+    Table({"name": read["name"]}).write(tmp_path / "b.ecsv")
+
+
+def test_a_column_that_cannot_be_written_is_told_with_the_file(tmp_path):
+    with pytest.raises(InputError, match=r"cannot write .*a\.fits as fits: column 'c' .*complex"):
+        write_table(Table({"source_id": [1], "c": [1j]}), tmp_path / "a.fits")

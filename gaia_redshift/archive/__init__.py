@@ -1,8 +1,8 @@
-"""Spectra and tables from the Gaia archive (the only part of the package that uses the network).
+"""Spectra and tables from the Gaia archive.
 
-``fetch`` (the public functions) turns what is ``wanted`` into source ids and ``stream``s their
-spectra in ``chunks`` of ``datalink`` requests, through the ``cache``; ``jobs`` runs queries. Names
-of the data releases are in ``releases``, addresses and time-outs in ``settings``.
+``fetch`` (the public functions) turns what is asked for (``sources``) into ids and streams their
+spectra (``stream``) in chunks, by ``datalink`` requests, through the ``cache``; ``jobs`` runs
+queries. Names of the data releases are in ``releases``, addresses and time-outs in ``settings``.
 """
 
 from gaia_redshift.archive.account import FetchAccount, FetchStatus

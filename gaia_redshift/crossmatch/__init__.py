@@ -1,8 +1,8 @@
 """Spectroscopic redshifts beside Gaia sources: `crossmatch_sdss` and `crossmatch_catalogue`.
 
-``matching`` decides which object is which source's; the objects come from services (``sdss``) or
-from catalogues at hand (``catalogues``, in pieces by ``catalogue_files``). ``table`` adds columns
-to the user's table, with the bits of ``flags``.
+``matching`` decides which object is which source's, and says in bits how sure that is; the objects
+come from services (``sdss``) or from catalogues at hand (``catalogues``, in pieces by
+``catalogue_files``). ``table`` adds columns to the user's table.
 """
 
 from gaia_redshift.crossmatch.crossmatch import crossmatch_catalogue, crossmatch_sdss

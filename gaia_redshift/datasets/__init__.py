@@ -1,7 +1,7 @@
 """Training sets: galaxies with spectra and trusted redshifts, cut, split by sky region, on disk.
 
 ``builder`` (the public function) takes labels from ``labels`` (cross-match or a column, cut by
-``cuts``) and vectors from ``parts`` (archive, local files or simulated spectra, in restartable
+``cuts``) and vectors from ``pieces`` (archive, local files or simulated spectra, in restartable
 pieces), splits them (``splits``) and writes a Parquet file with its ``manifest``; ``file`` reads it
 back, ``checks`` refuses what should not be trained on.
 """

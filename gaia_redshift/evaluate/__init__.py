@@ -1,6 +1,6 @@
 """How good predicted redshifts are, against known ones.
 
-metrics and distributions (numbers) -> evaluation (a column of a table against the truth) ->
+`gaia_redshift.metrics` (numbers) -> evaluation (a column of a table against the truth) ->
 comparison (several columns on common rows) -> figures, report (files and a page).
 """
 

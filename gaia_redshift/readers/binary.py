@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift._files import is_utf8
 from gaia_redshift._quiet import ignore_warnings
-from gaia_redshift.errors import InputError
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.readers.arrays import Ragged
 from gaia_redshift.readers.columns import (
     RA_NAMES,
@@ -145,18 +146,34 @@ def _check_sum(hdu: Any, buffer: NDArray[np.uint8], label: str) -> None:
     if not stated.isdigit() or int(stated) == 0:
         return
     place = hdu.fileinfo()
-    total = 0
-    for start in range(place["datLoc"], place["datLoc"] + place["datSpan"], SUMMED):
-        piece = buffer[start : min(start + SUMMED, place["datLoc"] + place["datSpan"])]
-        total += int(piece[: len(piece) // 4 * 4].view(">u4").sum(dtype=np.uint64))
-        _forget_pages(buffer)
-    while total >> 32:  # the sum in ones' complement
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    if total != int(stated):
+    end = place["datLoc"] + place["datSpan"]
+    if _add_words(buffer, place["datLoc"], end) == int(stated):
+        return
+    header = _add_words(buffer, place["hdrLoc"], place["datLoc"], int(stated))
+    if "CHECKSUM" in hdu.header and header != 0xFFFFFFFF:
+        # The header was not written with these sums: astropy carries such cards along.
+        warnings.warn(
+            f"{label}: the checksums in a table's header are those of another file, which a program"
+            " carried along: whether the file is damaged cannot be told",
+            GaiaRedshiftWarning,
+            stacklevel=2,
+        )
+    else:
         raise InputError(
             f"{label}: a table is not what its checksum (DATASUM) says: the file is damaged, or was"
             " changed by a program that leaves checksums as they are"
         )
+
+
+def _add_words(buffer: NDArray[np.uint8], start: int, end: int, total: int = 0) -> int:
+    """Add words of 32 bits in ones' complement, as FITS's checksums are made."""
+    for first in range(start, end, SUMMED):
+        piece = buffer[first : min(first + SUMMED, end)]
+        total += int(piece[: len(piece) // 4 * 4].view(">u4").sum(dtype=np.uint64))
+        _forget_pages(buffer)
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
 
 
 def _fits_info(header: Any, number: int) -> ColumnInfo:

@@ -70,7 +70,7 @@ def _tell_format(path: Path) -> str:
 
 
 def _restore(table: Table, description: str | bytes | None) -> Table:
-    """Give a table read from a file what `_describe` noted."""
+    """Give a table read from a file what `describe_table` noted."""
     from astropy import units
 
     if description is None:

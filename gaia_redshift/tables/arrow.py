@@ -6,12 +6,13 @@ short file needs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["is_number", "make_array", "take_numbers"]
+__all__ = ["is_number", "make_array", "make_text", "take_numbers"]
 
 
 def is_number(kind: Any) -> bool:
@@ -32,6 +33,17 @@ def make_array(values: Any, kind: Any = None, mask: NDArray[np.bool_] | None = N
     valid = None if mask is None else pa.py_buffer(np.packbits(~mask, bitorder="little"))
     data = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(pa.from_numpy_dtype(own), len(values), [valid, data])
+
+
+def make_text(cells: Sequence[str]) -> Any:
+    """Return texts (n,) as a pyarrow array of large strings."""
+    import pyarrow as pa
+
+    texts = [cell.encode() for cell in cells]
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(
+        len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts))
+    )
 
 
 def take_numbers(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -233,14 +233,14 @@ def escape_texts(values: NDArray[Any]) -> NDArray[Any]:
     return np.array([escape_controls(text) for text in texts]).reshape(values.shape)
 
 
-def name_unit(unit: str | None, style: str) -> str | None:
-    """Return a unit as a format spells it, or as it is where that does not know it."""
+def name_unit(unit: str | None, style: str, unknown: str | None) -> str | None:
+    """Return a unit as a format spells it, or ``unknown`` where that does not know it."""
     from astropy.units import Unit
 
     try:
         return str(Unit(unit).to_string(style)) if unit else unit
     except ValueError:
-        return unit
+        return unknown
 
 
 def refuse_large(column: Column, values: Any) -> None:

@@ -85,7 +85,10 @@ def write_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool =
     """
     import_tables()
     check_output(path, overwrite=overwrite)
-    columns, block = take_table(table)
+    try:
+        columns, block = take_table(table)
+    except InputError as error:
+        raise InputError(f"cannot write {path} as {table_format(path)}: {error}") from None
     write_blocks([block], Path(path), columns, table.meta)
 
 

@@ -228,7 +228,8 @@ class FITSSink:
         )
         for i, (column, field) in enumerate(zip(self.columns, fields, strict=True), 1):
             words = {
-                "TUNIT": name_unit(column.unit, "fits"),
+                # What FITS does not know GRZMETA tells, where there is one.
+                "TUNIT": name_unit(column.unit, "fits", column.unit if self.meta is None else None),
                 "TUCD": column.ucd,
                 "TCOMM": column.description,
             }
@@ -247,9 +248,10 @@ class FITSSink:
             table["EXTNAME"] = "REDSHIFTS"
             table.extend(list_cards(self.meta))
             table["GRZMETA"] = describe_table(self.columns, self.meta)
-        table["DATASUM"] = str(datasum)  # 0: none
-        table["CHECKSUM"] = "0" * 16  # what its sum is told without
-        table["CHECKSUM"] = _write_sum(_add_words(table.tostring().encode("ascii"), datasum))
+        if not self.packed:
+            table["DATASUM"] = str(datasum)
+            table["CHECKSUM"] = "0" * 16  # what its sum is told without
+            table["CHECKSUM"] = _write_sum(_add_words(table.tostring().encode("ascii"), datasum))
         return b"".join(header.tostring().encode("ascii") for header in (primary, table))
 
 

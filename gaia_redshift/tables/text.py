@@ -12,6 +12,7 @@ import numpy as np
 
 from gaia_redshift._files import LEVEL, gzip
 from gaia_redshift.errors import InputError
+from gaia_redshift.tables.arrow import make_text
 from gaia_redshift.tables.columns import Arrays, Block, Column, escape_texts, make_table
 from gaia_redshift.tables.parquet import to_arrow
 
@@ -80,14 +81,13 @@ class TextSink:
 
     def write(self, block: Block) -> None:
         """Append rows."""
-        import pyarrow as pa
         import pyarrow.compute as pc
 
-        kind = pa.large_string()
-        cells = [pa.array(self._to_text(block[c.name])).cast(kind) for c in self.columns]
-        lines = pc.binary_join_element_wise(*cells, pa.scalar(self.delimiter, kind))
-        ends = (pa.scalar(text, kind) for text in ("\n", ""))
-        lines = pc.binary_join_element_wise(lines, *ends)
+        cells = [self._to_text(block[c.name]) for c in self.columns]
+        columns = [make_text(c) if isinstance(c, list) else c.cast("large_string") for c in cells]
+        delimiter, newline, nothing = make_text([self.delimiter, "\n", ""])
+        lines = pc.binary_join_element_wise(*columns, delimiter)
+        lines = pc.binary_join_element_wise(lines, newline, nothing)
         n_bytes = pc.sum(pc.binary_length(lines)).as_py() or 0
         self.file.write(memoryview(lines.buffers()[2] or b"")[:n_bytes])
 

@@ -29,8 +29,9 @@ __all__ = [
 ]
 
 Note = dict[str, Any]
-"""``dtype``, ``shape``, ``masked``, ``blank``, ``widest`` (bytes of text); of integers ``low``,
-``high`` and ``taken`` (which of `_find_nulls` occur); of cells of csv files ``proof``."""
+"""``dtype``, ``shape``, ``masked``, ``blank``, ``widest`` (bytes of text) and ``escaped`` (whether
+XML cannot hold some of it as it is); of integers ``low``, ``high`` and ``taken`` (which of
+`_find_nulls` occur); of cells of csv files ``proof``."""
 AS_WRITTEN = "as_written"
 """In a column's meta: text of a csv file, whose type only the whole column can prove."""
 EXACT = 2**53
@@ -153,6 +154,7 @@ def note_column(column: Any) -> Note:
         note["widest"] = max(
             (len(text.encode("utf-8", "surrogatepass")) for text in texts), default=0
         )
+        note["escaped"] = not all(map(str.isprintable, texts))
         if (getattr(getattr(column, "info", None), "meta", None) or {}).get(AS_WRITTEN):
             note["proof"] = _prove(texts)
     elif values.dtype.kind == "f":
@@ -264,6 +266,7 @@ def join_notes(notes: Sequence[Note], *, absent: bool = False) -> Note:
         "masked": absent or any(note["masked"] for note in notes),
         "blank": all(note["blank"] for note in notes),
         "widest": widest,
+        "escaped": any(note.get("escaped", True) for note in notes if note["widest"]),
     }
     if dtype.kind in "iu":
         same = all(np.dtype(note["dtype"]) == dtype for note in others) and not proofs

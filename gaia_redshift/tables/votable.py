@@ -36,6 +36,10 @@ _TYPES = {
     "f4": "float",
     "f8": "double",
 }
+_DIGITS = 20
+"""Of the largest integers, where they are text."""
+_ESCAPE = 4
+"""Letters at most that stand for a byte of text that XML cannot hold."""
 _LINE = 57  # bytes that make a line of 76 characters in base64
 
 
@@ -59,6 +63,10 @@ class VOTableSink:
         self.stored = [
             choose_storage(c.note or {"dtype": c.dtype.str, **anything}, "votable") for c in columns
         ]
+        self.widths = [
+            _bound_text(column.note) if stored.kind == "U" else 0
+            for column, (stored, _) in zip(columns, self.stored, strict=True)
+        ]
         self.rest = b""
         header = self._make_header(meta)
         self.file = open_output(path, packed)
@@ -81,14 +89,16 @@ class VOTableSink:
         if meta is not None:
             words = "Redshifts from Gaia BP/RP spectra, made with gaia_redshift"
             lines.append(f"<DESCRIPTION>{words}</DESCRIPTION>")
-        lines += map(_make_field, self.columns, self.stored)
+        lines += map(_make_field, self.columns, self.stored, self.widths)
         lines.append("<DATA>\n<BINARY2>\n<STREAM encoding='base64'>\n")
         return "\n".join(lines)
 
     def write(self, block: Block) -> None:
         """Append rows."""
         fields, hidden = [], []
-        for column, (stored, null) in zip(self.columns, self.stored, strict=True):
+        for column, (stored, null), width in zip(
+            self.columns, self.stored, self.widths, strict=True
+        ):
             values = block[column.name]
             if isinstance(values, Arrays):
                 hidden.append(values.lengths == 0)
@@ -97,7 +107,10 @@ class VOTableSink:
             refuse_large(column, values)
             mask = np.ma.getmaskarray(values)
             hidden.append(mask.all(axis=tuple(range(1, mask.ndim))))
-            fields.append(_encode_cells(np.ma.getdata(values), mask, stored, null))
+            if stored.kind == "U":
+                fields.append(_encode_texts(np.ma.getdata(values), mask, width))
+                continue
+            fields.append(_encode_numbers(np.ma.getdata(values), mask, stored, null))
         bits = np.packbits(np.stack(hidden, axis=1), axis=1)
         rows = (
             b"".join((mask.tobytes(), *cells))
@@ -122,18 +135,34 @@ class VOTableSink:
         self.file.close()
 
 
-def _make_field(column: Column, storage: tuple[np.dtype[Any], int | None]) -> str:
+def _bound_text(note: Mapping[str, Any]) -> int | None:
+    """Return how many letters a column's text has at most; None if that is not known.
+
+    astropy cannot convert text of no stated length to other formats.
+    """
+    if not note:
+        return None
+    widest = max(note["widest"], 1) if np.dtype(note["dtype"]).kind == "U" else _DIGITS
+    return widest * (_ESCAPE if note.get("escaped", True) else 1)
+
+
+def _make_field(
+    column: Column, storage: tuple[np.dtype[Any], int | None], width: int | None
+) -> str:
     from xml.sax.saxutils import escape, quoteattr
 
     stored, null = storage
     text = stored.kind == "U"
     kind = "unicodeChar" if text else _TYPES[stored.str[1:]]
-    size = "*" if text or column.ragged else "x".join(map(str, column.shape[::-1]))
+    if text:
+        size = str(width or "*")
+    else:
+        size = "*" if column.ragged else "x".join(map(str, column.shape[::-1]))
     words = {
         "name": escape_controls(column.name),
         "datatype": kind,
         "arraysize": size or None,
-        "unit": name_unit(column.unit, "vounit"),
+        "unit": name_unit(column.unit, "vounit", column.unit),
         "ucd": column.ucd,
     }
     attributes = "".join(
@@ -154,12 +183,18 @@ def _encode_arrays(values: Arrays) -> list[bytes]:
     ]
 
 
-def _encode_cells(data: Any, mask: Any, stored: np.dtype[Any], null: int | None) -> list[bytes]:
-    """Return each row's bytes."""
-    if stored.kind == "U":
-        cells = escape_texts(np.where(mask, "", data.astype(str))).tolist()
-        texts = [cell.encode("utf-16-be", "surrogatepass") for cell in cells]
+def _encode_texts(data: Any, mask: Any, width: int | None) -> list[bytes]:
+    """Return each row's text, filled up to a width or with its length before it."""
+    cells = escape_texts(np.where(mask, "", data.astype(str))).tolist()
+    texts = [cell.encode("utf-16-be", "surrogatepass") for cell in cells]
+    if width is None:
         return [(len(text) // 2).to_bytes(4, "big") + text for text in texts]
+    assert max(map(len, texts), default=0) <= 2 * width
+    return [text.ljust(2 * width, b"\0") for text in texts]
+
+
+def _encode_numbers(data: Any, mask: Any, stored: np.dtype[Any], null: int | None) -> list[bytes]:
+    """Return each row's bytes."""
     if stored.kind == "b":
         filled = np.where(mask, ord("?"), np.where(data, ord("T"), ord("F"))).astype("u1")
     elif stored.kind == "f":

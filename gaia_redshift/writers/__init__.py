@@ -33,8 +33,8 @@ class SpectraWriter:
     Parameters
     ----------
     path : str or PathLike
-        Its extension says the format: .csv, .ecsv, .fits, .xml, .vot (VOTable, BINARY2), each also
-        with .gz, .parquet (zstd), .h5 or .hdf5.
+        Its extension says the format: .csv, .ecsv, .fits, .fit, .xml, .vot, .votable (BINARY2),
+        each also with .gz, .parquet, .pq (zstd), .h5 or .hdf5.
     overwrite : bool
         Replace an existing file.
 
@@ -154,8 +154,8 @@ def write_spectra(
     ----------
     spectra : XPSpectra
     path : str or PathLike
-        Its extension says the format: .csv, .ecsv, .fits, .xml, .vot (VOTable, BINARY2), each also
-        with .gz, .parquet (zstd), .h5 or .hdf5.
+        Its extension says the format: .csv, .ecsv, .fits, .fit, .xml, .vot, .votable (BINARY2),
+        each also with .gz, .parquet, .pq (zstd), .h5 or .hdf5.
     overwrite : bool
         Replace an existing file.
 
