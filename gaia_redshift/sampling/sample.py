@@ -15,7 +15,7 @@ import logging
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ __all__ = ["sample_block", "sample_spectra", "warn_of_unknown_sets"]
 
 logger = logging.getLogger(__name__)
 
-ERROR_BLOCK = 128
+ERROR_BLOCK = 256
 """Sources whose covariances are worked on at once: they then fit in a processor's cache."""
 NO_ERROR = int(QualityFlag.NO_FLUX_ERROR)
 CORRELATION_SLACK = 1e-4
@@ -227,7 +227,7 @@ def _finite_coefficients(
 def _add_flux_errors(
     spectra: XPSpectra,
     rows: NDArray[np.intp],
-    tables: dict[str, _ProductTable],
+    tables: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
     flux_error: NDArray[np.float64],
     quality: NDArray[np.int32],
     *,
@@ -258,14 +258,14 @@ def _get_crew() -> Crew:
 def _sample_flux_errors(
     spectra: XPSpectra,
     rows: slice | NDArray[np.intp],
-    tables: dict[str, _ProductTable],
+    tables: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return the errors (n, 186) of some rows, and flag bits (n,)."""
     n = len(spectra.source_id[rows])
     if spectra.bp.errors is None or spectra.rp.errors is None:
         return np.full((n, N_FLUX), np.nan), np.full(n, QualityFlag.NO_FLUX_ERROR, dtype=np.int32)
     parts = [
-        _sample_variance(band, rows, tables[name])
+        _sample_variance(band, rows, *tables[name])
         for name, band in (("bp", spectra.bp), ("rp", spectra.rp))
     ]
     flags = parts[0][1] | parts[1][1]
@@ -280,60 +280,50 @@ def _sample_flux_errors(
 
 
 def _sample_variance(
-    band: BandSpectra, rows: slice | NDArray[np.intp], table: _ProductTable
+    band: BandSpectra,
+    rows: slice | NDArray[np.intp],
+    squares: NDArray[np.float64],
+    products: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return the variance (n, m) of each sample, and flag bits (n,)."""
-    k, p = table.k, n_correlations(table.k)
+    k = len(squares)
     assert band.errors is not None
     errors = np.asarray(band.errors[rows, :k], dtype=np.float64)
     flags = np.zeros(len(errors), dtype=np.int32)
     missing = np.isnan(errors).all(axis=1)
     flags[missing] |= QualityFlag.NO_FLUX_ERROR
     bad = ~missing & ~(np.isfinite(errors) & (errors >= 0)).all(axis=1)
-    given: NDArray[np.bool_] = np.zeros(len(errors), dtype=bool)
-    used = slice(p, None)  # variances alone
     with np.errstate(invalid="ignore", over="ignore"):
-        if band.correlations is not None and k > 1:
-            triangle = band.correlations[rows, :p]
+        variance = multiply_rows(errors**2, squares)
+    given: NDArray[np.bool_] = np.zeros(len(errors), dtype=bool)
+    if band.correlations is not None and k > 1:
+        triangle = np.array(band.correlations[rows, : n_correlations(k)], dtype=np.float64)
+        given |= ~np.isnan(triangle).all(axis=1) & ~missing & ~bad
+        with np.errstate(invalid="ignore", over="ignore"):
             largest = np.maximum(triangle.max(axis=1), -triangle.min(axis=1))  # NaN where any is
-            given = ~np.isnan(largest)
-            if not given.all():
-                given |= ~np.isnan(triangle).all(axis=1)
-            given &= ~missing & ~bad
             bad |= given & ~(largest <= 1 + CORRELATION_SLACK)
-            if given.any():
-                used = slice(None)
-        covariance = np.take(errors, table.first[used], axis=1)
-        covariance *= np.take(errors, table.second[used], axis=1)
-        if given.any():
-            covariance[:, :p] *= triangle
-            covariance[~given, :p] = 0.0
-        variance = multiply_rows(covariance, table.products[used])
+            buffer = np.empty_like(triangle)
+            for index in np.tril_indices(k, -1):  # correlations become covariances
+                np.take(errors, index, axis=1, out=buffer, mode="clip")
+                triangle *= buffer
+            if given.all():
+                variance += multiply_rows(triangle, products)
+            elif given.any():
+                variance[given] += multiply_rows(triangle[given], products)
     flags[~given & ~missing] |= QualityFlag.DIAGONAL_FLUX_ERROR
-    bad |= ~missing & ~(np.isfinite(variance) & (variance > 0)).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        bad |= ~missing & ~(np.isfinite(variance) & (variance > 0)).all(axis=1)
     flags[bad] |= QualityFlag.BAD_FLUX_ERROR
     return variance, flags
 
 
-class _ProductTable(NamedTuple):
-    """What each covariance of two coefficients adds to the variance of each sample.
-
-    Numbers of the two coefficients, (k (k + 1) / 2,), and the products ``2 b_i b_j``, in the order
-    of the correlations' triangle; then ``b_i^2``.
-    """
-
-    k: int
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
-    products: NDArray[np.float64]
-
-
 @lru_cache(maxsize=16)
-def _product_tables(grid: SamplingGrid, basis_set: BasisSet) -> dict[str, _ProductTable]:
+def _product_tables(
+    grid: SamplingGrid, basis_set: BasisSet
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Per band, ``b_i^2`` (k, m) and ``2 b_i b_j`` (k (k - 1) / 2, m) in the triangle's order."""
     tables = {}
     for band, matrix in compute_design_matrices(grid, basis_set).items():
-        k = len(matrix)
-        j, i = np.concatenate([np.tril_indices(k, -1), [np.arange(k)] * 2], axis=1)
-        products = np.where(i == j, 1.0, 2.0)[:, None] * matrix[i] * matrix[j]
-        tables[band] = _ProductTable(k, i, j, products)
+        j, i = np.tril_indices(len(matrix), -1)
+        tables[band] = (matrix**2, 2 * matrix[i] * matrix[j])
     return tables
