@@ -23,7 +23,7 @@ from gaia_redshift.predict.outputs import Storable, assemble_output
 from gaia_redshift.predict.progress import Progress
 from gaia_redshift.predict.settings import Settings, describe_plan, make_settings
 from gaia_redshift.predict.stream import iter_steps
-from gaia_redshift.readers.sources import list_inputs
+from gaia_redshift.readers.sources import list_inputs, name_source
 from gaia_redshift.tables.files import check_output
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def run_to_file(
                     if step.failure is not None:
                         complain(_name_failure(inputs[step.index], step.failure))
         journal.flush()
-        summary.failed = {_name(inputs[i]): why for i, why in journal.failed.items()}
+        summary.failed = {name_source(inputs[i]): why for i, why in journal.failed.items()}
         if not any(map(journal.count_rows, journal.parts)):
             journal.parts.clear()  # nothing that a later run could use
             raise InputError(
@@ -248,10 +248,6 @@ def run_to_file(
         raise
     journal.remove()
     return summary
-
-
-def _name(source: Any) -> str:
-    return str(source) if isinstance(source, str | Path) else type(source).__name__
 
 
 def _name_failure(source: Any, why: str) -> str:

@@ -16,7 +16,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.predict.blocks import Findings, predict_block
 from gaia_redshift.predict.table import predict_rows, read_blocks
 from gaia_redshift.readers.content import ReadMeter
-from gaia_redshift.readers.sources import is_for_archive
+from gaia_redshift.readers.sources import is_for_archive, name_source
 
 if TYPE_CHECKING:
     from gaia_redshift.predict.progress import Progress
@@ -121,12 +121,8 @@ def iter_steps(
             if step.failure is not None:
                 failed.add(step.index)
             elif step.ended:
-                logger.info("%s: read and predicted", _name(sources[step.index]))
+                logger.info("%s: read and predicted", name_source(sources[step.index]))
             yield step
-
-
-def _name(source: Any) -> str:
-    return str(source) if isinstance(source, str | Path) else type(source).__name__
 
 
 @contextmanager

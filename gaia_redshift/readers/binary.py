@@ -26,6 +26,7 @@ from gaia_redshift.readers.columns import (
     find_layout,
 )
 from gaia_redshift.readers.content import Content
+from gaia_redshift.tables.fits import add_words
 
 __all__ = [
     "choose_layouts",
@@ -147,9 +148,9 @@ def _check_sum(hdu: Any, buffer: NDArray[np.uint8], label: str) -> None:
         return
     place = hdu.fileinfo()
     end = place["datLoc"] + place["datSpan"]
-    if _add_words(buffer, place["datLoc"], end) == int(stated):
+    if _sum_words(buffer, place["datLoc"], end) == int(stated):
         return
-    header = _add_words(buffer, place["hdrLoc"], place["datLoc"], int(stated))
+    header = _sum_words(buffer, place["hdrLoc"], place["datLoc"], int(stated))
     if "CHECKSUM" in hdu.header and header != 0xFFFFFFFF:
         # The header was not written with these sums: astropy carries such cards along.
         warnings.warn(
@@ -165,14 +166,12 @@ def _check_sum(hdu: Any, buffer: NDArray[np.uint8], label: str) -> None:
         )
 
 
-def _add_words(buffer: NDArray[np.uint8], start: int, end: int, total: int = 0) -> int:
-    """Add words of 32 bits in ones' complement, as FITS's checksums are made."""
+def _sum_words(buffer: NDArray[np.uint8], start: int, end: int, total: int = 0) -> int:
+    """Add the words of a part of a file, as FITS's checksums do, without keeping it in memory."""
     for first in range(start, end, SUMMED):
         piece = buffer[first : min(first + SUMMED, end)]
-        total += int(piece[: len(piece) // 4 * 4].view(">u4").sum(dtype=np.uint64))
+        total = add_words(piece[: len(piece) // 4 * 4], total)
         _forget_pages(buffer)
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
 
 

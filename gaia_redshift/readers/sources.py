@@ -32,6 +32,7 @@ __all__ = [
     "is_sky_coord",
     "iter_sources",
     "list_inputs",
+    "name_source",
 ]
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,11 @@ def iter_sources(sources: Any) -> Iterator[Path | XPSpectra | Any]:
         module, name = type(sources).__module__, type(sources).__name__
         shown = name if module == "builtins" else f"{module}.{name}"
         raise InputError(f"{shown} cannot be read; give {_ACCEPTED}")
+
+
+def name_source(source: Any) -> str:
+    """Return what one input is called where it is told of: its path, or its type."""
+    return str(source) if isinstance(source, str | Path) else type(source).__name__
 
 
 def _is_several(sources: Any) -> bool:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._quiet import preserve_settings
+from gaia_redshift._threads import map_ahead
 from gaia_redshift.errors import InputError
 from gaia_redshift.simulate.contaminants import (
     CONTAMINANTS,
@@ -396,21 +396,20 @@ def _join_chunks(
     from gaia_redshift._progress import open_bar
 
     waiting: list[XPSpectra] = []
+    numbers = range(-(-n // CHUNK))
     with (
-        ThreadPoolExecutor(max_workers=2) as pool,
         open_bar(total=n, unit=unit, unit_scale=True, disable=not progress) as bar,
+        closing(map_ahead(make_chunk, numbers, n_threads=2, ahead=3)) as chunks,
     ):
-        numbers = iter(range(-(-n // CHUNK)))
-        ahead = [pool.submit(make_chunk, number) for number in islice(numbers, 4)]
-        while ahead:
-            chunk = ahead.pop(0).result()
-            ahead += [pool.submit(make_chunk, number) for number in islice(numbers, 1)]
+        for chunk in chunks:
             bar.update(len(chunk))
             waiting.append(chunk)
-            if sum(map(len, waiting)) >= block_size or not ahead:
+            if sum(map(len, waiting)) >= block_size:
                 *blocks, last = XPSpectra.concatenate(waiting).blocks(block_size)
                 yield from blocks
                 waiting = [last]
-                if len(last) == block_size or not ahead:
+                if len(last) == block_size:
                     yield last
                     waiting = []
+        if waiting:
+            yield XPSpectra.concatenate(waiting)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +86,8 @@ def write_table(table: Table, path: str | os.PathLike[str], *, overwrite: bool =
     """
     import_tables()
     check_output(path, overwrite=overwrite)
-    try:
+    with explain_failure(path):
         columns, block = take_table(table)
-    except InputError as error:
-        raise InputError(f"cannot write {path} as {table_format(path)}: {error}") from None
     write_blocks([block], Path(path), columns, table.meta)
 
 
@@ -96,21 +95,28 @@ def write_blocks(
     blocks: Iterable[Block], path: Path, columns: Sequence[Column], meta: Mapping[str, Any]
 ) -> None:
     """Write rows as they come as one file, which appears when it is complete."""
-    kind = table_format(path)
+    # Warnings would be of names and units that are not usual.
+    with explain_failure(path), ignore_warnings(), written_whole(path) as temporary:
+        sink = open_sink(table_format(path), temporary, columns, meta, packed=is_packed(path))
+        try:
+            for block in blocks:
+                sink.write(block)
+            sink.close()
+        except BaseException:
+            sink.abort()
+            raise
+
+
+@contextmanager
+def explain_failure(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make one `InputError`, with the file's name, of whatever keeps a table from being written."""
     try:
-        with ignore_warnings(), written_whole(path) as temporary:  # of names and units not usual
-            sink = open_sink(kind, temporary, columns, meta, packed=is_packed(path))
-            try:
-                for block in blocks:
-                    sink.write(block)
-                sink.close()
-            except BaseException:
-                sink.abort()
-                raise
+        yield
     except OSError as error:
         raise InputError(f"cannot write {path}: {one_line(error)}") from error
     except Exception as error:
-        raise InputError(f"cannot write {path} as {kind}: {one_line(error)}") from error
+        why = one_line(error)
+        raise InputError(f"cannot write {path} as {table_format(path)}: {why}") from error
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:

@@ -23,9 +23,9 @@ from gaia_redshift.tables.columns import (
     refuse_large,
 )
 from gaia_redshift.tables.text import open_output
-from gaia_redshift.tables.types import Note, choose_storage, join_notes, note_column
+from gaia_redshift.tables.types import Note, choose_storage, join_notes, measure_text, note_column
 
-__all__ = ["FITS_CARDS", "FITSSink", "list_cards"]
+__all__ = ["FITS_CARDS", "FITSSink", "add_words", "list_cards"]
 
 FITS_CARDS = {
     "gaia_redshift_version": "GRZVER",
@@ -44,7 +44,6 @@ LONGEST_NAME = 68
 """Letters that a card of a FITS header has room for."""
 _CODES = {"u1": "B", "i2": "I", "i4": "J", "i8": "K", "u8": "K", "f4": "E", "f8": "D", "b1": "L"}
 _BLOCK = 2880
-_DIGITS = 20  # of the largest integers, where they are text
 _HALF = 1 << 63
 """TZERO of unsigned integers, which are stored as signed ones."""
 
@@ -60,11 +59,11 @@ class _Summed:
         self.file.write(data)
         data = self.rest + data
         end = len(data) // 4 * 4
-        self.total = _add_words(data[:end], self.total)
+        self.total = add_words(data[:end], self.total)
         self.rest = data[end:]
 
 
-def _add_words(data: bytes, total: int) -> int:
+def add_words(data: bytes | NDArray[np.uint8], total: int) -> int:
     """Add words of 32 bits in ones' complement (FITS 4.0, appendix J)."""
     total += int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
     while total >> 32:
@@ -198,7 +197,7 @@ class FITSSink:
             stored, null = given, None  # nothing else would say that they are boolean
         count, dim = math.prod(shape), shape
         if stored.kind == "U":
-            width = max(note["widest"], 1) if given.kind == "U" else _DIGITS
+            width = measure_text(note)
             kind, form = f"S{width}", f"{width * count}A"
             dim = (*shape, width) if shape else ()
         else:
@@ -251,7 +250,7 @@ class FITSSink:
         if not self.packed:
             table["DATASUM"] = str(datasum)
             table["CHECKSUM"] = "0" * 16  # what its sum is told without
-            table["CHECKSUM"] = _write_sum(_add_words(table.tostring().encode("ascii"), datasum))
+            table["CHECKSUM"] = _write_sum(add_words(table.tostring().encode("ascii"), datasum))
         return b"".join(header.tostring().encode("ascii") for header in (primary, table))
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "cast_column",
     "choose_storage",
     "join_notes",
+    "measure_text",
     "note_column",
     "simplify_column",
 ]
@@ -343,6 +344,12 @@ def _parse(texts: Sequence[str], dtype: np.dtype[Any]) -> Any:
     if dtype.kind in "iu":
         return np.array([int(text) for text in texts], dtype=dtype)
     return np.array([float(text) for text in texts], dtype=dtype)
+
+
+def measure_text(note: Note) -> int:
+    """Return how many bytes a column's values take at most where they are stored as text."""
+    dtype = np.dtype(note["dtype"])
+    return max(note["widest"], 1) if dtype.kind == "U" else _count_digits(dtype)
 
 
 def choose_storage(note: Note, kind: str) -> tuple[np.dtype[Any], int | None]:

@@ -23,7 +23,7 @@ from gaia_redshift.tables.columns import (
     refuse_large,
 )
 from gaia_redshift.tables.text import open_output
-from gaia_redshift.tables.types import choose_storage
+from gaia_redshift.tables.types import Note, choose_storage, measure_text
 
 __all__ = ["VOTableSink"]
 
@@ -36,8 +36,6 @@ _TYPES = {
     "f4": "float",
     "f8": "double",
 }
-_DIGITS = 20
-"""Of the largest integers, where they are text."""
 _ESCAPE = 4
 """Letters at most that stand for a byte of text that XML cannot hold."""
 _LINE = 57  # bytes that make a line of 76 characters in base64
@@ -135,15 +133,14 @@ class VOTableSink:
         self.file.close()
 
 
-def _bound_text(note: Mapping[str, Any]) -> int | None:
+def _bound_text(note: Note) -> int | None:
     """Return how many letters a column's text has at most; None if that is not known.
 
     astropy cannot convert text of no stated length to other formats.
     """
     if not note:
         return None
-    widest = max(note["widest"], 1) if np.dtype(note["dtype"]).kind == "U" else _DIGITS
-    return widest * (_ESCAPE if note.get("escaped", True) else 1)
+    return measure_text(note) * (_ESCAPE if note.get("escaped", True) else 1)
 
 
 def _make_field(
