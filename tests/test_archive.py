@@ -313,7 +313,7 @@ def test_a_server_that_never_answers_ends_within_the_deadline(endpoint):
         sources = query if endpoint == "tap-server" else archive.spectra.source_id
         with pytest.raises(ArchiveError, match=r"did not answer within 0.3 s; tried 3 times"):
             fetch_spectra(sources, settings=settings)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
 
 
 QUERY = "SELECT source_id FROM gaiadr3.gaia_source"
@@ -411,7 +411,7 @@ def test_a_drip_ends_at_the_deadline():
         started = time.monotonic()
         with pytest.raises(ArchiveError, match="still sending at the deadline"):
             fetch_spectra(archive.spectra.source_id, settings=settings)
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 18
 
 
 def test_nobody_there():
@@ -427,7 +427,7 @@ def test_retry_after_beyond_the_deadline_is_not_waited_for():
         started = time.monotonic()
         with pytest.raises(ArchiveError, match=r"HTTP 503.*asks to wait 3600 s"):
             fetch_spectra(archive.spectra.source_id[:5], settings=make_settings(archive))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
 
 
 def test_retry_after_is_read_as_number_and_as_date():
@@ -976,12 +976,13 @@ def test_addresses_come_from_the_environment(monkeypatch):
 def test_a_reader_that_stops_early_leaves_no_thread_behind():
     with make_archive(n=100) as archive:
         archive.faults.append(Fault("never", times=100, skip=2))
-        stream = open_stream(archive.spectra.source_id, settings=make_settings(archive))
+        settings = make_settings(archive, timeout=60.0)
+        stream = open_stream(archive.spectra.source_id, settings=settings)
         blocks = stream.blocks(10)
         next(blocks)
         started = time.monotonic()
         blocks.close()
-        assert time.monotonic() - started < 5, "requests under way are broken off"
+        assert time.monotonic() - started < 30, "requests under way are broken off"
         names = [thread.name for thread in threading.enumerate()]
         assert not [name for name in names if name.startswith("gaia_redshift")]
 

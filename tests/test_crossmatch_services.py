@@ -180,7 +180,7 @@ def test_a_server_that_never_answers_ends_within_the_deadline(service, sky, serv
     started = time.monotonic()
     with pytest.raises(ArchiveError, match="did not answer"):
         crossmatch_sdss(sky[0][:3], service=service, settings=settings)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -384,7 +384,7 @@ def test_many_comments_before_no_query_take_no_time():
     assert not is_for_archive("/**/" * 20_000 + "x")
     assert not is_for_archive("-- a\n" * 20_000 + "x")
     assert is_for_archive("/* a */ -- b\n /**/ SELECT 1")
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 30
 
 
 def test_files_written_in_threads_have_the_mode_that_the_umask_says(tmp_path):

@@ -671,7 +671,7 @@ def test_a_line_of_quotes_is_refused_soon(tmp_path, line):
     start = time.perf_counter()
     with pytest.raises(InputError, match="row 1: "):
         read_spectra(tmp_path / "a.csv")
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 60
 
 
 def test_columns_that_a_format_cannot_hold_are_told_at_the_first_block(tmp_path):
