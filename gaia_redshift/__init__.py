@@ -11,8 +11,6 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift._version import __version__
-
 if TYPE_CHECKING:  # "as" exports the names to type checkers
     from gaia_redshift.archive.fetch import fetch_spectra as fetch_spectra
     from gaia_redshift.bridges.distributions import to_qp as to_qp
@@ -50,6 +48,8 @@ if TYPE_CHECKING:  # "as" exports the names to type checkers
     from gaia_redshift.spectra import XPSpectra as XPSpectra
     from gaia_redshift.tables import write_table as write_table
     from gaia_redshift.writers import write_spectra as write_spectra
+
+__version__ = "0.2.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 

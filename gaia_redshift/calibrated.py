@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gaia_redshift._html import format_facts, name_some
+from gaia_redshift._display import format_facts, name_some
 from gaia_redshift._quiet import preserve_settings, quiet_gaiaxpy
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import BandSpectra, XPSpectra

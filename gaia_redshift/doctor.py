@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from gaia_redshift import __version__
 from gaia_redshift._extras import find_version
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift._version import __version__
 from gaia_redshift.archive.cache import find_cache_root
 from gaia_redshift.archive.connection import Connections, Login
 from gaia_redshift.archive.datalink import request_spectra

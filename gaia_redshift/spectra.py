@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._html import format_facts, name_some
+from gaia_redshift._display import format_facts, name_some
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import count_flags, tell_flags
 from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid

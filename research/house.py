@@ -25,7 +25,7 @@ PACKAGE = Path(gaia_redshift.__file__).parent
 RECORD = Path(__file__).parents[1] / "tests" / "data" / "features.json"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_version", "_progress", "_threads", "lines"),
+    ("errors", "_display", "_threads", "lines"),
     (
         "flags",
         "grid",
@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "_files",
         "_extras",
     ),
-    ("_html", "clean", "tables"),
+    ("clean", "tables"),
     ("spectra",),
     ("calibrated", "vectors", "readers", "sampling", "model"),
     ("archive", "simulate", "writers"),

@@ -12,7 +12,7 @@ from gaia_redshift import (
     simulate_spectra,
     write_table,
 )
-from gaia_redshift._progress import open_bar
+from gaia_redshift._display import open_bar
 from gaia_redshift.spectra import XPSpectra
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gaia_redshift._progress import tell
+from gaia_redshift._display import tell
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.account import FetchAccount
 from gaia_redshift.archive.cache import SpectraCache, find_cache_root

@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._progress import open_bar
+from gaia_redshift._display import open_bar
 from gaia_redshift.archive.account import FetchAccount, FetchStatus, status_flags
 from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.connection import Connections

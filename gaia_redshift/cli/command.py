@@ -12,8 +12,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
+from gaia_redshift import __version__
 from gaia_redshift._files import escape_controls
-from gaia_redshift._version import __version__
 from gaia_redshift.cli.archive import CACHE, DOCTOR, FETCH
 from gaia_redshift.cli.catalogue import CROSSMATCH, ENRICH
 from gaia_redshift.cli.dataset import DATASET

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._display import open_bar
 from gaia_redshift._files import one_line
-from gaia_redshift._progress import open_bar
 from gaia_redshift._quiet import ignore_warnings, silent_output
 from gaia_redshift.archive.failures import Patience, TransientError, parse_result, to_votable
 from gaia_redshift.archive.jobs import submit_now

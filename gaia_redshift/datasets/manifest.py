@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gaia_redshift import __version__
 from gaia_redshift._extras import find_version
 from gaia_redshift._files import write_text
-from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.identity import (
     as_json,

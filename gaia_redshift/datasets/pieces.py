@@ -152,7 +152,7 @@ def make_pieces(
     pieces: Sequence[Piece], writer: PieceWriter, *, progress: bool = False
 ) -> list[dict[str, Any] | None]:
     """Make what is not there yet, in order; None stands for pieces whose spectra failed."""
-    from gaia_redshift._progress import open_bar
+    from gaia_redshift._display import open_bar
 
     done = []
     for piece in open_bar(pieces, desc="training set", unit="piece", disable=not progress):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._display import open_bar
 from gaia_redshift._files import (
     check_apart,
     check_target,
@@ -19,7 +20,6 @@ from gaia_redshift._files import (
     one_line,
     written_whole,
 )
-from gaia_redshift._progress import open_bar
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.enrich.columns import Addition, Cells, Format
 from gaia_redshift.enrich.fits import FitsCatalogue

@@ -10,8 +10,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
+from gaia_redshift import __version__
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.metrics.distributions import (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import Table
 
-from gaia_redshift._version import __version__
+from gaia_redshift import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate import figures
 from gaia_redshift.evaluate.comparison import Comparison

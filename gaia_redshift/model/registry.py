@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gaia_redshift._html import format_facts, name_some
-from gaia_redshift._progress import show_progress
+from gaia_redshift._display import format_facts, name_some, show_progress
 from gaia_redshift._threads import as_slice
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import N_FLUX, SamplingGrid

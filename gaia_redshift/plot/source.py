@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaia_redshift._display import show_progress
 from gaia_redshift._files import check_target
-from gaia_redshift._progress import show_progress
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import decode_flags

@@ -31,7 +31,7 @@ class Progress:
         self._reading = -1
         if not shown:
             return
-        from gaia_redshift._progress import open_bar
+        from gaia_redshift._display import open_bar
 
         self._rows = [_count(source) for source in sources]
         self._bytes = [_measure(source) for source in sources]

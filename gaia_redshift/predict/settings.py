@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._version import __version__
+from gaia_redshift import __version__
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import SamplingGrid, read_grid
 from gaia_redshift.model.prior import MagnitudePrior

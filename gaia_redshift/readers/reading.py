@@ -169,7 +169,7 @@ def _make_options(
 def _iter_parts(sources: Any, options: ReadOptions, progress: bool) -> Iterator[XPSpectra]:
     bar = None
     if progress:
-        from gaia_redshift._progress import open_bar
+        from gaia_redshift._display import open_bar
 
         bar = open_bar(desc="reading", unit=" sources", leave=False)
     try:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._progress import show_progress
+from gaia_redshift._display import show_progress
 from gaia_redshift._threads import Crew, as_slice, multiply_rows
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag

@@ -393,7 +393,7 @@ def _join_chunks(
     make_chunk: Callable[[int], XPSpectra], n: int, block_size: int, *, unit: str, progress: bool
 ) -> Iterator[XPSpectra]:
     """Make chunks in two threads, a few ahead and never all of them, and join them to blocks."""
-    from gaia_redshift._progress import open_bar
+    from gaia_redshift._display import open_bar
 
     waiting: list[XPSpectra] = []
     numbers = range(-(-n // CHUNK))

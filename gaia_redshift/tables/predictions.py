@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gaia_redshift import __version__
 from gaia_redshift._files import escape_controls
 from gaia_redshift._quiet import import_tables
-from gaia_redshift._version import __version__
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
 from gaia_redshift.grid import SamplingGrid

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift import __version__
 from gaia_redshift._extras import find_version
-from gaia_redshift._version import __version__
 from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import N_FLUX, SamplingGrid

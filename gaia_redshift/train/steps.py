@@ -75,7 +75,7 @@ def average_weights(network: Any, optimizer: Any, config: TrainingConfig) -> Ite
 
 def open_bar(epoch: int, epochs: int, total: int, progress: bool) -> Any:
     """Return an epoch's progress bar."""
-    from gaia_redshift._progress import open_bar
+    from gaia_redshift._display import open_bar
 
     return open_bar(
         total=total,

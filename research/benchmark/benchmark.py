@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._progress import open_bar
+from gaia_redshift._display import open_bar
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate.comparison import Comparison, compare_predictions
 from gaia_redshift.evaluate.evaluation import take_column, to_plain

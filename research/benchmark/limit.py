@@ -169,7 +169,7 @@ def estimate_limit(
     the columns; what its size tells of the galaxy beyond the fluxes is not used. The likelihood is
     that of all 110 coefficients, which hold a little more than the 186 fluxes.
     """
-    from gaia_redshift._progress import open_bar
+    from gaia_redshift._display import open_bar
 
     if n_templates < 1:
         raise InputError(f"the number of templates must be positive, not {n_templates}")

@@ -182,7 +182,7 @@ def compute_galaxies(
     InputError
         If bagpipes is not installed, or too few galaxies are asked for.
     """
-    from gaia_redshift._progress import open_bar
+    from gaia_redshift._display import open_bar
 
     types, drawn = draw_parameters(n, seed)
     _import_bagpipes()

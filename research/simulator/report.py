@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._version import __version__
+from gaia_redshift import __version__
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 from gaia_redshift.grid import SamplingGrid
 from gaia_redshift.sampling import sample_spectra
