@@ -83,7 +83,8 @@ def _list_options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _list_public_names() -> Iterator[str]:
-    rooms = [room.name for room in pkgutil.iter_modules([str(PACKAGE)]) if room.ispkg]
+    names = [room.name for room in pkgutil.iter_modules([str(PACKAGE)])]
+    rooms = [name for name in names if not name.startswith("_")]
     for name in ("gaia_redshift", *(f"gaia_redshift.{room}" for room in rooms)):
         module = importlib.import_module(name)
         yield from (f"{name}.{each}" for each in getattr(module, "__all__", ()))
