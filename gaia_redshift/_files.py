@@ -48,6 +48,7 @@ __all__ = [
     "gzip",
     "is_utf8",
     "one_line",
+    "open_target",
     "open_unpacked",
     "removed_if_empty",
     "same_file",
@@ -180,3 +181,13 @@ def open_unpacked(path: Path) -> IO[bytes]:
     with path.open("rb") as stream:
         packed = stream.read(2) == GZIP
     return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[no-any-return]
+
+
+def open_target(path: Path, packed: bool) -> IO[bytes]:
+    """Open a file for writing, through gzip if ``packed``: the same data give the same bytes."""
+    raw = path.open("wb")
+    if not packed:
+        return raw
+    stream = gzip.GzipFile("", "wb", LEVEL, raw, mtime=0)
+    stream.myfileobj = raw  # closed with it
+    return stream  # type: ignore[no-any-return]

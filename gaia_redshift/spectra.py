@@ -251,7 +251,7 @@ class XPSpectra:
         if any(part.columns is not None for part in parts):
             from astropy.table import Table
 
-            from gaia_redshift.tables.stacks import stack_tables
+            from gaia_redshift.tables.columns import stack_tables
 
             tables = [
                 part.columns

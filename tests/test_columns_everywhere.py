@@ -38,8 +38,8 @@ from gaia_redshift.readers.columns import tell_unused_ids, to_source_ids
 from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.readers.whole import read_ids
 from gaia_redshift.spectra import XPSpectra
+from gaia_redshift.tables.arrow import make_field, to_arrow
 from gaia_redshift.tables.columns import take_table
-from gaia_redshift.tables.parquet import make_field, to_arrow
 from gaia_redshift.writers import SpectraWriter
 
 FORMATS = ["ecsv", "fits", "vot", "parquet", "h5", "csv"]

@@ -224,7 +224,7 @@ def _show(
     from gaia_redshift.predict.blocks import join_rows
     from gaia_redshift.predict.progress import Progress
     from gaia_redshift.predict.stream import iter_steps
-    from gaia_redshift.tables.stacks import settle_types
+    from gaia_redshift.tables.columns import settle_types
 
     found: dict[int, list[PredictedRows]] = {}
     failed = 0

@@ -66,7 +66,7 @@ class Summary:
         ``flags``: number of sources with each, by name; ``n_written`` rows of the output, where it
         is a clean sample; ``n_failed`` inputs that could not be read.
         """
-        from gaia_redshift.tables.stacks import stack_tables
+        from gaia_redshift.tables.columns import stack_tables
 
         arguments = self.arguments
         table = stack_tables(self._tables) if self._tables else None

@@ -31,7 +31,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
-from gaia_redshift.tables.parquet import choose_encoding
+from gaia_redshift.tables.arrow import choose_encoding
 
 __all__ = [
     "Piece",

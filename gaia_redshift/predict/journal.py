@@ -26,9 +26,8 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.readers.identity import as_json, find_changes, read_request, write_request
 from gaia_redshift.readers.results import READERS
 from gaia_redshift.tables import join_meta, stack_rows
-from gaia_redshift.tables.arrow import take_numbers
+from gaia_redshift.tables.arrow import ParquetSink, take_numbers
 from gaia_redshift.tables.columns import take_table
-from gaia_redshift.tables.parquet import ParquetSink
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -16,9 +16,17 @@ from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.clean import find_clean, format_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
-from gaia_redshift.tables.columns import Block, Column, describe_column, make_column, take_table
+from gaia_redshift.tables.columns import (
+    Block,
+    Column,
+    describe_column,
+    fit_values,
+    join_columns,
+    make_column,
+    settle_types,
+    take_table,
+)
 from gaia_redshift.tables.files import open_sink, table_format, write_blocks
-from gaia_redshift.tables.stacks import fit_values, join_columns, settle_types
 from gaia_redshift.tables.types import Note
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from gaia_redshift.readers import iter_spectra
 from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 from gaia_redshift.tables import PredictedRows, join_meta, select_columns
-from gaia_redshift.tables.stacks import settle_types, stack_tables
+from gaia_redshift.tables.columns import settle_types, stack_tables
 from gaia_redshift.vectors import PHOTOMETRY, check_vectors, make_vectors
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ def build_kept_columns(block: Block) -> Table | None:
     """Return the block's kept columns as a table, or None; masked where they are blank or null.
 
     Cells of csv files stay text, marked as such: what type a column has only all of it can tell
-    (`gaia_redshift.tables.stacks.settle_types`).
+    (`gaia_redshift.tables.columns.settle_types`).
     """
     if not block.layout.keep:
         return None

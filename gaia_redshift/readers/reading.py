@@ -21,7 +21,7 @@ from gaia_redshift.readers.kept import build_kept_columns
 from gaia_redshift.readers.sources import iter_sources
 from gaia_redshift.readers.tables import iter_table_blocks
 from gaia_redshift.spectra import XPSpectra
-from gaia_redshift.tables.stacks import settle_types
+from gaia_redshift.tables.columns import settle_types
 from gaia_redshift.tables.types import Note, join_notes, note_column
 
 __all__ = ["check_columns", "iter_spectra", "read_spectra"]

@@ -34,7 +34,7 @@ def read_columns(source: Path | Content) -> Table:
     """
     from astropy.table import Table
 
-    from gaia_redshift.tables.stacks import settle_types, stack_tables
+    from gaia_redshift.tables.columns import settle_types, stack_tables
 
     content = open_path(source) if isinstance(source, Path) else source
     tables = []

@@ -1,8 +1,8 @@
 """Tables: what a column is, the columns that predictions have, and how they are written.
 
-Modules: ``types`` (what values a column holds, in parts or whole), ``columns`` and ``stacks``
-(astropy's tables), ``predictions`` (the output table), ``files`` (whole files), a module for each
-format that is written, and ``arrow`` (to and from its arrays).
+Modules: ``types`` (what values a column holds, in parts or whole), ``columns`` (to and from
+astropy's tables, and stacked), ``predictions`` (the output table), ``files`` (whole files), and the
+formats that are written: ``arrow`` (Parquet, csv, ECSV), ``fits``, ``hdf5`` and ``votable``.
 """
 
 from gaia_redshift.tables.files import check_output, write_table

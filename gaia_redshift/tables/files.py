@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from gaia_redshift._files import check_target, one_line, written_whole
 from gaia_redshift._quiet import ignore_warnings, import_tables, preserve_settings
 from gaia_redshift.errors import InputError
+from gaia_redshift.tables.arrow import ParquetSink, TextSink
 from gaia_redshift.tables.columns import Block, Column, Sink, take_table
 from gaia_redshift.tables.fits import FITSSink
 from gaia_redshift.tables.hdf5 import open_hdf5
-from gaia_redshift.tables.parquet import ParquetSink
-from gaia_redshift.tables.text import TextSink
 from gaia_redshift.tables.votable import VOTableSink
 
 if TYPE_CHECKING:

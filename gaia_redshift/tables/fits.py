@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._files import open_target
 from gaia_redshift.errors import InputError
 from gaia_redshift.tables.columns import (
     Arrays,
@@ -22,7 +23,6 @@ from gaia_redshift.tables.columns import (
     name_unit,
     refuse_large,
 )
-from gaia_redshift.tables.text import open_output
 from gaia_redshift.tables.types import Note, choose_storage, join_notes, measure_text, note_column
 
 __all__ = ["FITS_CARDS", "FITSSink", "add_words", "list_cards"]
@@ -160,7 +160,7 @@ class FITSSink:
         fields = [self._place(column) for column in self.columns]
         dtype = np.dtype([(str(i), field.kind, field.shape) for i, field in enumerate(fields)])
         n = sum(self.block_sizes)
-        with open_output(self.path, self.packed) as target:
+        with open_target(self.path, self.packed) as target:
             target.write(self._make_header(fields, dtype.itemsize, n))
             file = _Summed(target)
             self.rows.seek(0)

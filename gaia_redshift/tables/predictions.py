@@ -16,8 +16,7 @@ from gaia_redshift._quiet import import_tables
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
 from gaia_redshift.grid import SamplingGrid
-from gaia_redshift.tables.columns import Column
-from gaia_redshift.tables.stacks import stack_tables
+from gaia_redshift.tables.columns import Column, stack_tables
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gaia_redshift._files import escape_controls
+from gaia_redshift._files import escape_controls, open_target
 from gaia_redshift.errors import InputError
 from gaia_redshift.tables.columns import (
     META_KEY,
@@ -22,7 +22,6 @@ from gaia_redshift.tables.columns import (
     name_unit,
     refuse_large,
 )
-from gaia_redshift.tables.text import open_output
 from gaia_redshift.tables.types import Note, choose_storage, measure_text
 
 __all__ = ["VOTableSink"]
@@ -67,7 +66,7 @@ class VOTableSink:
         ]
         self.rest = b""
         header = self._make_header(meta)
-        self.file = open_output(path, packed)
+        self.file = open_target(path, packed)
         self.file.write(header.encode())
 
     def _make_header(self, meta: Mapping[str, Any] | None) -> str:
