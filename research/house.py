@@ -55,8 +55,7 @@ GROUND = 2
 def list_features() -> dict[str, list[str]]:
     """Return everything that a user can name, in sorted lists."""
     from gaia_redshift.cli.command import build_parser
-    from gaia_redshift.crossmatch import MatchFlag
-    from gaia_redshift.flags import QualityFlag
+    from gaia_redshift.flags import MatchFlag, QualityFlag
     from gaia_redshift.readers.formats import EXTENSIONS
     from gaia_redshift.tables import COLUMNS
     from gaia_redshift.tables.files import FORMATS

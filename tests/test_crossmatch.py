@@ -298,18 +298,18 @@ def test_desi_in_any_form_gives_the_same(rng, tmp_path, form):
 
 
 def test_only_the_cells_of_a_hats_catalogue_that_matter_are_read(rng, tmp_path, monkeypatch):
-    from gaia_redshift.crossmatch import catalogue_files
+    from gaia_redshift.crossmatch import catalogues
 
     folder = write_hats(make_desi(rng), tmp_path / "hats")
     read = []
-    judge = catalogue_files._may_matter
+    judge = catalogues._may_matter
 
     def watch(group, *about):
         answer = judge(group, *about)
         read.extend([group.path] * answer)
         return answer
 
-    monkeypatch.setattr(catalogue_files, "_may_matter", watch)
+    monkeypatch.setattr(catalogues, "_may_matter", watch)
     crossmatch_catalogue({"ra": [100.0], "dec": [3.0]}, folder, survey="desi")
     assert len(read) == 1
     assert "Npix=2" in read[0]

@@ -50,7 +50,7 @@ def _run_crossmatch(arguments: argparse.Namespace) -> int:
 
 def _crossmatch(arguments: argparse.Namespace) -> int:
     from gaia_redshift.crossmatch import crossmatch_catalogue, crossmatch_sdss
-    from gaia_redshift.crossmatch.table import summarise_matches
+    from gaia_redshift.crossmatch.matching import summarise_matches
     from gaia_redshift.tables import check_output, write_table
 
     check_output(arguments.output, overwrite=arguments.overwrite)

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._quiet import import_tables, preserve_settings
-from gaia_redshift.crossmatch.matching import REACH, SkyObjects, match_objects
-from gaia_redshift.crossmatch.table import add_matches
+from gaia_redshift.crossmatch.matching import REACH, SkyObjects, add_matches, match_objects
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import DEC_NAMES, RA_NAMES, find_id_name, find_name
 
@@ -95,36 +94,18 @@ def crossmatch_sdss(
     move. An object that belongs to a source which is not in the table can be given to another
     one beside it: give tables with all sources of a field where that matters.
     """
+    choice: dict[str, Any] = {"zwarning": zwarning, "classes": classes, "ra": ra, "dec": dec}
     if local is not None:
-        return crossmatch_catalogue(
-            table,
-            local,
-            radius,
-            survey="sdss",
-            columns=columns,
-            zwarning=zwarning,
-            classes=classes,
-            ra=ra,
-            dec=dec,
-        )
+        return crossmatch_catalogue(table, local, radius, columns=columns, **choice)
     if columns is not None:
         raise InputError("columns goes with local: the columns of the services are known")
-    from gaia_redshift.crossmatch.sdss import SERVICES, describe_service, fetch_sdss_objects
+    from gaia_redshift.crossmatch.sdss import SERVICES, fetch_sdss_objects
 
     if service not in SERVICES:
         raise InputError(f"there is no service '{service}'; there are: {', '.join(SERVICES)}")
-
-    return _crossmatch(
-        table,
-        radius,
-        partial(fetch_sdss_objects, service=service, settings=settings, progress=progress),
-        survey="sdss",
-        origin=describe_service(service),
-        zwarning=zwarning,
-        classes=classes,
-        ra=ra,
-        dec=dec,
-    )
+    read = partial(fetch_sdss_objects, service=service, settings=settings, progress=progress)
+    origin = SERVICES[service][2]
+    return _crossmatch(table, radius, read, survey="sdss", origin=origin, **choice)
 
 
 def crossmatch_catalogue(
@@ -191,17 +172,9 @@ def crossmatch_catalogue(
     cuts = {"zwarning": zwarning is not None, "class": classes is not None}
     where = isinstance(catalogue, str | os.PathLike)
     origin = os.path.basename(os.path.abspath(catalogue)) if where else "a table in memory"
-    return _crossmatch(
-        table,
-        radius,
-        partial(read_objects, catalogue, survey=survey, columns=columns, cuts=cuts),
-        survey=survey,
-        origin=origin,
-        zwarning=zwarning,
-        classes=classes,
-        ra=ra,
-        dec=dec,
-    )
+    read = partial(read_objects, catalogue, survey=survey, columns=columns, cuts=cuts)
+    choice: dict[str, Any] = {"zwarning": zwarning, "classes": classes, "ra": ra, "dec": dec}
+    return _crossmatch(table, radius, read, survey=survey, origin=origin, **choice)
 
 
 @preserve_settings()

@@ -6,26 +6,27 @@ Positions are compared as they are: galaxies have no proper motion, so the epoch
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from enum import IntFlag
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.flags import decode_flags
+from gaia_redshift.flags import MatchFlag
 from gaia_redshift.readers.angles import find_placed
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 __all__ = [
     "REACH",
-    "MatchFlag",
     "Matches",
     "SkyObjects",
-    "decode_match_flags",
-    "describe_match_flags",
+    "add_matches",
     "find_pairs",
     "match_objects",
+    "summarise_matches",
 ]
 
 ARCSEC = 1.0 / 3600.0
@@ -60,7 +61,15 @@ class SkyObjects:
         return len(self.ra)
 
     def __getitem__(self, rows: Any) -> SkyObjects:
-        return SkyObjects(**{one.name: getattr(self, one.name)[rows] for one in fields(self)})
+        return SkyObjects(*(getattr(self, one.name)[rows] for one in fields(self)))
+
+    @classmethod
+    def join(cls, parts: Sequence[SkyObjects]) -> SkyObjects:
+        """Put the rows of several below each other."""
+        if not parts:
+            number, word, whole = np.zeros(0), np.zeros(0, "U1"), np.zeros(0, np.int64)
+            return cls(number, number, number, number, whole, word, word, whole.astype(bool))
+        return cls(*(np.concatenate([getattr(p, o.name) for p in parts]) for o in fields(cls)))
 
 
 @dataclass
@@ -230,51 +239,75 @@ def _take_first(keys: NDArray[np.intp], size: int) -> NDArray[np.intp]:
     return place
 
 
-class MatchFlag(IntFlag):
-    """Bits of ``match_flag_sdss`` and its like; 0 is clean."""
+def add_matches(table: Table, matches: Matches, objects: SkyObjects, survey: str) -> None:
+    """Add the columns of a cross-match to a table of n rows; one of the same name gets ``_in``."""
+    from astropy import units
+    from astropy.table import MaskedColumn
 
-    AMBIGUOUS = 1 << 0
-    TAKEN = 1 << 1
-    NO_SPECTRUM = 1 << 2
-    REJECTED = 1 << 3
-    CONFLICT = 1 << 4
-    NO_POSITION = 1 << 5
+    matched = matches.row >= 0
+    of: dict[str, Any] = {}  # what the object of each row has; zero or "" where there is none
+    for one in fields(objects):
+        values = getattr(objects, one.name)
+        of[one.name] = np.zeros(len(table), dtype=values.dtype if values.dtype.itemsize else "U1")
+        of[one.name][matched] = values[matches.row[matched]]
+    has_error = matches.good & np.isfinite(of["redshift_error"])
+    separation = np.where(matched, matches.separation, 0.0)
+    new = {
+        f"redshift_{survey}": MaskedColumn(of["redshift"], mask=~matches.good),
+        f"redshift_{survey}_error": MaskedColumn(of["redshift_error"], mask=~has_error),
+        f"zwarning_{survey}": MaskedColumn(of["zwarning"], mask=~matched | (of["zwarning"] < 0)),
+        f"class_{survey}": MaskedColumn(of["kind"], mask=of["kind"] == ""),
+        f"id_{survey}": MaskedColumn(of["identifier"], mask=of["identifier"] == ""),
+        f"separation_{survey}": MaskedColumn(separation, mask=~matched),
+        f"match_flag_{survey}": matches.flags,
+    }
+    for name, values in new.items():
+        if name in table.colnames:  # keep what the user has
+            spare = f"{name}_in"
+            while spare in table.colnames:
+                spare += "_in"
+            table.rename_column(name, spare)
+        table[name] = values
+        unit, ucd, description = _DESCRIPTIONS[name.replace(f"_{survey}", "", 1)]
+        if unit is not None:
+            table[name].info.unit = units.Unit(unit)
+        table[name].info.description = description.format(survey=survey.upper())
+        table[name].info.meta = {"ucd": ucd}
+    table[f"separation_{survey}"].info.format = ".3f"
 
 
-_DESCRIPTIONS: dict[MatchFlag, str] = {
-    MatchFlag.AMBIGUOUS: (
-        "another object near the source, or another source near the object, within the radius or"
-        " within twice the distance of the two; the nearest is given"
+_DESCRIPTIONS = {
+    "redshift": ("", "src.redshift", "Spectroscopic redshift from {survey}"),
+    "redshift_error": ("", "stat.error;src.redshift", "Error of the redshift from {survey}"),
+    "zwarning": (None, "meta.code.qual", "Warning bits of the {survey} redshift, 0 is good"),
+    "class": (None, "src.class", "Class of the {survey} spectrum"),
+    "id": (None, "meta.id.cross", "Identifier in {survey}"),
+    "separation": ("arcsec", "pos.angDistance", "Distance of the {survey} object"),
+    "match_flag": (
+        None,
+        "meta.code",
+        "Bits about the {survey} match, 0 is clean: "
+        + ", ".join(f"{flag.value} {flag.name}" for flag in MatchFlag),
     ),
-    MatchFlag.TAKEN: "the nearest object is nearer to another source: no match",
-    MatchFlag.NO_SPECTRUM: "the nearest object has no spectroscopic redshift",
-    MatchFlag.REJECTED: "the spectrum does not pass the cuts in zWarning or class: no redshift",
-    MatchFlag.CONFLICT: "good spectra of this object disagree by more than 0.005 (1 + z)",
-    MatchFlag.NO_POSITION: "the row has no valid position",
 }
+"""Unit, UCD and description of each column, without its ending."""
 
 
-def decode_match_flags(flags: Any) -> Any:
-    """Turn values of ``match_flag_sdss`` and its like into words, as `decode_flags` does.
-
-    Parameters
-    ----------
-    flags : int or array-like of int, shape (n,)
-
-    Returns
-    -------
-    list of str, or list of such lists
-        Lower-case names; one list for a scalar, n lists for an array.
-
-    Examples
-    --------
-    >>> from gaia_redshift.crossmatch import decode_match_flags
-    >>> decode_match_flags(9)
-    ['ambiguous', 'rejected']
-    """
-    return decode_flags(flags, MatchFlag)
-
-
-def describe_match_flags() -> list[tuple[int, str, str]]:
-    """Return value, name and meaning of each bit."""
-    return [(int(flag), str(flag.name).lower(), _DESCRIPTIONS[flag]) for flag in MatchFlag]
+def summarise_matches(table: Table, survey: str) -> str:
+    """Say in a line what a cross-match found; the columns end in ``survey``."""
+    flags = np.asarray(table[f"match_flag_{survey}"])
+    found = ~np.ma.getmaskarray(np.ma.asarray(table[f"redshift_{survey}"]))
+    parts = [f"{len(table):,} rows: {int(found.sum()):,} redshifts"]
+    words = {
+        MatchFlag.AMBIGUOUS: "ambiguous",
+        MatchFlag.CONFLICT: "with spectra that disagree",
+        MatchFlag.REJECTED: "rejected by class or zWarning",
+        MatchFlag.NO_SPECTRUM: "without a spectrum",
+        MatchFlag.TAKEN: "beside a nearer source",
+        MatchFlag.NO_POSITION: "without a position",
+    }
+    for flag, text in words.items():
+        count = int((flags & int(flag) != 0).sum())
+        if count:
+            parts.append(f"{count:,} {text}")
+    return ", ".join(parts)

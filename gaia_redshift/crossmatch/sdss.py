@@ -24,7 +24,7 @@ from gaia_redshift.archive.failures import Patience, TransientError, parse_resul
 from gaia_redshift.archive.jobs import submit_now
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.archive.web import TimedSession
-from gaia_redshift.crossmatch.catalogues import COLUMNS, find_names, join_objects, to_objects
+from gaia_redshift.crossmatch.catalogues import COLUMNS, find_names, to_objects
 from gaia_redshift.crossmatch.matching import ARCSEC, SkyObjects
 from gaia_redshift.errors import ArchiveError, InputError
 from gaia_redshift.readers.angles import find_placed
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = [
     "SERVICES",
     "VIZIER_TABLE",
-    "describe_service",
     "fetch_sdss_objects",
 ]
 
@@ -66,13 +65,11 @@ def fetch_sdss_objects(
 
     ``settings.query_deadline`` is the longest time for one chunk.
     """
-    if service not in SERVICES:
-        raise InputError(f"there is no service '{service}'; there are: {', '.join(SERVICES)}")
     settings = settings or ArchiveSettings()
     usable = find_placed(ra, dec)
     places = np.unique(np.column_stack((ra[usable] % 360, dec[usable])), axis=0)
     parts: list[SkyObjects] = []
-    address, list_steps = SERVICES[service]
+    address, list_steps, _ = SERVICES[service]
     session = TimedSession(getattr(settings, address), settings)
     steps = list_steps(places[:, 0], places[:, 1], radius, session)
     for ask in open_bar(list(steps), desc=f"SDSS ({service})", disable=not progress):
@@ -91,15 +88,7 @@ def fetch_sdss_objects(
         if missing:
             raise ArchiveError(f"{service} sent a table without a column for {missing[0]}")
         parts.append(to_objects({what: table[name] for what, name in names.items()}, service))
-    return _drop_repeated(join_objects(parts))
-
-
-def describe_service(service: str) -> str:
-    """Return in words what a service has."""
-    if service == "skyserver":
-        return f"SDSS DR{SKYSERVER_RELEASE} SpecObj (SkyServer)"
-    name = {"xmatch": "CDS XMatch", "tapvizier": "TAPVizieR"}[service]
-    return f"SDSS DR16, VizieR {VIZIER_TABLE} ({name})"
+    return _drop_repeated(SkyObjects.join(parts))
 
 
 def _drop_repeated(objects: SkyObjects) -> SkyObjects:
@@ -289,9 +278,15 @@ def _list_boxes(ra: NDArray[np.float64], dec: NDArray[np.float64], reach: float)
             yield f"({band} AND s.ra <= {right - 360:.7f})"
 
 
-SERVICES: dict[str, tuple[str, Asker]] = {
-    "xmatch": ("xmatch_url", _ask_xmatch),
-    "tapvizier": ("vizier_tap_url", _ask_tapvizier),
-    "skyserver": ("skyserver_url", _ask_skyserver),
+_DR16 = f"SDSS DR16, VizieR {VIZIER_TABLE}"
+SERVICES: dict[str, tuple[str, Asker, str]] = {
+    "xmatch": ("xmatch_url", _ask_xmatch, f"{_DR16} (CDS XMatch)"),
+    "tapvizier": ("vizier_tap_url", _ask_tapvizier, f"{_DR16} (TAPVizieR)"),
+    "skyserver": (
+        "skyserver_url",
+        _ask_skyserver,
+        f"SDSS DR{SKYSERVER_RELEASE} SpecObj (SkyServer)",
+    ),
 }
-"""For each service the setting with its address, and the function that makes its requests."""
+"""For each service the setting with its address, the function that makes its requests, and what it
+has, in words."""

@@ -160,7 +160,7 @@ def apply_cuts(
 
     redshift = to_floats(table["redshift"])
     if survey is not None:
-        from gaia_redshift.crossmatch.matching import MatchFlag
+        from gaia_redshift.flags import MatchFlag
 
         flags = np.asarray(table[f"match_flag_{survey}"])
         lone = ~np.ma.getmaskarray(np.ma.asarray(table[f"separation_{survey}"]))
