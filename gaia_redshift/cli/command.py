@@ -16,13 +16,12 @@ from gaia_redshift import __version__
 from gaia_redshift._files import escape_controls
 from gaia_redshift.cli.archive import CACHE, DOCTOR, FETCH
 from gaia_redshift.cli.catalogue import CROSSMATCH, ENRICH
-from gaia_redshift.cli.dataset import DATASET
+from gaia_redshift.cli.dataset import DATASET, SIMULATE
 from gaia_redshift.cli.evaluate import EVALUATE
 from gaia_redshift.cli.inspect import INSPECT, SEND, SHOW
 from gaia_redshift.cli.options import Command, UsageError
 from gaia_redshift.cli.output import PROGRAM, PlainStream, complain
 from gaia_redshift.cli.predict import PREDICT
-from gaia_redshift.cli.simulate import SIMULATE
 from gaia_redshift.cli.train import TRAIN
 from gaia_redshift.errors import GaiaRedshiftError, GaiaRedshiftWarning
 from gaia_redshift.flags import decode_flags, describe_flags

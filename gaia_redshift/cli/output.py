@@ -1,24 +1,50 @@
-"""What commands say, and standard output as their file; a terminal shows it and does not obey."""
+"""What commands say, and standard output as their file; a terminal shows it and does not obey.
+
+What ``predict`` says of its result, rows and words or JSON, is a `Summary`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gaia_redshift._files import escape_controls
+from gaia_redshift.clean import explain_unusable, find_clean, format_clean
 from gaia_redshift.cli.options import STREAMED
 from gaia_redshift.errors import InputError
+from gaia_redshift.flags import count_flags, decode_flags, tell_flags
+from gaia_redshift.metrics.points import compute_metrics
 from gaia_redshift.readers.content import STANDARD
 
-__all__ = ["PROGRAM", "PlainStream", "complain", "open_output", "say"]
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = [
+    "PROGRAM",
+    "TRUTH",
+    "PlainStream",
+    "Summary",
+    "complain",
+    "count_columns",
+    "format_columns",
+    "open_output",
+    "say",
+]
 
 PROGRAM = "gaia-redshift"
+SHOWN_ROWS = 20
+TRUTH = "redshift_true"
+"""Column of true redshifts that simulated spectra carry; compared with when it is there."""
+_CHOOSING = ("flags_cnn", "redshift_cnn_lower", "redshift_cnn_upper", "probability_galaxy")
 
 
 class PlainStream:
@@ -84,3 +110,156 @@ def open_output(arguments: argparse.Namespace) -> Iterator[None]:
             with path.open("rb") as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+
+
+class Summary:
+    """The columns that metrics and the plot need, gathered as the table is written."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self._tables: list[Table] = []
+        self._truth: str | None = None
+        self.columns: list[str] | None = None
+        """Names of the output's columns, by which a clean sample is chosen."""
+
+    def collect(self, table: Table) -> None:
+        """Take the columns of some rows."""
+        self.columns = table.colnames
+        truth = self._name_truth(table)
+        if truth or self.arguments.plot:
+            names = ["redshift_cnn", *_CHOOSING, *([truth] if truth else [])]
+            self._tables.append(table[[name for name in names if name in table.colnames]])
+            self._truth = truth or self._truth
+
+    def _name_truth(self, table: Table) -> str | None:
+        truth = self.arguments.truth or (TRUTH if TRUTH in table.colnames else None)
+        if truth and f"{truth}_in" in table.colnames:  # the output has such a column itself
+            return f"{truth}_in"
+        return truth
+
+    def finish(
+        self,
+        *,
+        n: int,
+        n_masked: int,
+        n_usable: int,
+        flags: Mapping[str, int],
+        n_written: int | None = None,
+        n_failed: int = 0,
+    ) -> None:
+        """Draw the plot that was asked for, and say how it went.
+
+        ``n`` sources, of which ``n_masked`` have no redshift and ``n_usable`` are usable;
+        ``flags``: number of sources with each, by name; ``n_written`` rows of the output, where it
+        is a clean sample; ``n_failed`` inputs that could not be read.
+        """
+        from gaia_redshift.tables.columns import stack_tables
+
+        arguments = self.arguments
+        table = stack_tables(self._tables) if self._tables else None
+        metrics = None
+        if table is not None and self._truth:
+            good = find_clean(table, arguments.clean or "usable")
+            chosen = table[good]
+            metrics = compute_metrics(chosen["redshift_cnn"], chosen[self._truth])
+        if arguments.plot and table is not None:
+            from gaia_redshift.plot import plot_predictions, save_plot
+            from gaia_redshift.plot.canvas import off_screen
+
+            with off_screen():
+                save_plot(plot_predictions(table, self._truth), arguments.plot)
+        if arguments.json:
+            found: dict[str, Any] = {
+                "sources": n,
+                "with_redshift": n - n_masked,
+                "usable": n_usable,
+                "flags": dict(flags),
+                "failed_inputs": n_failed,
+                "output": arguments.where,
+                "plot": arguments.plot,
+            }
+            if arguments.clean:
+                found |= {"clean": arguments.clean, "written": n_written}
+            if metrics is not None:
+                found["metrics"] = {"truth": self._truth, **_plain(metrics)}
+            print(json.dumps(found))
+            return
+        lines = [_summarise_counts(n, n_masked, n_usable, flags)]
+        if metrics is not None:
+            lines.append(_summarise_metrics(metrics, str(self._truth)))
+        if n_written is not None and arguments.clean:
+            chosen = format_clean(arguments.clean, self.columns)
+            lines.append(f"{n_written:,} of {n:,} are {arguments.clean}: {chosen}")
+        if arguments.where:
+            lines.append(f"table: {arguments.where}")
+        if arguments.plot:
+            lines.append(f"plot: {arguments.plot}")
+        say(arguments, "\n".join(lines))
+
+
+def _plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers as JSON has them; None for what is not finite."""
+    plain = {name: np.asarray(value).item() for name, value in metrics.items()}
+    return {name: value if np.isfinite(value) else None for name, value in plain.items()}
+
+
+def count_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many sources there are, without a redshift, usable, and with each flag."""
+    flags = np.asarray(columns["flags_cnn"])
+    masked = int(np.ma.getmaskarray(np.ma.asarray(columns["redshift_cnn"])).sum())
+    return {
+        "n": len(flags),
+        "n_masked": masked,
+        "n_usable": int(find_clean(columns, "usable").sum()),
+        "flags": count_flags(flags),
+    }
+
+
+def _summarise_counts(n: int, n_masked: int, n_usable: int, flags: Mapping[str, int]) -> str:
+    """Return these numbers in words; ``flags`` by their names."""
+    text = f"{n:,} source{'s' * (n != 1)}, {n - n_masked:,} with a redshift"
+    if n_masked:
+        text += f", {n_masked:,} masked" + (": no redshift at all" if n_masked == n else "")
+    if n_usable < n - n_masked:
+        text += f"; {explain_unusable(n, n_usable, dict(flags))}"
+    return f"{text}; flags: {tell_flags(flags)}"
+
+
+def _summarise_metrics(found: Mapping[str, Any], truth: str) -> str:
+    """Return metrics of usable rows in one line."""
+    if not found["n"]:
+        return f"against {truth}: no usable row to compare"
+    return (
+        f"against {truth}: n {found['n']:,}, bias {found['bias']:+.4f},"
+        f" sigma_NMAD {found['sigma_nmad']:.4f}, MAE {found['mae']:.4f},"
+        f" |dz| > 0.15: {100 * found['outliers_15']:.2f} %"
+    )
+
+
+def format_columns(columns: Mapping[str, Any]) -> str:
+    """Return the first rows, aligned: redshifts, probabilities with 4 decimals, flags in words."""
+    n = len(columns["flags_cnn"])
+    shown = min(n, SHOWN_ROWS)
+    cells: dict[str, list[str]] = {}
+    for name, values_of_all in columns.items():
+        column = values_of_all[:shown]
+        if column.ndim > 1:  # distributions
+            continue
+        masked = np.ma.getmaskarray(np.ma.asarray(column))
+        values = list(np.ma.getdata(column))
+        if name == "flags_cnn":
+            texts = [", ".join(words) or "-" for words in decode_flags(np.asarray(column))]
+        elif name.startswith(("redshift", "probability")):
+            texts = [f"{v:.4f}" for v in values]
+        else:
+            texts = [f"{v:.6g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
+        cells[name] = ["--" if hidden else t for t, hidden in zip(texts, masked, strict=True)]
+    names = [name for name in cells if name != "flags_cnn"] + ["flags_cnn"]  # words come last
+    widths = {name: max(map(len, [name, *cells[name]])) for name in names}
+    lines = ["  ".join(name.rjust(widths[name]) for name in names[:-1]) + "  flags_cnn"]
+    for i in range(shown):
+        start = "  ".join(cells[name][i].rjust(widths[name]) for name in names[:-1])
+        lines.append(f"{start}  {cells['flags_cnn'][i]}")
+    if n > shown:
+        lines.append(f"... {n - shown:,} more rows (--output FILE writes them all)")
+    return "\n".join(lines)

@@ -14,8 +14,15 @@ from gaia_redshift._quiet import defer_interrupt
 from gaia_redshift.clean import find_clean
 from gaia_redshift.cli.archive import add_archive, list_archive_sources, make_archive_options
 from gaia_redshift.cli.options import Command, UsageError, add, parse_keep, read_prior, take
-from gaia_redshift.cli.output import complain, open_output, say
-from gaia_redshift.cli.summary import TRUTH, Summary, count_columns, format_columns
+from gaia_redshift.cli.output import (
+    TRUTH,
+    Summary,
+    complain,
+    count_columns,
+    format_columns,
+    open_output,
+    say,
+)
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import read_grid
 from gaia_redshift.readers.content import STANDARD
