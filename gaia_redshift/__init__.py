@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # "as" exports the names to type checkers
     from gaia_redshift.archive.fetch import fetch_spectra as fetch_spectra
-    from gaia_redshift.bridges.distributions import to_qp as to_qp
     from gaia_redshift.bridges.messages import send_table as send_table
-    from gaia_redshift.bridges.spectra import register_formats as register_formats
-    from gaia_redshift.bridges.spectra import to_specutils as to_specutils
+    from gaia_redshift.bridges.packages import register_formats as register_formats
+    from gaia_redshift.bridges.packages import to_qp as to_qp
+    from gaia_redshift.bridges.packages import to_specutils as to_specutils
     from gaia_redshift.calibrated import calibrate_spectra as calibrate_spectra
     from gaia_redshift.clean import select_clean as select_clean
     from gaia_redshift.crossmatch import crossmatch_catalogue as crossmatch_catalogue
@@ -80,14 +80,14 @@ _HOMES = {
     "read_spectra": "readers",
     "read_table": "readers.results",
     "register_basis_set": "sampling",
-    "register_formats": "bridges.spectra",
+    "register_formats": "bridges.packages",
     "sample_spectra": "sampling",
     "sample_wavelengths": "sampling",
     "select_clean": "clean",
     "send_table": "bridges.messages",
     "simulate_spectra": "simulate",
-    "to_qp": "bridges.distributions",
-    "to_specutils": "bridges.spectra",
+    "to_qp": "bridges.packages",
+    "to_specutils": "bridges.packages",
     "write_spectra": "writers",
     "write_table": "tables",
 }

@@ -1,8 +1,7 @@
 """Bridges to other packages: qp (distributions), specutils and astropy (spectra), SAMP (TOPCAT)."""
 
-from gaia_redshift.bridges.distributions import to_qp
 from gaia_redshift.bridges.messages import SampError, send_table
-from gaia_redshift.bridges.spectra import register_formats, to_specutils, to_table
+from gaia_redshift.bridges.packages import register_formats, to_qp, to_specutils, to_table
 
 __all__ = [
     "SampError",
