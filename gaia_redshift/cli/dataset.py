@@ -233,7 +233,7 @@ def _run_dataset(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from gaia_redshift.datasets import check_dataset
-    from gaia_redshift.datasets.manifest import hash_file, manifest_path
+    from gaia_redshift.datasets.file import hash_file, manifest_path
 
     dataset = check_dataset(arguments.check)
     beside = manifest_path(arguments.check)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from gaia_redshift import __version__
+from gaia_redshift._extras import find_version
 from gaia_redshift._files import check_apart, check_target, expand_path
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
 from gaia_redshift.datasets.labels import (
     LabelOptions,
     Labels,
-    label_table,
+    label_block,
     load_labels,
 )
-from gaia_redshift.datasets.manifest import (
-    FORMAT,
-    describe_spectra,
-    describe_versions,
-    is_from_archive,
-    is_simulated,
-    now,
-    open_folder,
-)
 from gaia_redshift.datasets.pieces import (
+    BLOCK_ROWS,
     Piece,
     PieceWriter,
     check_releases,
@@ -40,17 +35,24 @@ from gaia_redshift.datasets.pieces import (
     write_dataset,
 )
 from gaia_redshift.datasets.splits import SkySplit, find_regions, split_regions
-from gaia_redshift.errors import ArchiveError, InputError
+from gaia_redshift.errors import InputError
 from gaia_redshift.grid import SamplingGrid
-from gaia_redshift.readers.identity import identify
+from gaia_redshift.readers.identity import (
+    as_json,
+    find_changes,
+    identify,
+    read_request,
+    write_request,
+)
 from gaia_redshift.readers.reading import check_columns
-from gaia_redshift.spectra import XPSpectra
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["build_training_set"]
 
+logger = logging.getLogger(__name__)
+
+FORMAT = "gaia_redshift training set 1"
+"""Says in every manifest what it is; the number rises when the layout changes."""
+_PACKAGES = ("numpy", "astropy", "pyarrow", "gaiaxpy", "astroquery", "astropy-healpix", "scipy")
 PIECE_ROWS = 20_000
 """Sources in a piece that is fetched: what an interruption can cost at most, less the cache."""
 
@@ -143,13 +145,12 @@ def build_training_set(
     target = _check_target(output, overwrite, (spectra, sources, catalogue))
     cuts, split = cuts or TrainingCuts(), split or SkySplit()
     chosen = _read_grid(grid, model)
-    simulated = is_simulated(spectra)
     truth = _check_labels(spectra, sources, truth)
     options = LabelOptions(truth, catalogue, survey, service, columns, radius)
     remote = dict(archive or {})
     request = {
         "format": FORMAT,
-        "spectra": describe_spectra(spectra),
+        "spectra": _describe_spectra(spectra),
         "labels": options.to_dict(),
         "cuts": cuts.to_dict(),
         "grid": chosen.to_dict(),
@@ -158,65 +159,55 @@ def build_training_set(
         "piece_rows": piece_rows,
         "sources": None if sources is None else identify(sources),
     }
-    folder = open_folder(target, request)
+    folder = _open_folder(target, request)
     labels = None
     if sources is not None:
         labels = load_labels(folder, sources, options, cuts, remote=remote, progress=progress)
         if not len(labels):
-            raise InputError(f"no galaxy is left after the cuts: {_tell(labels.counts)}")
-    writer = PieceWriter(folder, _make_labeller(labels, options, cuts), chosen, coefficients)
-    if is_from_archive(spectra):
-        assert labels is not None
-        fetch = {"release": release, **remote}
-        pieces = list(iter_archive(labels, piece_rows, fetch))
-    elif simulated:
-        pieces = [Piece("piece-00000", lambda: _simulate(spectra, progress))]
+            raise InputError(f"no galaxy is left after the cuts: {labels.counts}")
+    label = partial(label_block, options=options, cuts=cuts) if labels is None else labels.label
+    writer = PieceWriter(folder, label, chosen, coefficients)
+    if labels is not None and _is_from_archive(spectra):
+        pieces = list(iter_archive(labels, piece_rows, {"release": release, **remote}))
+    elif _is_simulated(spectra):
+        from gaia_redshift.simulate import simulate_blocks
+
+        about = {"seed": spectra.seed, "survey": spectra.survey, "block_size": BLOCK_ROWS}
+        make = partial(simulate_blocks, spectra.n, progress=progress, **about)
+        pieces = [Piece("piece-00000", make)]
     else:
-        keep = None if labels is not None else "all"
-        pieces = list(iter_files(spectra, keep, labels))
+        pieces = list(iter_files(spectra, "all" if labels is None else None, labels))
     abouts = make_pieces(pieces, writer, progress=progress)
-    if writer.n_failed:
-        raise ArchiveError(
-            f"{writer.n_failed} of the spectra could not be fetched; the same call asks for these"
-            f" alone (what there is lies in {folder})"
-        )
     check_releases(abouts, release)
     if writer.unknown:
         from gaia_redshift.sampling import warn_of_unknown_sets
 
         warn_of_unknown_sets(writer.unknown, stacklevel=4)
     counts = _sum_counts(labels, abouts)
-    made = [folder / f"{p.name}.parquet" for p, a in zip(pieces, abouts, strict=True) if a["rows"]]  # type: ignore[index]
+    made = [folder / f"{p.name}.parquet" for p, a in zip(pieces, abouts, strict=True) if a["rows"]]
     if not made:
-        raise InputError(f"no galaxy is left after the cuts: {_tell(counts)}")
+        raise InputError(f"no galaxy is left after the cuts: {counts}")
     places = gather_places(made)
-    region = find_regions(
-        places["source_id"],
-        places["ra"],
-        places["dec"],
-        healpix_order=split.healpix_order,
-        together=split.together,
-    )
+    region = find_regions(**places, healpix_order=split.healpix_order, together=split.together)
     from gaia_redshift.simulate.identity import are_simulated
 
     part = split_regions(region, split.fractions, split.seed)
+    origin = options.to_dict() if labels is None else labels.about
     manifest = {
         **{key: request[key] for key in ("format", "release", "cuts", "grid", "coefficients")},
-        "created_utc": now(),
+        "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "simulated": are_simulated(places["source_id"]),
-        "sources": labels.about.get("sources") if labels is not None else None,
-        "labels": labels.about if labels is not None else options.to_dict(),
+        "sources": origin.pop("sources", None),
+        "labels": origin,
         "spectra": {
             **request["spectra"],  # type: ignore[dict-item]
-            "inputs": list(dict.fromkeys(name for a in abouts if a for name in a["inputs"])),
+            "inputs": list(dict.fromkeys(name for a in abouts for name in a["inputs"])),
         },
         "counts": counts.to_list(),
         "split": {**split.to_dict(), "parts": count_parts(part, region)},
         "galaxies": len(part),
-        "versions": describe_versions(),
+        "versions": _describe_versions(),
     }
-    if labels is not None:
-        manifest["labels"] = {k: v for k, v in labels.about.items() if k != "sources"}
     write_dataset(target, made, part, region, manifest)
     shutil.rmtree(folder, ignore_errors=True)
     return manifest
@@ -235,17 +226,67 @@ def _check_labels(spectra: Any, sources: Any, truth: str | None) -> str | None:
     """Return the column of the true redshifts; find out before the work whether there is any."""
     if sources is not None:
         return truth
-    if is_simulated(spectra):
+    if _is_simulated(spectra):
         return truth or "redshift_true"
     if truth is None:
         raise InputError(
             "where do redshifts come from? Give sources (to be cross-matched), or truth, the"
             " name of the column that holds them"
         )
-    if is_from_archive(spectra):
+    if _is_from_archive(spectra):
         raise InputError("spectra from the archive need sources: a table of ids, or a query")
     check_columns(spectra, [truth])
     return truth
+
+
+def _is_from_archive(spectra: Any) -> bool:
+    """Whether spectra are to be fetched."""
+    return isinstance(spectra, str) and spectra == "archive"
+
+
+def _is_simulated(spectra: Any) -> bool:
+    """Whether spectra are to be simulated."""
+    from gaia_redshift.simulate.generate import SimulatedGalaxies
+
+    return isinstance(spectra, SimulatedGalaxies)
+
+
+def _describe_spectra(spectra: Any) -> dict[str, Any]:
+    """Say in JSON where spectra come from, so that a later call can tell whether it is the same."""
+    if _is_from_archive(spectra):
+        return {"from": "archive"}
+    if _is_simulated(spectra):
+        about = {"n": spectra.n, "survey": str(spectra.survey), "seed": spectra.seed}
+        return {"from": "simulation", **about}
+    from gaia_redshift.readers.sources import iter_sources
+
+    if isinstance(spectra, Iterator):
+        raise InputError("spectra must be something that can be gone through twice: give a list")
+    return {"from": "files", "parts": [identify(part) for part in iter_sources(spectra)]}
+
+
+def _open_folder(target: Path, request: dict[str, Any]) -> Path:
+    """Return the folder of pieces: a new one, or that of the same build begun before."""
+    folder = target.with_name(f"{target.name}.parts")
+    marker = folder / "request.json"
+    before = read_request(marker)
+    if before is None:
+        folder.mkdir(exist_ok=True)
+        write_request(marker, request)
+    elif changed := find_changes(before, as_json(request)):
+        raise InputError(
+            f"{folder}: an unfinished build with other {', '.join(changed)} lies there; give the"
+            " same again to go on with it, or remove the folder"
+        )
+    else:
+        logger.info("going on with the build in %s", folder)
+    return folder
+
+
+def _describe_versions() -> dict[str, str]:
+    """Return the versions of this package and of those that the numbers depend on."""
+    versions = {"gaia_redshift": __version__, **{name: find_version(name) for name in _PACKAGES}}
+    return {name: version for name, version in versions.items() if version}
 
 
 def _read_grid(grid: Any, model: Any) -> SamplingGrid:
@@ -260,56 +301,16 @@ def _read_grid(grid: Any, model: Any) -> SamplingGrid:
     return read_grid(grid)
 
 
-def _simulate(galaxies: Any, progress: bool) -> Iterator[XPSpectra]:
-    from gaia_redshift.datasets.pieces import BLOCK_ROWS
-    from gaia_redshift.simulate import simulate_blocks
-
-    return simulate_blocks(
-        galaxies.n,
-        seed=galaxies.seed,
-        survey=galaxies.survey,
-        block_size=BLOCK_ROWS,
-        progress=progress,
-    )
-
-
-def _make_labeller(labels: Labels | None, options: LabelOptions, cuts: TrainingCuts) -> Any:
-    def by_id(block: XPSpectra) -> Any:
-        assert labels is not None
-        found = labels.find(block.source_id)
-        rows = np.flatnonzero(found >= 0)
-        return rows, labels.take(found[rows]), CutCounts()
-
-    def by_column(block: XPSpectra) -> Any:
-        from astropy.table import Table
-
-        numbered = Table() if block.columns is None else block.columns.copy(copy_data=False)
-        numbered["source_id"] = np.arange(len(block))  # so that the rows that pass are known
-        own = label_table(numbered, options, cuts)
-        return own.source_id.astype(np.intp), own.columns, own.counts
-
-    return by_column if labels is None else by_id
-
-
-def _sum_counts(labels: Labels | None, abouts: list[dict[str, Any] | None]) -> CutCounts:
+def _sum_counts(labels: Labels | None, abouts: list[dict[str, Any]]) -> CutCounts:
     counts = CutCounts()
     for about in abouts:
-        assert about is not None
         counts.merge(CutCounts(about["removed"], about["given"]))
     if labels is None:
         return counts
     # Sources that no file has: what neither a later cut removed nor was written.
-    written = sum(about["rows"] for about in abouts if about)
+    written = sum(about["rows"] for about in abouts)
     lost = sum(counts.removed.values())
     counts.merge(labels.counts)
     unseen = max(len(labels) - written - lost, 0)
     counts.removed["spectrum"] = counts.removed.get("spectrum", 0) + unseen
     return counts
-
-
-def _tell(counts: CutCounts) -> str:
-    lines = counts.to_list()
-    return ", ".join(
-        [f"{lines[0]['left']:,} given"]
-        + [f"{line['cut']} removes {line['removed']:,}" for line in lines[1:] if line["removed"]]
-    )

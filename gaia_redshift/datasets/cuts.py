@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +126,12 @@ class CutCounts:
         for name, n in other.removed.items():
             self.removed[name] = self.removed.get(name, 0) + n
 
+    def __str__(self) -> str:
+        removed = (
+            f"{name} removes {self.removed[name]:,}" for name in CUTS if self.removed.get(name)
+        )
+        return ", ".join([f"{self.n_given:,} given", *removed])
+
     def to_list(self) -> list[dict[str, Any]]:
         """Return a line for each cut, in order: what passes it, galaxies removed and left."""
         left = self.n_given
@@ -153,8 +158,7 @@ def apply_cuts(
     counts = CutCounts(n_given=len(table))
     passed = np.ones(len(table), dtype=bool)
 
-    def cut(name: str, rows: Callable[[], NDArray[np.bool_]]) -> None:
-        good = rows()
+    def cut(name: str, good: NDArray[np.bool_]) -> None:
         counts.add(name, good[passed])
         passed[passed] = good[passed]
 
@@ -164,28 +168,27 @@ def apply_cuts(
 
         flags = np.asarray(table[f"match_flag_{survey}"])
         lone = ~np.ma.getmaskarray(np.ma.asarray(table[f"separation_{survey}"]))
-        cut("matched", lambda: lone & ((flags & int(MatchFlag.NO_SPECTRUM)) == 0))
-    cut("good_redshift", lambda: np.isfinite(redshift))
+        cut("matched", lone & ((flags & int(MatchFlag.NO_SPECTRUM)) == 0))
+    cut("good_redshift", np.isfinite(redshift))
     if survey is not None and cuts.clean_matches:
         doubtful = int(MatchFlag.AMBIGUOUS | MatchFlag.CONFLICT | MatchFlag.TAKEN)
-        cut("clean_match", lambda: (flags & doubtful) == 0)
+        cut("clean_match", (flags & doubtful) == 0)
     low, high = cuts.redshift_range
-    cut("redshift_range", lambda: (redshift >= low) & (redshift <= high))
-    largest = cuts.redshift_error
-    if largest is not None:
+    cut("redshift_range", (redshift >= low) & (redshift <= high))
+    if cuts.redshift_error is not None:
         error = _column(table, "redshift_error")
-        cut("redshift_error", lambda: error / (1 + redshift) <= largest)
+        cut("redshift_error", error / (1 + redshift) <= cuts.redshift_error)
     present = [name for name in PHOTOMETRY if name in table.colnames]
     if cuts.photometry and present:
         values = [to_floats(table[name]) for name in present]
-        cut("photometry", lambda: np.all(np.isfinite(values), axis=0))
+        cut("photometry", np.all(np.isfinite(values), axis=0))
     if cuts.magnitude is not None:
         bright, faint = cuts.magnitude
         magnitude = _column(table, PHOTOMETRY[0])
-        cut("magnitude", lambda: (magnitude >= bright) & (magnitude <= faint))
+        cut("magnitude", (magnitude >= bright) & (magnitude <= faint))
     if cuts.required:
         needed = [_column(table, name) for name in cuts.required]
-        cut("required", lambda: np.all([np.isfinite(v) & (v > 0) for v in needed], axis=0))
+        cut("required", np.all([np.isfinite(v) & (v > 0) for v in needed], axis=0))
     return passed, counts
 
 

@@ -7,6 +7,7 @@ per sample), coefficients where they were asked for, and what the table of sourc
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._files import one_line
+from gaia_redshift._files import one_line, write_text
 from gaia_redshift.datasets.checks import (
     MINIMUM_GALAXIES,
     check_content,
@@ -32,7 +33,17 @@ from gaia_redshift.spectra import FluxVectors, Rows, _pick
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["GalaxyDataset", "is_dataset", "read_columns", "read_dataset", "read_manifest"]
+__all__ = [
+    "GalaxyDataset",
+    "describe_manifest",
+    "hash_file",
+    "is_dataset",
+    "manifest_path",
+    "read_columns",
+    "read_dataset",
+    "read_manifest",
+    "write_json",
+]
 
 MANIFEST_KEY = b"gaia_redshift_training_set"
 NEEDED = ("source_id", "redshift", "split", "flux")
@@ -315,3 +326,48 @@ def _read_kept(file: Any, names: Sequence[str], chosen: NDArray[np.bool_]) -> Ta
 
     content = file.read(columns=list(names))
     return Table({name: from_arrow(content.column(name)) for name in names})[chosen]
+
+
+def manifest_path(output: str | os.PathLike[str]) -> Path:
+    """Return where the manifest of a training set lies: beside it, with ``.json`` at the end."""
+    path = Path(output)
+    return path.with_name(f"{path.name}.json")
+
+
+def describe_manifest(manifest: dict[str, Any]) -> str:
+    """Return the counts of a manifest in lines: what each cut left, and the parts.
+
+    Parameters
+    ----------
+    manifest : dict
+        As `build_training_set` returns it.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for line in manifest.get("counts", []):
+        removed = f"-{line['removed']:,}" if line["removed"] else ""
+        lines.append(f"{line['left']:>12,} {removed:>10}  {line['meaning']}")
+    parts = manifest.get("split", {}).get("parts", {})
+    lines.append(
+        ", ".join(
+            f"{name} {count['galaxies']:,} galaxies in {count['regions']:,} regions"
+            for name, count in parts.items()
+        )
+    )
+    if manifest.get("simulated"):
+        lines.append("all galaxies are simulated")
+    return "\n".join(lines)
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 of a file."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write JSON; the file appears under its name only when it is complete."""
+    write_text(path, json.dumps(content, indent=1, default=str) + "\n")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.datasets.cuts import PHOTOMETRY, CutCounts, TrainingCuts, apply_cuts, to_floats
-from gaia_redshift.datasets.manifest import write_json
+from gaia_redshift.datasets.file import write_json
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.readers.identity import identify
 
@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from gaia_redshift.archive.settings import ArchiveSettings
+    from gaia_redshift.spectra import XPSpectra
 
-__all__ = ["LabelOptions", "Labels", "label_table", "load_labels"]
+__all__ = ["LabelOptions", "Labelled", "Labels", "label_block", "load_labels"]
 
 logger = logging.getLogger(__name__)
+
+Labelled = tuple[NDArray[np.intp], dict[str, NDArray[Any]], CutCounts]
+"""The rows of a block that have labels, their columns, and what was cut."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +83,16 @@ class Labels:
     def __len__(self) -> int:
         return len(self.source_id)
 
-    def find(self, source_id: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Return the row of each id, -1 where there is none."""
-        if not len(self):
-            return np.full(len(source_id), -1, dtype=np.intp)
-        place = np.minimum(np.searchsorted(self._sorted, source_id), len(self) - 1)
-        return np.where(self._sorted[place] == source_id, self._order[place], -1)
+    def label(self, block: XPSpectra) -> Labelled:
+        """Label spectra by their ids; what was cut has been counted."""
+        place = np.minimum(np.searchsorted(self._sorted, block.source_id), len(self) - 1)
+        rows = np.flatnonzero(self._sorted[place] == block.source_id)
+        found = self._order[place[rows]]
+        return rows, {name: values[found] for name, values in self.columns.items()}, CutCounts()
 
     def has_between(self, low: int, high: int) -> bool:
         """Tell whether any id lies from ``low`` to just below ``high``."""
         return bool(np.searchsorted(self._sorted, low) < np.searchsorted(self._sorted, high))
-
-    def take(self, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-        """Return the columns of some rows."""
-        return {name: values[rows] for name, values in self.columns.items()}
 
 
 def open_sources(
@@ -205,6 +205,16 @@ def label_table(
             blank = "" if column.dtype.kind == "U" else np.nan if column.dtype.kind == "f" else -1
             columns[f"{name}_{survey}"] = np.ma.filled(column, blank)
     return Labels(np.asarray(table["source_id"])[passed], columns, counts, options.to_dict())
+
+
+def label_block(block: XPSpectra, *, options: LabelOptions, cuts: TrainingCuts) -> Labelled:
+    """Label spectra by a column that they have themselves, and cut them."""
+    from astropy.table import Table
+
+    numbered = Table() if block.columns is None else block.columns.copy(copy_data=False)
+    numbered["source_id"] = np.arange(len(block))  # so that the rows that pass are known
+    own = label_table(numbered, options, cuts)
+    return own.source_id.astype(np.intp), own.columns, own.counts
 
 
 def _crossmatch(

@@ -21,13 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._display import open_bar
 from gaia_redshift._files import one_line, written_whole
 from gaia_redshift.datasets.cuts import CutCounts
-from gaia_redshift.datasets.file import MANIFEST_KEY, read_columns
-from gaia_redshift.datasets.labels import Labels
-from gaia_redshift.datasets.manifest import hash_file, manifest_path, write_json
+from gaia_redshift.datasets.file import (
+    MANIFEST_KEY,
+    hash_file,
+    manifest_path,
+    read_columns,
+    write_json,
+)
+from gaia_redshift.datasets.labels import Labelled, Labels
 from gaia_redshift.datasets.splits import PARTS
-from gaia_redshift.errors import InputError
+from gaia_redshift.errors import ArchiveError, InputError
 from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
@@ -52,9 +58,6 @@ _BULK_NAME = re.compile(r"XpContinuousMeanSpectrum_(\d+)-(\d+)\.", re.IGNORECASE
 _BULK_SHIFT = 43
 """The numbers in the names of Gaia's bulk files are HEALPix cells of order 8: source_id >> 43."""
 
-Labeller = Callable[[XPSpectra], tuple[NDArray[np.intp], dict[str, NDArray[Any]], CutCounts]]
-"""Gives the rows of a block that have labels, their columns, and what was cut."""
-
 
 @dataclass
 class Piece:
@@ -69,7 +72,7 @@ class PieceWriter:
     """Makes pieces, kept in ``folder``; ``label`` gives a block's labels."""
 
     folder: Path
-    label: Labeller
+    label: Callable[[XPSpectra], Labelled]
     grid: SamplingGrid
     coefficients: bool = False
     n_failed: int = 0
@@ -149,19 +152,25 @@ class PieceWriter:
 
 
 def make_pieces(
-    pieces: Sequence[Piece], writer: PieceWriter, *, progress: bool = False
-) -> list[dict[str, Any] | None]:
-    """Make what is not there yet, in order; None stands for pieces whose spectra failed."""
-    from gaia_redshift._display import open_bar
+    pieces: Sequence[Piece], writer: PieceWriter, *, progress: bool
+) -> list[dict[str, Any]]:
+    """Make what is not there yet, in order; return what is known of each.
 
+    An ArchiveError tells that spectra failed to come; the others are kept.
+    """
     done = []
     for piece in open_bar(pieces, desc="training set", unit="piece", disable=not progress):
         about = writer.read(piece)
-        if about is None:
-            about = writer.make(piece)
-        else:
+        if about is not None:
             logger.info("%s was made before", piece.name)
+        elif (about := writer.make(piece)) is None:
+            continue
         done.append(about)
+    if writer.n_failed:
+        raise ArchiveError(
+            f"{writer.n_failed} of the spectra could not be fetched; the same call asks for these"
+            f" alone (what there is lies in {writer.folder})"
+        )
     return done
 
 
@@ -251,9 +260,9 @@ def _ragged(band: BandSpectra) -> Any:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(band.coefficients[inside]))
 
 
-def check_releases(abouts: Sequence[dict[str, Any] | None], wanted: str) -> str:
-    """Return the release of all spectra; refuse several, or another one than was asked for."""
-    found = sorted({name for about in abouts if about for name in about["releases"]})
+def check_releases(abouts: Sequence[dict[str, Any]], wanted: str) -> None:
+    """Refuse spectra of several releases, or of another one than was asked for."""
+    found = sorted({name for about in abouts for name in about["releases"]})
     if len(found) > 1:
         raise InputError(
             f"the spectra are of several data releases ({', '.join(found)}), which are calibrated"
@@ -264,10 +273,6 @@ def check_releases(abouts: Sequence[dict[str, Any] | None], wanted: str) -> str:
             f"the spectra are of {found[0]}, not of {wanted}: give release={found[0]!r}"
             f" (--release {found[0]})"
         )
-    return wanted
-
-
-_ROWS = 4096
 
 
 def gather_places(paths: list[Path]) -> dict[str, NDArray[Any]]:
@@ -302,7 +307,7 @@ def write_dataset(
         start = 0
         for path in paths:
             with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=_ROWS):
+                for batch in file.iter_batches(batch_size=BLOCK_ROWS):
                     rows = slice(start, start + len(batch))
                     start += len(batch)
                     table = pa.Table.from_batches([batch])

@@ -117,12 +117,9 @@ def find_regions(
             ra[placed] * units.deg, dec[placed] * units.deg, 2**healpix_order, order="nested"
         )
     twin = find_twins(source_id, ra, dec, together)
-    order = np.lexsort((np.arange(len(source_id)), source_id, twin))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = twin[order[1:]] != twin[order[:-1]]
-    leader = np.empty(int(twin.max(initial=-1)) + 1, dtype=np.intp)
-    leader[twin[order[first]]] = order[first]
-    return region[leader[twin]] if len(twin) else region
+    order = np.lexsort((source_id, twin))
+    leader = order[np.unique(twin[order], return_index=True)[1]]
+    return region[leader[twin]]
 
 
 def find_twins(
