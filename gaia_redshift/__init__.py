@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # "as" exports the names to type checkers
     from gaia_redshift.predict import predict_table as predict_table
     from gaia_redshift.predict import predict_to_file as predict_to_file
     from gaia_redshift.readers import read_spectra as read_spectra
-    from gaia_redshift.readers.results import read_table as read_table
+    from gaia_redshift.readers.files import read_table as read_table
     from gaia_redshift.sampling import register_basis_set as register_basis_set
     from gaia_redshift.sampling import sample_spectra as sample_spectra
     from gaia_redshift.sampling import sample_wavelengths as sample_wavelengths
@@ -78,7 +78,7 @@ _HOMES = {
     "read_dataset": "datasets.file",
     "read_grid": "grid",
     "read_spectra": "readers",
-    "read_table": "readers.results",
+    "read_table": "readers.files",
     "register_basis_set": "sampling",
     "register_formats": "bridges.packages",
     "sample_spectra": "sampling",

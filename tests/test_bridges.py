@@ -17,7 +17,7 @@ from gaia_redshift.bridges import SampError, messages
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID
-from gaia_redshift.readers.results import read_table
+from gaia_redshift.readers.files import read_table
 from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
 from gaia_redshift.tables import build_table, describe_provenance, write_table
 

@@ -18,7 +18,7 @@ from gaia_redshift.cli.command import COMMANDS, build_parser
 from gaia_redshift.cli.output import PlainStream
 from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.readers.results import read_table
+from gaia_redshift.readers.files import read_table
 
 
 @dataclass

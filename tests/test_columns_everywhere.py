@@ -34,9 +34,10 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.predict import predict_to_file
 from gaia_redshift.readers import iter_spectra, read_spectra
-from gaia_redshift.readers.columns import tell_unused_ids, to_source_ids
+from gaia_redshift.readers.columns import tell_unused_ids
+from gaia_redshift.readers.files import read_ids
 from gaia_redshift.readers.sources import is_for_archive
-from gaia_redshift.readers.whole import read_ids
+from gaia_redshift.readers.values import to_source_ids
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.tables.arrow import make_field, to_arrow
 from gaia_redshift.tables.columns import take_table

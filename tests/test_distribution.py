@@ -20,7 +20,7 @@ from gaia_redshift.model.distribution import (
 from gaia_redshift.model.novelty import Novelty, parse_novelty
 from gaia_redshift.model.postprocess import flag_distributions
 from gaia_redshift.model.scaler import NoiseScaler, parse_scaler
-from gaia_redshift.readers.results import read_table
+from gaia_redshift.readers.files import read_table
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.simulate import simulate_spectra
 from gaia_redshift.tables import write_table

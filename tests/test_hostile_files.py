@@ -35,9 +35,9 @@ from gaia_redshift.model import registry
 from gaia_redshift.model.keras_engine import KerasEngine
 from gaia_redshift.predict import predict_to_file
 from gaia_redshift.readers import content, formats, read_spectra
+from gaia_redshift.readers.files import read_columns, read_ids
 from gaia_redshift.readers.sources import is_for_archive
 from gaia_redshift.readers.votable import parse_votable
-from gaia_redshift.readers.whole import read_columns, read_ids
 
 # --- HDF5 ----------------------------------------------------------------------------------------
 

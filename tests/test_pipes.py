@@ -18,7 +18,7 @@ from gaia_redshift import read_table, write_spectra, write_table
 from gaia_redshift.cli import main
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers import content, read_spectra
-from gaia_redshift.readers.whole import read_ids
+from gaia_redshift.readers.files import read_ids
 
 
 @pytest.fixture(autouse=True)

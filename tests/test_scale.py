@@ -22,7 +22,7 @@ from gaia_redshift.predict import join_predictions, predict_table, predict_to_fi
 from gaia_redshift.predict.blocks import join_rows, predict_block
 from gaia_redshift.predict.outputs import find_repeated
 from gaia_redshift.predict.progress import Progress
-from gaia_redshift.readers.results import read_table
+from gaia_redshift.readers.files import read_table
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.spectra import BandSpectra, XPSpectra
 from gaia_redshift.tables import build_table

@@ -14,7 +14,7 @@ from astropy.table import MaskedColumn, Table
 
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import DEFAULT_GRID
-from gaia_redshift.readers.results import read_table
+from gaia_redshift.readers.files import read_table
 from gaia_redshift.tables import COLUMNS, build_table, describe_provenance, write_table
 
 IDS = np.array([2**62 + 1, 4295806720, 2**62 + 3], dtype=np.int64)  # floats would lose digits

@@ -11,7 +11,7 @@ from gaia_redshift.archive.fetch import fetch_spectra, fetch_with_account, open_
 from gaia_redshift.archive.jobs import run_query
 from gaia_redshift.archive.queries import build_query, describe_queries, query_catalogue
 from gaia_redshift.archive.settings import ArchiveSettings, use_mirror
-from gaia_redshift.readers.whole import read_ids
+from gaia_redshift.readers.files import read_ids
 
 __all__ = [
     "ArchiveSettings",

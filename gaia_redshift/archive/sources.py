@@ -20,16 +20,11 @@ from gaia_redshift.archive.jobs import ask_now, run_query
 from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release
 from gaia_redshift.archive.tables import find_tables, read_truth
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.angles import find_placed, to_degrees
-from gaia_redshift.readers.columns import (
-    choose_ids,
-    find_position_names,
-    tell_unused_ids,
-    to_source_ids,
-)
+from gaia_redshift.readers.columns import choose_ids, find_position_names, tell_unused_ids
+from gaia_redshift.readers.files import read_ids
 from gaia_redshift.readers.sources import is_id, is_id_list, is_query, is_sky_coord
 from gaia_redshift.readers.tables import is_table, to_astropy
-from gaia_redshift.readers.whole import read_ids
+from gaia_redshift.readers.values import find_placed, to_degrees, to_source_ids
 from gaia_redshift.tables.types import simplify_column
 
 if TYPE_CHECKING:

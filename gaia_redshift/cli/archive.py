@@ -57,8 +57,8 @@ def add_archive(parser: argparse.ArgumentParser, *, by_ids: bool = True, **ids: 
 
 def list_archive_sources(arguments: argparse.Namespace) -> tuple[list[Any], list[str]]:
     """Return what to fetch (ids, tables of ids, queries), and the inputs that are files."""
+    from gaia_redshift.readers.files import read_ids
     from gaia_redshift.readers.sources import is_for_archive, is_id
-    from gaia_redshift.readers.whole import read_ids
 
     files = [name for name in arguments.inputs if not is_for_archive(name)]
     fetched = [name for name in arguments.inputs if is_for_archive(name)]

@@ -170,7 +170,7 @@ def _judge_table(arguments: argparse.Namespace) -> Path:
 
 def _load_table(arguments: argparse.Namespace) -> Table:
     """Return the table of predictions, predicting spectra where that is what the files hold."""
-    from gaia_redshift.readers.results import read_table
+    from gaia_redshift.readers.files import read_table
 
     if arguments.prediction and arguments.model:
         raise InputError("--prediction is for tables, --model for spectra: give one of them")

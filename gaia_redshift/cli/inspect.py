@@ -147,7 +147,7 @@ def _declare_send(parser: argparse.ArgumentParser) -> None:
 
 def _run_send(arguments: argparse.Namespace) -> int:
     from gaia_redshift.bridges.messages import send_table
-    from gaia_redshift.readers.results import read_table
+    from gaia_redshift.readers.files import read_table
 
     path = Path(arguments.table)
     if not path.exists():

@@ -187,8 +187,9 @@ _RP_ZERO_POINT = 24.7479
 def read_prior(text: str | None) -> str | MagnitudePrior | None:
     """Return the name of a prior as it is, or p(z | RP flux) as the galaxies of a file have it."""
     from gaia_redshift.model.prior import MagnitudePrior
-    from gaia_redshift.readers.columns import find_name, to_numbers
-    from gaia_redshift.readers.whole import read_columns
+    from gaia_redshift.readers.columns import find_name
+    from gaia_redshift.readers.files import read_columns
+    from gaia_redshift.readers.values import to_numbers
 
     if text is None or not Path(text).suffix:
         return text

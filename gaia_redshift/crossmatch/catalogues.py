@@ -19,8 +19,15 @@ from numpy.typing import NDArray
 from gaia_redshift._files import one_line
 from gaia_redshift.crossmatch.matching import ARCSEC, SkyObjects
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.angles import find_factor, find_placed, to_degrees, to_unit_vectors
-from gaia_redshift.readers.columns import find_name, fold_masks, from_arrow, set_masks_apart
+from gaia_redshift.readers.columns import find_name, set_masks_apart
+from gaia_redshift.readers.values import (
+    find_factor,
+    find_placed,
+    fold_masks,
+    from_arrow,
+    to_degrees,
+    to_unit_vectors,
+)
 
 __all__ = ["COLUMNS", "read_objects"]
 
@@ -180,6 +187,7 @@ def _column_finder(
 
 def _iter_table(table: Any, find_columns: ColumnFinder, label: str) -> Iterator[Columns]:
     from gaia_redshift.readers.tables import is_table, open_table
+    from gaia_redshift.readers.values import from_arrow
 
     if not is_table(table):
         raise InputError(f"{label} is no table of redshifts: give a table or a path")
@@ -200,7 +208,7 @@ def _iter_file(path: Path, find_columns: ColumnFinder, near: _Neighbourhood) -> 
     elif name.removesuffix(".gz").endswith((".fits", ".fit")):
         yield from _iter_fits(path, find_columns)
     else:
-        from gaia_redshift.readers.results import read_table
+        from gaia_redshift.readers.files import read_table
 
         yield from _iter_table(read_table(path), find_columns, str(path))
 

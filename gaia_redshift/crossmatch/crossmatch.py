@@ -228,7 +228,7 @@ def _to_table(source: Any) -> Table:
     from gaia_redshift.readers.tables import is_table, to_astropy
 
     if isinstance(source, str | os.PathLike):
-        from gaia_redshift.readers.results import read_table
+        from gaia_redshift.readers.files import read_table
 
         return read_table(source)
     if not is_table(source):
@@ -241,8 +241,8 @@ def _to_table(source: Any) -> Table:
 def _read_positions(
     table: Table, ra: str | None, dec: str | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    from gaia_redshift.readers.angles import to_degrees
     from gaia_redshift.readers.tables import open_table
+    from gaia_redshift.readers.values import to_degrees
 
     columns, infos = open_table(table)
     found = []

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.flags import MatchFlag
-from gaia_redshift.readers.angles import find_placed
+from gaia_redshift.readers.values import find_placed
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -27,7 +27,7 @@ from gaia_redshift.archive.web import TimedSession
 from gaia_redshift.crossmatch.catalogues import COLUMNS, find_names, to_objects
 from gaia_redshift.crossmatch.matching import ARCSEC, SkyObjects
 from gaia_redshift.errors import ArchiveError, InputError
-from gaia_redshift.readers.angles import find_placed
+from gaia_redshift.readers.values import find_placed
 from gaia_redshift.readers.votable import parse_votable
 
 if TYPE_CHECKING:

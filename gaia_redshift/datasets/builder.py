@@ -37,14 +37,14 @@ from gaia_redshift.datasets.pieces import (
 from gaia_redshift.datasets.splits import SkySplit, find_regions, split_regions
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import SamplingGrid
-from gaia_redshift.readers.identity import (
+from gaia_redshift.readers.reading import check_columns
+from gaia_redshift.readers.sources import (
     as_json,
     find_changes,
     identify,
     read_request,
     write_request,
 )
-from gaia_redshift.readers.reading import check_columns
 
 __all__ = ["build_training_set"]
 

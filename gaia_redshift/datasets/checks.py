@@ -116,7 +116,7 @@ def _take_ids(data: Any) -> NDArray[np.int64]:
         return np.asarray(read_columns(data, ["source_id"])["source_id"])
     if isinstance(data, GalaxyDataset):
         return data.vectors.source_id
-    from gaia_redshift.readers.columns import to_source_ids
+    from gaia_redshift.readers.values import to_source_ids
 
     return to_source_ids(np.asarray(getattr(data, "source_id", data)), "source_id")
 

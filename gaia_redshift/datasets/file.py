@@ -322,7 +322,7 @@ def _read_matrix(file: Any, name: str, chosen: NDArray[np.bool_], path: Any) -> 
 def _read_kept(file: Any, names: Sequence[str], chosen: NDArray[np.bool_]) -> Table:
     from astropy.table import Table
 
-    from gaia_redshift.readers.columns import from_arrow
+    from gaia_redshift.readers.values import from_arrow
 
     content = file.read(columns=list(names))
     return Table({name: from_arrow(content.column(name)) for name in names})[chosen]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gaia_redshift.datasets.cuts import PHOTOMETRY, CutCounts, TrainingCuts, apply_cuts, to_floats
 from gaia_redshift.datasets.file import write_json
 from gaia_redshift.errors import InputError, MissingColumnError
-from gaia_redshift.readers.identity import identify
+from gaia_redshift.readers.sources import identify
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -99,10 +99,11 @@ def open_sources(
     sources: Any, *, settings: ArchiveSettings | None = None, login: Any = None
 ) -> tuple[Table, dict[str, Any]]:
     """Return the table of sources, ``source_id`` as int64, and what it is in JSON."""
-    from gaia_redshift.readers.columns import find_name, to_source_ids
+    from gaia_redshift.readers.columns import find_name
+    from gaia_redshift.readers.files import read_ids
     from gaia_redshift.readers.sources import is_query
     from gaia_redshift.readers.tables import is_table, to_astropy
-    from gaia_redshift.readers.whole import read_ids
+    from gaia_redshift.readers.values import to_source_ids
 
     about: dict[str, Any]
     if is_query(sources):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
-from gaia_redshift.readers.angles import find_placed, to_unit_vectors
+from gaia_redshift.readers.values import find_placed, to_unit_vectors
 
 __all__ = ["PARTS", "SkySplit", "find_regions", "find_twins", "split_regions"]
 

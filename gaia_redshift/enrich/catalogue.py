@@ -34,7 +34,6 @@ from gaia_redshift.enrich.text import TextCatalogue
 from gaia_redshift.enrich.votable import VOTableCatalogue
 from gaia_redshift.errors import GaiaRedshiftError, InputError, MissingColumnError
 from gaia_redshift.flags import count_flags, tell_flags
-from gaia_redshift.readers.angles import find_factor
 from gaia_redshift.readers.columns import (
     DEC_NAMES,
     ID_NAMES,
@@ -44,6 +43,7 @@ from gaia_redshift.readers.columns import (
     tell_unused_ids,
 )
 from gaia_redshift.readers.content import report_damage
+from gaia_redshift.readers.values import find_factor
 from gaia_redshift.tables.columns import Column
 
 __all__ = ["Enrichment", "enrich_catalogue"]

@@ -17,7 +17,8 @@ from gaia_redshift.enrich.columns import (
 )
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.binary import read_parquet_infos
-from gaia_redshift.readers.columns import fold_masks, from_arrow, set_masks_apart
+from gaia_redshift.readers.columns import set_masks_apart
+from gaia_redshift.readers.values import fold_masks, from_arrow
 from gaia_redshift.tables.arrow import make_field
 from gaia_redshift.tables.columns import META_KEY, Column
 

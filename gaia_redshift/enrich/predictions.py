@@ -19,7 +19,7 @@ from gaia_redshift.predict.blocks import Findings, predict_block
 from gaia_redshift.predict.files import BLOCK_SIZE
 from gaia_redshift.predict.settings import make_settings
 from gaia_redshift.predict.table import read_blocks
-from gaia_redshift.readers.angles import to_degrees
+from gaia_redshift.readers.values import to_degrees
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.tables.columns import Column, take_table
 
@@ -48,7 +48,7 @@ def describe_output(
 
 def to_ids(cells: Any, label: str) -> NDArray[np.int64]:
     """Return source ids, 0 where there is none."""
-    from gaia_redshift.readers.columns import to_source_ids
+    from gaia_redshift.readers.values import to_source_ids
 
     if isinstance(cells, list):
         texts = ["" if c is None else str(c).strip() for c in cells]

@@ -158,8 +158,9 @@ def _find_prior(table: Table, flat: NDArray[np.float64]) -> NDArray[np.float64] 
 
 def take_ids(ids: Any) -> tuple[NDArray[np.int64], Table | None]:
     """Return the ids of a file, a table or an array, and the table that they are from."""
-    from gaia_redshift.readers.columns import find_name, to_source_ids
-    from gaia_redshift.readers.whole import read_ids
+    from gaia_redshift.readers.columns import find_name
+    from gaia_redshift.readers.files import read_ids
+    from gaia_redshift.readers.values import to_source_ids
 
     table = read_ids(ids) if isinstance(ids, str | os.PathLike) else ids
     if not hasattr(table, "colnames"):

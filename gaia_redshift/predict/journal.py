@@ -23,8 +23,8 @@ import numpy as np
 
 from gaia_redshift._files import write_text, written_whole
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.identity import as_json, find_changes, read_request, write_request
-from gaia_redshift.readers.results import READERS
+from gaia_redshift.readers.files import READERS
+from gaia_redshift.readers.sources import as_json, find_changes, read_request, write_request
 from gaia_redshift.tables import join_meta, stack_rows
 from gaia_redshift.tables.arrow import ParquetSink, take_numbers
 from gaia_redshift.tables.columns import take_table

@@ -22,8 +22,7 @@ from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.grid import SamplingGrid, read_grid
 from gaia_redshift.model.prior import MagnitudePrior
 from gaia_redshift.readers.columns import parse_keep
-from gaia_redshift.readers.identity import identify, identify_path
-from gaia_redshift.readers.sources import is_for_archive
+from gaia_redshift.readers.sources import identify, identify_path, is_for_archive
 
 if TYPE_CHECKING:
     from gaia_redshift.model.device import Device

@@ -14,14 +14,8 @@ from numpy.typing import NDArray
 from gaia_redshift.errors import GaiaRedshiftWarning
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.arrays import Ragged, to_ragged
-from gaia_redshift.readers.columns import (
-    BandLayout,
-    Block,
-    ReadOptions,
-    to_numbers,
-    to_source_ids,
-)
-from gaia_redshift.readers.kept import build_kept_columns
+from gaia_redshift.readers.columns import BandLayout, Block, ReadOptions
+from gaia_redshift.readers.values import build_kept_columns, to_numbers, to_source_ids
 from gaia_redshift.spectra import BandSpectra, XPSpectra, n_correlations
 
 __all__ = ["build_spectra", "flag_duplicates"]

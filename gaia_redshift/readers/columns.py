@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError, MissingColumnError
-from gaia_redshift.readers.arrays import parse_number_cells
 from gaia_redshift.readers.content import ReadMeter
-from gaia_redshift.tables.arrow import is_number, take_numbers
+from gaia_redshift.readers.values import fold_masks, to_source_ids
 
 __all__ = [
     "DEC_NAMES",
@@ -31,15 +29,10 @@ __all__ = [
     "find_layout",
     "find_name",
     "find_position_names",
-    "fold_masks",
-    "from_arrow",
-    "hide",
     "list_names",
     "parse_keep",
     "set_masks_apart",
     "tell_unused_ids",
-    "to_numbers",
-    "to_source_ids",
 ]
 
 logger = logging.getLogger(__name__)
@@ -71,8 +64,6 @@ ID_NAMES = (
 """Names of columns of Gaia's source ids, in lower case, in the order in which they are looked for:
 in catalogues and lists of ids. Spectra have the first two."""
 MASK = ".mask"
-_DESIGNATION = re.compile(r"^gaia\s*(?:e?dr3|dr4)\s+(?=\d)", re.IGNORECASE)
-"""Words before the id in Gaia's designations; ids of earlier releases mean other sources."""
 _SHOWN = 12
 
 
@@ -187,6 +178,10 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.columns[self.layout.source_id])
+
+    def get_info(self, name: str) -> ColumnInfo:
+        """Return what the format says about a column."""
+        return self.infos.get(name, ColumnInfo())
 
 
 def choose_ids(names: Sequence[str], peek: Callable[[str], Any]) -> str | None:
@@ -303,62 +298,6 @@ def set_masks_apart(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return [name for name in names if name not in masks.values()], masks
 
 
-def fold_masks(columns: dict[str, Any], masks: Mapping[str, str]) -> dict[str, Any]:
-    """Mask what the columns of masks beside the others say; these then are gone.
-
-    ``masks`` has the name of a column and that of its mask.
-    """
-    if not masks:
-        return columns
-    folded = {name: column for name, column in columns.items() if name not in masks.values()}
-    for name, mask in masks.items():
-        hidden = _to_booleans(columns[mask], mask)
-        if hidden.any():
-            folded[name] = hide(folded[name], hidden)
-    return folded
-
-
-def _to_booleans(column: Any, name: str) -> NDArray[np.bool_]:
-    if type(column).__module__.startswith("pyarrow"):
-        column = column.to_numpy(zero_copy_only=False)
-    if isinstance(column, list):
-        words = [(cell or b"").strip().lower() for cell in column]
-        if not set(words) <= {b"true", b"false"}:
-            raise InputError(f"column '{name}' is no mask of true and false")
-        return np.array([word == b"true" for word in words], dtype=bool)
-    values = np.ma.filled(np.ma.asarray(column), False)
-    if values.dtype.kind == "O" and len(values):  # a mask for each row's array
-        values = np.array([bool(np.all(cell)) for cell in values])
-    if values.dtype.kind == "S":  # FITS text
-        values = np.char.strip(values) == b"T"
-    return values.astype(bool)
-
-
-def hide(column: Any, hidden: NDArray[np.bool_]) -> Any:
-    """Return a column without the rows (or numbers of arrays) that are hidden."""
-    from gaia_redshift.readers.arrays import Ragged
-
-    rows = np.atleast_1d(hidden.reshape(len(hidden), -1).all(axis=1))
-    if isinstance(column, Ragged):
-        kept = np.repeat(~rows, column.lengths)
-        lengths = np.where(rows, 0, column.lengths)
-        return Ragged(column.values[kept], lengths, column.damaged & ~rows, column.text)
-    if isinstance(column, list):
-        return [None if h else cell for cell, h in zip(column, rows, strict=True)]
-    if type(column).__module__.startswith("pyarrow"):
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if hasattr(column, "combine_chunks"):
-            column = column.combine_chunks()
-        return pc.if_else(pa.array(~rows), column, pa.scalar(None, column.type))
-    values = np.ma.asarray(column)
-    shape = hidden if hidden.shape == values.shape else rows
-    if shape.ndim < values.ndim:
-        shape = np.broadcast_to(shape.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
-    return np.ma.MaskedArray(values.data, mask=np.ma.getmaskarray(values) | shape)
-
-
 def find_name(names: Iterable[str], candidates: Iterable[str]) -> str | None:
     """Return the first of the candidates that is there, as it is written there, whatever case."""
     names = list(names)
@@ -416,109 +355,3 @@ def _describe_wrong_columns(
         f"{text} Expected source_id with bp_coefficients and rp_coefficients"
         " (or bp_coeff_0, bp_coeff_1, ...), as in the archive's XP_CONTINUOUS files"
     )
-
-
-def to_numbers(column: Any) -> NDArray[np.float64]:
-    """Turn a scalar column into float64, NaN where it is masked, blank or no number."""
-    column = from_arrow(column)
-    if isinstance(column, list):
-        return parse_number_cells(column)[0]
-    array = np.asanyarray(column)
-    data = np.ma.getdata(array)
-    if data.ndim != 1:
-        return np.full(len(data), np.nan)
-    if data.dtype.kind in "OSU":
-        cells = [c if isinstance(c, str | bytes | None) else _to_text(c) for c in data.tolist()]
-        numbers = parse_number_cells(cells)[0]
-    else:
-        numbers = data.astype(np.float64)
-    if np.ma.isMaskedArray(array):
-        numbers[np.ma.getmaskarray(array)] = np.nan
-    return numbers
-
-
-def _to_text(cell: Any) -> str | None:
-    return None if cell is np.ma.masked else str(cell)
-
-
-def from_arrow(column: Any) -> Any:
-    """Take pyarrow columns as masked arrays (numbers) or lists (anything else)."""
-    if not type(column).__module__.startswith("pyarrow"):
-        return column
-    if not is_number(column.type):
-        return column.to_pylist()
-    values, hidden = take_numbers(column)
-    if values.dtype == np.float16:  # numpy's own fill of masked ones overflows
-        values = values.astype(np.float32)
-    return np.ma.MaskedArray(values, mask=hidden)
-
-
-def to_source_ids(column: Any, label: str, first_row: int = 1) -> NDArray[np.int64]:
-    """Turn a column into int64 source ids without ever passing through float."""
-    column = from_arrow(column)
-    mask = None
-    if isinstance(column, list):
-        cells: Any = column
-    else:
-        array = np.asanyarray(column)
-        data = np.ma.getdata(array)
-        if data.ndim != 1:
-            raise InputError(f"{label}: source_id has shape {data.shape}, expected one id a row")
-        mask = np.ma.getmaskarray(array) if np.ma.isMaskedArray(array) else None
-        if mask is not None and mask.any():
-            raise InputError(f"{label}, row {first_row + int(np.argmax(mask))}: no source_id")
-        if data.dtype.kind == "i":
-            return data.astype(np.int64)
-        if data.dtype.kind == "u":
-            if len(data) and data.max() > np.iinfo(np.int64).max:
-                row = first_row + int(np.argmax(data))
-                raise InputError(f"{label}, row {row}: {data.max()} is no source_id (int64)")
-            return data.astype(np.int64)
-        if data.dtype.kind == "f":
-            return _from_floats(data, label, first_row)
-        cells = data.tolist()
-    ids = np.empty(len(cells), dtype=np.int64)
-    if all(type(cell) is bytes and 0 < len(cell) < 19 and cell.isdigit() for cell in cells):
-        return np.fromiter(map(int, cells), np.int64, len(cells))
-    for i, cell in enumerate(cells):
-        try:
-            ids[i] = _to_id(cell)
-        except (ValueError, TypeError, OverflowError):
-            shown = cell.decode(errors="replace") if isinstance(cell, bytes) else cell
-            problem = (
-                "no source_id"
-                if shown is None or not str(shown).strip() or str(shown).lower() in ("nan", "<na>")
-                else f"'{str(shown)[:40]}' is no source_id (a whole number is expected)"
-            )
-            raise InputError(f"{label}, row {first_row + i}: {problem}") from None
-    return ids
-
-
-def _to_id(cell: Any) -> int:
-    if isinstance(cell, bytes | str):
-        text = cell.decode("ascii", "replace") if isinstance(cell, bytes) else cell
-        text = _DESIGNATION.sub("", text.strip())
-        digits = text[1:] if text[:1] in ("-", "+") else text
-        if not (digits.isdigit() and digits.isascii()):
-            raise ValueError
-        return int(text)
-    if isinstance(cell, bool | np.bool_) or not isinstance(cell, int | np.integer):
-        raise TypeError
-    return int(cell)
-
-
-def _from_floats(data: NDArray[np.floating], label: str, first_row: int) -> NDArray[np.int64]:
-    finite = np.isfinite(data)
-    if not finite.all():
-        raise InputError(f"{label}, row {first_row + int(np.argmin(finite))}: no source_id")
-    exact = float(2 ** (np.finfo(data.dtype).nmant + 1))
-    if len(data) and (np.abs(data) > exact).any():
-        raise InputError(
-            f"{label}: source_id is stored as {data.dtype}, which has lost its last digits; store"
-            " it as int64 or text (pandas: dtype={'source_id': 'int64'} when reading)"
-        )
-    ids = data.astype(np.int64)
-    if (ids != data).any():
-        row = int(np.argmax(ids != data))
-        raise InputError(f"{label}, row {first_row + row}: {data[row]} is no source_id")
-    return ids

@@ -17,9 +17,9 @@ from gaia_redshift.readers.bands import build_spectra, flag_duplicates
 from gaia_redshift.readers.columns import ReadOptions, Skip, list_names, parse_keep
 from gaia_redshift.readers.content import ReadMeter, open_path
 from gaia_redshift.readers.formats import iter_file_blocks, sniff_format
-from gaia_redshift.readers.kept import build_kept_columns
 from gaia_redshift.readers.sources import iter_sources
 from gaia_redshift.readers.tables import iter_table_blocks
+from gaia_redshift.readers.values import build_kept_columns
 from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.tables.columns import settle_types
 from gaia_redshift.tables.types import Note, join_notes, note_column

@@ -1,12 +1,15 @@
 """What did the user give? Files, tables or `XPSpectra` to read, or what the archive is asked for.
 
 Every command and function asks here: `is_for_archive`, `is_query`, `is_id`, and `iter_sources` for
-the files, tables and spectra one by one.
+the files, tables and spectra one by one. Work that goes on knows its inputs again by their content
+(`identify`), and what it was asked for by the JSON in its folder (`read_request`).
 """
 
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 import logging
 import os
 import re
@@ -16,15 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from gaia_redshift._files import expand_path
+from gaia_redshift._files import expand_path, write_text
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import find_id_name, find_position_names
 from gaia_redshift.readers.content import STANDARD, take_file
 from gaia_redshift.readers.formats import ACCEPTED, EXTENSIONS, has_ending
-from gaia_redshift.readers.tables import is_table, list_columns
+from gaia_redshift.readers.tables import is_table, list_columns, open_table
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
 __all__ = [
+    "as_json",
+    "find_changes",
+    "identify",
+    "identify_path",
     "is_for_archive",
     "is_id",
     "is_id_list",
@@ -33,9 +40,15 @@ __all__ = [
     "iter_sources",
     "list_inputs",
     "name_source",
+    "read_request",
+    "write_request",
 ]
 
 logger = logging.getLogger(__name__)
+
+WHOLE = 16 << 20
+"""Files up to here are hashed as a whole, larger ones at three places, beside size and time."""
+PIECE = 1 << 20
 
 _ACCEPTED = (
     f"a file of XP spectra ({ACCEPTED}), a folder or glob of such files, a DataFrame, a Table, a"
@@ -205,3 +218,98 @@ def _list_folder(folder: Path) -> list[Path]:
     if others:
         logger.info("%s: skipped %d files of other kinds", folder, len(others))
     return files
+
+
+def write_request(path: Path, request: Mapping[str, Any]) -> None:
+    """Write down what was asked for; the file appears whole."""
+    write_text(path, json.dumps(request, indent=1, default=str) + "\n")
+
+
+def read_request(path: Path) -> dict[str, Any] | None:
+    """Return what was asked for before; None if nothing was, {} if the file is damaged."""
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def as_json(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request as `read_request` would."""
+    return dict(json.loads(json.dumps(request, default=str)))
+
+
+def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the keys in which two requests differ, both as JSON holds them."""
+    return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+
+
+def identify(source: Any) -> dict[str, Any]:
+    """Say in JSON what a file, a folder, a table in memory, `XPSpectra`, ids or a query holds."""
+    if is_query(source):
+        return {"query": " ".join(source.split())}
+    if isinstance(source, str | os.PathLike):
+        return identify_path(Path(source))
+    digest = hashlib.sha256()
+    _add(digest, source)
+    return {
+        "table": type(source).__name__,
+        "rows": len(source) if hasattr(source, "__len__") else 1,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def identify_path(path: Path) -> dict[str, Any]:
+    """Say in JSON what a file or folder holds; its name counts, where it lies does not."""
+    try:
+        if path.is_dir():
+            files = sorted(one for one in path.rglob("*") if one.is_file())
+            states = [(str(f.relative_to(path)), f.stat()) for f in files]
+            listed = [f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in states]
+            text = "\n".join(listed).encode()
+            return {
+                "folder": path.name,
+                "files": len(files),
+                "sha256": hashlib.sha256(text).hexdigest(),
+            }
+        status = path.stat()
+        about: dict[str, Any] = {"file": path.name, "bytes": status.st_size}
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            if status.st_size <= WHOLE:
+                digest.update(stream.read())
+            else:
+                about["mtime_ns"] = status.st_mtime_ns
+                for place in (0, status.st_size // 2, status.st_size - PIECE):
+                    stream.seek(place)
+                    digest.update(stream.read(PIECE))
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: '{path}'") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
+    return {**about, "sha256": digest.hexdigest()}
+
+
+def _add(digest: Any, value: Any) -> None:
+    """Add what a value holds, column by column."""
+    if is_table(value):
+        for name, column in open_table(value)[0].items():
+            digest.update(name.encode("utf-8", "surrogatepass"))
+            _add(digest, column)
+    elif hasattr(value, "bp") and hasattr(value, "rp"):  # XPSpectra
+        for part in (value.source_id, value.bp.coefficients, value.rp.coefficients):
+            _add(digest, part)
+        for part in (value.bp.errors, value.rp.errors, value.columns):
+            _add(digest, part)
+    elif isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        array = np.ma.asarray(value)
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array.filled()).tobytes())
+        digest.update(np.ma.getmaskarray(array).tobytes())
+    elif hasattr(value, "to_pylist"):
+        digest.update(repr(value.to_pylist()).encode())
+    else:
+        with np.printoptions(threshold=2**31):  # nothing left out
+            shown = repr(value.tolist() if hasattr(value, "tolist") else value)
+        digest.update(shown.encode("utf-8", "backslashreplace"))

@@ -15,8 +15,8 @@ from gaia_redshift.readers.columns import (
     ColumnInfo,
     ReadOptions,
     find_layout,
-    from_arrow,
 )
+from gaia_redshift.readers.values import from_arrow
 from gaia_redshift.tables.columns import split_places
 from gaia_redshift.tables.types import simplify_column
 

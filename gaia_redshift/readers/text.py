@@ -10,13 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import (
-    Block,
-    ColumnInfo,
-    ReadOptions,
-    find_id_name,
-    find_layout,
-)
+from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_id_name, find_layout
 from gaia_redshift.readers.content import Content, read_chunks
 
 __all__ = ["iter_text_blocks", "read_ecsv_header"]

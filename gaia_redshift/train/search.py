@@ -23,7 +23,7 @@ from gaia_redshift.datasets.file import is_dataset
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.keras_engine import import_keras_for_training
-from gaia_redshift.readers.identity import as_json, find_changes, read_request, write_request
+from gaia_redshift.readers.sources import as_json, find_changes, read_request, write_request
 from gaia_redshift.train.checkpoint import read_checkpoint
 from gaia_redshift.train.config import TrainingConfig, get_recipe
 from gaia_redshift.train.dataset import TrainingSet, prepare_dataset

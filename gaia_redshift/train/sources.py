@@ -91,8 +91,7 @@ def _describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str
             "sha256": _hash_arrays(*arrays, np.asarray(source.split, dtype="S10")),
             "grid": vectors.grid.to_dict(),
         }
-    from gaia_redshift.readers.identity import identify
-    from gaia_redshift.readers.sources import iter_sources
+    from gaia_redshift.readers.sources import identify, iter_sources
 
     parts = [identify(part) for part in iter_sources(source)]
     return {"kind": "spectra", "parts": parts, "truth": truth, "grid": grid.to_dict()}

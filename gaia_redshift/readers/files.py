@@ -1,23 +1,38 @@
-"""Read the tables that `gaia_redshift.write_table` wrote: `read_table`."""
+"""Whole files as astropy's tables: of predictions, of any scalar columns, and lists of source ids.
+
+`read_table` reads what `gaia_redshift.write_table` wrote, `read_columns` what anybody did.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaia_redshift._files import one_line
+from gaia_redshift._files import expand_path, one_line
 from gaia_redshift._quiet import import_tables, preserve_settings
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import fold_masks, set_masks_apart
-from gaia_redshift.readers.content import take_file
+from gaia_redshift.readers.binary import choose_layouts, open_fits, read_parquet_infos
+from gaia_redshift.readers.columns import ReadOptions, set_masks_apart
+from gaia_redshift.readers.content import Content, open_path, take_file
+from gaia_redshift.readers.formats import iter_content_blocks, sniff_format
+from gaia_redshift.readers.hdf5 import check_dataset
+from gaia_redshift.readers.values import build_kept_columns, fold_masks, to_source_ids
+from gaia_redshift.readers.votable import FITSInsideError, parse_votable
 from gaia_redshift.tables.arrow import is_number, take_numbers
-from gaia_redshift.tables.columns import GRID_KEY, META_KEY, replace_column
+from gaia_redshift.tables.columns import (
+    GRID_KEY,
+    META_KEY,
+    replace_column,
+    settle_types,
+    stack_tables,
+)
 from gaia_redshift.tables.files import table_format
 from gaia_redshift.tables.hdf5 import HDF5_PATH
 from gaia_redshift.tables.types import cast_column, simplify_column
@@ -25,9 +40,16 @@ from gaia_redshift.tables.types import cast_column, simplify_column
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["READERS", "read_table"]
+__all__ = ["READERS", "read_columns", "read_ids", "read_table"]
 
 logger = logging.getLogger(__name__)
+
+_BETWEEN = re.compile(r"[\s,;]+")
+_WORD = re.compile(r"[\"']?(?:gaia\s*e?dr\d\s+)?[+-]?\d+[\"']?", re.IGNORECASE)
+_ID = re.compile(r"\d{10,}")
+"""So many digits are in no name of a column: a first line with them is no header."""
+_LEAST = 10**9
+"""Several numbers in a line are ids if all are as large as Gaia's; `id,17` is a table's row."""
 
 
 @preserve_settings()
@@ -63,9 +85,6 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 
 def _tell_format(path: Path) -> str:
     """Tell what came through a pipe, which has no ending, from its first bytes."""
-    from gaia_redshift.readers.content import open_path
-    from gaia_redshift.readers.formats import sniff_format
-
     return sniff_format(open_path(path))
 
 
@@ -127,17 +146,11 @@ def _read_ecsv(path: Path) -> Table:
 
 
 def _read_csv(path: Path) -> Table:
-    from gaia_redshift.readers.whole import read_columns
-
     return read_columns(path)
 
 
 def _read_fits(path: Path) -> Table:
     from astropy.table import Table
-
-    from gaia_redshift.readers.binary import choose_layouts, open_fits
-    from gaia_redshift.readers.columns import ReadOptions
-    from gaia_redshift.readers.content import open_path
 
     with open_fits(open_path(path)) as (tables, _):
         hdu, _ = choose_layouts(tables, ReadOptions(spectra=False), str(path))[0]
@@ -155,10 +168,6 @@ def _make_native(table: Table) -> None:
 
 
 def _read_votable(path: Path) -> Table:
-    from gaia_redshift.readers.content import open_path
-    from gaia_redshift.readers.votable import FITSInsideError, parse_votable
-    from gaia_redshift.readers.whole import read_columns
-
     try:
         document = parse_votable(open_path(path).read(), str(path))
     except FITSInsideError:
@@ -178,8 +187,6 @@ def _read_parquet(path: Path) -> Table:
     from astropy.table import Table
     from astropy.units import Unit
     from pyarrow import parquet
-
-    from gaia_redshift.readers.binary import read_parquet_infos
 
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         content = file.read()
@@ -236,13 +243,9 @@ def _read_hdf5(path: Path) -> Table:
     import h5py
     from astropy.table import Table
 
-    from gaia_redshift.readers.hdf5 import check_dataset
-
     with h5py.File(path) as file:
         link = file.get(HDF5_PATH, getlink=True)
         if not isinstance(link, h5py.HardLink):  # another program's
-            from gaia_redshift.readers.whole import read_columns
-
             return read_columns(path)
         check_dataset(file[HDF5_PATH], path.stat().st_size, str(path))
         description = file[HDF5_PATH].attrs.get(META_KEY)
@@ -259,3 +262,84 @@ READERS: dict[str, Callable[[Path], Table]] = {
     "hdf5": _read_hdf5,
     "csv": _read_csv,
 }
+
+
+def read_columns(source: Path | Content) -> Table:
+    """Read the scalar columns of a file of any kind that `read_spectra` reads, spectra or not.
+
+    Of several tables that with source ids is taken, else that with positions, else the first.
+    """
+    from astropy.table import Table
+
+    content = open_path(source) if isinstance(source, Path) else source
+    tables = []
+    for block in iter_content_blocks(content, ReadOptions(spectra=False)):
+        table = build_kept_columns(block)
+        tables.append(Table() if table is None else table)
+    if not tables or not any(table.colnames for table in tables):
+        raise InputError(f"{content.label}: holds no columns of numbers or text")
+    return settle_types(stack_tables(tables))
+
+
+def read_ids(path: str | os.PathLike[str]) -> Table:
+    """Read a file of source ids: one a line, or any table with a column ``source_id``.
+
+    Parameters
+    ----------
+    path : path
+        Text, csv, ecsv, FITS, VOTable, Parquet, HDF5, also packed with gzip or zip. Lines of text
+        may hold ``Gaia DR3 4295806720``, quotes, and comments after ``#``.
+
+    Returns
+    -------
+    Table
+        Of one column, where it is a list.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    file = take_file(expand_path(path))
+    content = open_path(file)
+    if sniff_format(content) == "csv":
+        ids = _read_list(content)
+        if ids is not None:
+            return ids
+    return read_columns(content)
+
+
+def _read_list(content: Content) -> Table | None:
+    """Read a list of ids; None if it is a table, whose first line names columns."""
+    from astropy.table import Table
+
+    words: list[str] = []
+    with content.open() as stream:
+        for number, raw in enumerate(stream, start=1):
+            line = raw.decode("utf-8", "replace").removeprefix("\ufeff").partition("#")[0]
+            if line.strip().isdigit():  # nearly all of them
+                words.append(line.strip())
+                continue
+            found = _WORD.findall(line)
+            if _BETWEEN.sub("", _WORD.sub("", line)):
+                if not words and not _ID.search(line):
+                    return None
+                raise InputError(
+                    f"{content.label}, line {number}: '{line.strip()[:40]}' is no id; ids are"
+                    " whole numbers, and lists of several columns begin with a line of their names"
+                )
+            ids = [word.strip("\"'").split()[-1] for word in found]
+            if len(ids) > 1 and min(map(int, ids)) < _LEAST:
+                raise InputError(
+                    f"{content.label}, line {number}: has {len(ids)} numbers, which are not all"
+                    " ids: begin the file with a line of names, one of them source_id"
+                )
+            if any(re.search(r"dr[12]\s", word, re.IGNORECASE) for word in found):
+                raise InputError(
+                    f"{content.label}, line {number}: '{line.strip()[:40]}' is of an earlier data"
+                    " release, whose ids mean other sources"
+                )
+            words += ids
+    if not words:
+        raise InputError(f"{content.label}: holds no ids")
+    return Table({"source_id": to_source_ids(words, content.label)})
