@@ -19,7 +19,7 @@ from gaia_redshift import __version__
 from gaia_redshift._extras import find_version
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.cache import find_cache_root
-from gaia_redshift.archive.connection import Connections, Login
+from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.datalink import request_spectra
 from gaia_redshift.archive.failures import Patience, read_reason
 from gaia_redshift.archive.jobs import ask_now
@@ -29,10 +29,11 @@ from gaia_redshift.archive.releases import (
     NEIGHBOURS,
     QUASARS,
     Release,
+    ReleaseTables,
     find_release,
+    find_tables,
 )
-from gaia_redshift.archive.settings import ArchiveSettings
-from gaia_redshift.archive.tables import ReleaseTables, find_tables
+from gaia_redshift.archive.settings import ArchiveSettings, Login
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import ArchiveError, GaiaRedshiftError
 from gaia_redshift.spectra import XPSpectra

@@ -37,8 +37,9 @@ from gaia_redshift.archive import (
     use_mirror,
 )
 from gaia_redshift.archive.cache import SpectraCache, list_cache_folders
+from gaia_redshift.archive.connection import read_refusal
 from gaia_redshift.archive.failures import Answer, parse_retry_after
-from gaia_redshift.archive.releases import RELEASES, read_refusal
+from gaia_redshift.archive.releases import RELEASES
 from gaia_redshift.archive.settings import ArchiveSettings
 from gaia_redshift.errors import (
     ArchiveError,

@@ -8,7 +8,7 @@ from archive_samples import check_rows, make_archive, make_settings
 
 from gaia_redshift import fetch_spectra
 from gaia_redshift.archive import ArchiveSettings, run_query
-from gaia_redshift.archive.connection import Credentials, find_credentials
+from gaia_redshift.archive.settings import Credentials, find_credentials
 from gaia_redshift.errors import ArchiveError, InputError
 
 SECRET = "correct horse & battery=staple"

@@ -24,8 +24,7 @@ from gaia_redshift.archive import (
 )
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import read_reason
-from gaia_redshift.archive.releases import RELEASES
-from gaia_redshift.archive.tables import find_tables
+from gaia_redshift.archive.releases import RELEASES, find_tables
 from gaia_redshift.crossmatch import crossmatch_sdss
 from gaia_redshift.errors import ArchiveError
 

@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from gaia_redshift._quiet import Shared, preserve_settings, silent_output
-from gaia_redshift.archive.connection import Connections, Login
+from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import Answer
 from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_release
-from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.settings import ArchiveSettings, Login
 from gaia_redshift.archive.web import TimedSession, to_answer
 
 __all__ = ["import_astroquery", "open_gaia"]
@@ -42,7 +42,7 @@ def open_gaia(
     ----------
     release : str
         "DR3" or "DR4": its ``MAIN_GAIA_TABLE``.
-    login : see `gaia_redshift.archive.connection.find_credentials`
+    login : see `gaia_redshift.archive.settings.find_credentials`
     settings : ArchiveSettings, optional
     timeout : float, s, optional
         Instead of the settings' one.

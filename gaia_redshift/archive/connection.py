@@ -1,30 +1,38 @@
 """The services of the Gaia archive: logged in if wanted, with what was learnt of them before.
 
-Credentials come from the places where astroquery looks for them, and are never logged.
+DataLink's word for "one file, one row a source" has changed and may change again. A refusal of a
+word lists those that it takes ("Invalid Data Structure parameter: 'RAW', valid ones are:
+DATAMODEL_STANDARD, DATAMODEL_GAIA"): these are read, not guessed, and the word that works is
+remembered for the server and the release.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gaia_redshift._files import write_text
-from gaia_redshift.archive.failures import Answer, RefusedError, read_reason
-from gaia_redshift.archive.releases import Release, StructureWord
-from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.failures import Answer, RefusedError, TransientError, read_reason
+from gaia_redshift.archive.settings import (
+    ArchiveSettings,
+    Credentials,
+    Login,
+    find_credentials,
+)
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import InputError
 
-__all__ = ["Connections", "Credentials", "Login", "Notes", "find_credentials"]
+if TYPE_CHECKING:
+    from gaia_redshift.archive.releases import Release
+
+__all__ = ["Connections", "Notes", "StructureWord", "read_refusal"]
 
 logger = logging.getLogger(__name__)
 
@@ -99,89 +107,114 @@ class Connections:
                 raise RefusedError(f"{refused}: it gave no session (down for maintenance?)")
 
 
-Login = Any
-"""None, a user name, a path of a file of credentials, (user, password), or `Credentials`."""
+_REFUSAL = re.compile(r"data[\s_]*structure", re.IGNORECASE)
+_LIST = re.compile(
+    r"\bvalid\b(?:\s+(?:ones|values|structures|options))?(?:\s+(?:are|is))?\s*:?", re.I
+)
+_WORD = re.compile(r"[\s'\"\[(]*([A-Z][A-Z0-9_]*(?: [A-Z][A-Z0-9_]*)*)\b['\"]?\s*(,?)")
+_FILE_A_SOURCE = ("DATAMODELSTANDARD", "INDIVIDUAL")
+"""Structures of a file for each source: read as well, but slowly; the last resort."""
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """A user name and a password that no message shows."""
+def read_refusal(answer: Answer) -> list[str] | None:
+    """Return the words that a server takes instead of the one it refused.
 
-    user: str
-    password: str = field(repr=False)
-
-
-def find_credentials(login: Login, host: str) -> Credentials | None:
-    """Find user name and password.
-
-    Parameters
-    ----------
-    login : None, str, path, (str, str), or Credentials
-        None: nobody logs in. A path: a file of two lines, user name and password, as astroquery's
-        ``credentials_file``. A user name: the password comes from the keyring, under the name
-        ``astroquery:HOST`` that astroquery uses, or is asked for on the terminal.
-    host : str
-        The archive's host.
-
-    Returns
-    -------
-    Credentials or None
-
-    Raises
-    ------
-    InputError
-        If they cannot be found. No message shows a password.
+    None are named in some refusals; None tells that the answer is no refusal of the word.
     """
-    if login is None or isinstance(login, Credentials):
-        return login
-    if isinstance(login, tuple | list):
-        if len(login) == 2 and all(isinstance(part, str) and part for part in login):
-            return Credentials(*login)
-        raise InputError("login takes (user, password), a user name, or a file of credentials")
-    if not isinstance(login, str | os.PathLike) or not os.fspath(login):
-        raise InputError(
-            f"login takes (user, password), a user name, or a file of credentials, not"
-            f" {type(login).__name__}"
-        )
-    path = Path(os.fspath(login)).expanduser()
-    if path.is_file():
-        return _read_file(path)
-    if isinstance(login, os.PathLike) or os.sep in login:
-        raise InputError(f"no such file of credentials: '{path}'")
-    password = _look_in_keyring(host, login) or _ask(host, login)
-    if password is None:
-        raise InputError(
-            f"no password for '{login}': store it with `keyring set astroquery:{host} {login}`, or"
-            " give a file with user name and password in two lines"
-        )
-    return Credentials(login, password)
-
-
-def _read_file(path: Path) -> Credentials:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a file of credentials") from error
-    if len(lines) < 2 or not lines[0].strip() or not lines[1].strip():
-        raise InputError(f"{path}: must hold two lines, the user name and the password")
-    return Credentials(lines[0].strip(), lines[1].strip())
-
-
-def _look_in_keyring(host: str, user: str) -> str | None:
-    try:
-        import keyring
-
-        return keyring.get_password(f"astroquery:{host}", user)
-    except Exception:  # no keyring, or none that works here: its back ends raise anything
+    if answer.status < 400:
         return None
-
-
-def _ask(host: str, user: str) -> str | None:
-    if not sys.stdin.isatty():
+    reason = read_reason(answer)
+    refused = _REFUSAL.search(reason)
+    if refused is None:
         return None
-    from getpass import getpass
+    listed = _LIST.search(reason, refused.end())
+    if listed is None:
+        return []
+    words: list[str] = []
+    at = listed.end()
+    while (match := _WORD.match(reason, at)) is not None:
+        words.append(match[1].replace(" ", "_"))
+        at = match.end()
+        if not match[2]:
+            break
+    return words
 
-    return getpass(f"Password of {user} at {host}: ") or None
+
+def _squeeze(word: str) -> str:
+    return re.sub(r"[\W_]+", "", word).upper()
+
+
+class StructureWord:
+    """The word for one server and release; while it is not known, one request at a time is made."""
+
+    def __init__(self, release: Release, notes: Notes) -> None:
+        self.release = release
+        self.notes = notes
+        self.key = f"structure {release.name}"
+        noted = notes.get(self.key)
+        self.word = noted if isinstance(noted, str) and noted else ""
+        self._lock = threading.Lock()
+        self._settled = bool(self.word)
+
+    def forget(self) -> None:
+        """Find the word anew at the next request."""
+        self.word, self._settled = "", False
+
+    def ask(self, post: Callable[[str], Answer], until: float | None = None) -> Answer:
+        """Make a request with the word, or with those that the server names if it is refused.
+
+        ``post`` makes the request with a word; ``until`` a ``time.monotonic()`` a thread waits for
+        another one that is finding the word.
+        """
+        waiting = list(self.release.data_structures)
+        tried: list[str] = []
+        if (word := self.word) and self._settled:
+            answer = post(word)
+            taken = read_refusal(answer)
+            if taken is None:
+                return answer
+            tried.append(word)  # it has changed its mind
+            waiting = self._rank(taken or waiting, tried)
+        wait = -1.0 if until is None else max(0.0, until - time.monotonic())
+        if not self._lock.acquire(timeout=wait):
+            raise TransientError(f"no answer yet to the first request for {self.release.label}")
+        try:
+            if self._settled and self.word not in tried:
+                waiting.insert(0, self.word)  # another thread has found it meanwhile
+            return self._find(post, waiting, tried)
+        finally:
+            self._lock.release()
+
+    def _find(self, post: Callable[[str], Answer], waiting: list[str], tried: list[str]) -> Answer:
+        while waiting:
+            word = waiting.pop(0)
+            answer = post(word)
+            taken = read_refusal(answer)
+            if taken is None:
+                if answer.status < 300 and word != self.word:
+                    self.word = word
+                    self.notes.put(self.key, word)
+                self._settled = self._settled or answer.status < 300
+                return answer
+            tried.append(word)
+            logger.info("%s does not take the structure %s, but %s", answer.host, word, taken)
+            waiting = self._rank(taken or waiting, tried)
+        said = read_reason(answer)
+        raise RefusedError(
+            f"{answer.host} takes none of the data structures that this version knows"
+            f" ({', '.join(tried)}): {said}; update the package"
+        )
+
+    def _rank(self, taken: list[str], tried: list[str]) -> list[str]:
+        """Put what a server takes in order: our words, unknown ones, those of many files."""
+        ours = {_squeeze(word): word for word in self.release.data_structures}
+        words = [ours.get(_squeeze(word), word) for word in taken]
+        rank = {word: i for i, word in enumerate(self.release.data_structures)}
+        order = sorted(
+            dict.fromkeys(words),
+            key=lambda word: (_squeeze(word) in _FILE_A_SOURCE, rank.get(word, len(rank))),
+        )
+        return [word for word in order if word not in tried]
 
 
 class Notes:

@@ -31,8 +31,7 @@ from gaia_redshift.archive.failures import (
     unpack,
 )
 from gaia_redshift.archive.jobs import submit_now
-from gaia_redshift.archive.releases import Release
-from gaia_redshift.archive.tables import check_open, explain_missing
+from gaia_redshift.archive.releases import Release, check_open, explain_missing
 from gaia_redshift.errors import ArchiveError, InputError
 from gaia_redshift.readers.bands import build_spectra
 from gaia_redshift.readers.columns import ReadOptions

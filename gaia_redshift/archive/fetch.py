@@ -16,9 +16,9 @@ from gaia_redshift._display import tell
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.account import FetchAccount
 from gaia_redshift.archive.cache import SpectraCache, find_cache_root
-from gaia_redshift.archive.connection import Connections, Login
+from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_release
-from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.settings import ArchiveSettings, Login
 from gaia_redshift.archive.sources import AskedSources, bring_over, resolve_sources
 from gaia_redshift.archive.stream import FetchStream
 from gaia_redshift.errors import (

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gaia_redshift._files import one_line
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
 from gaia_redshift.archive.cache import find_cache_root
-from gaia_redshift.archive.connection import Connections, Login
+from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import (
     Answer,
     Patience,
@@ -32,7 +32,7 @@ from gaia_redshift.archive.failures import (
     read_reason,
     to_votable,
 )
-from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.settings import ArchiveSettings, Login
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import ArchiveError, GaiaRedshiftWarning, InputError
 
@@ -73,7 +73,7 @@ def run_query(
     upload : mapping of str to Table, optional
         Tables that the query names as ``TAP_UPLOAD.name``.
     settings : ArchiveSettings, optional
-    login : see `gaia_redshift.archive.connection.find_credentials`
+    login : see `gaia_redshift.archive.settings.find_credentials`
     maxrec : int, optional
         Most rows wanted.
     deadline : float, s, optional

@@ -24,10 +24,11 @@ from gaia_redshift.archive.releases import (
     QUASARS,
     RELEASES,
     Release,
+    ReleaseTables,
     find_release,
+    find_tables,
 )
 from gaia_redshift.archive.settings import ArchiveSettings
-from gaia_redshift.archive.tables import ReleaseTables, find_tables
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def build_query(
     release : str
         "DR3" or "DR4". The names of DR4's tables are a draft: the archive is asked for them, once.
     tables : ReleaseTables, optional
-        What has been found of them before, as by ``gaia_redshift.archive.tables.find_tables``.
+        What has been found of them before, as by ``gaia_redshift.archive.releases.find_tables``.
     settings, login
         As in `run_query`, where the archive is asked.
 

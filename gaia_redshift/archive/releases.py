@@ -1,26 +1,24 @@
 """What the archive calls things in each data release: the one place for such names.
 
-DataLink's word for "one file, one row a source" has changed and may change again. A refusal of a
-word lists those that it takes ("Invalid Data Structure parameter: 'RAW', valid ones are:
-DATAMODEL_STANDARD, DATAMODEL_GAIA"): these are read, not guessed, and the word that works is
-remembered for the server and the release.
+What is known of a release before it is open is a draft. So a server is asked once, in its
+``TAP_SCHEMA``, which of the candidates there are; the answer is noted for a week.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, NoReturn
 
-from gaia_redshift.archive.failures import Answer, RefusedError, TransientError, read_reason
-from gaia_redshift.errors import InputError
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from gaia_redshift.archive.connection import Notes
+from gaia_redshift.archive.account import FetchStatus
+from gaia_redshift.archive.connection import Connections
+from gaia_redshift.archive.failures import Patience, RefusedError, TransientError
+from gaia_redshift.archive.jobs import ask_now
+from gaia_redshift.errors import ArchiveError, InputError
 
 __all__ = [
     "DEFAULT_RELEASE",
@@ -28,15 +26,22 @@ __all__ = [
     "NEIGHBOURS",
     "QUASARS",
     "RELEASES",
+    "Flag",
     "Release",
-    "StructureWord",
+    "ReleaseTables",
+    "check_open",
+    "explain_missing",
     "find_release",
-    "read_refusal",
+    "find_tables",
+    "read_truth",
 ]
 
-logger = logging.getLogger(__name__)
-
 DEFAULT_RELEASE = "DR3"
+_WEEK = 7 * 86_400.0
+_TRUTH = ("boolean", "bool", "bit", "char", "varchar", "unicodechar", "text", "string")
+MOST_COLUMNS = 20_000
+IDS_AT_ONCE = 1000
+"""Ids in a query: they go in its text, because uploads count against a quota."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,13 @@ class Release:
     flags : tuple of str
         Where it may stand that a source has a mean spectrum: ``table.column``, or ``table`` where a
         row is enough. Tables of all sources come first, as in ``positions`` and ``magnitudes``.
-    columns : mapping of str to str
-        Tables whose columns are published, with those that are used; ``name:boolean`` for truth.
+    columns : mapping of str to mapping
+        Tables whose columns are published: data types of those that are used, by name.
     bases : str
         The sets of basis functions, in words.
     confirmed : bool
         Whether these names are published; else the archive's ``TAP_SCHEMA`` is asked which of the
-        candidates there are (`gaia_redshift.archive.tables.find_tables`).
+        candidates there are (`find_tables`).
     """
 
     name: str
@@ -71,7 +76,7 @@ class Release:
     flags: tuple[str, ...]
     positions: tuple[str, ...]
     magnitudes: tuple[str, ...]
-    columns: Mapping[str, str]
+    columns: Mapping[str, Mapping[str, str]]
     bases: str
     confirmed: bool
 
@@ -95,8 +100,11 @@ RELEASES = {
         positions=("gaia_source",),
         magnitudes=("gaia_source",),
         columns={
-            "gaia_source": "source_id ra dec phot_g_mean_mag phot_bp_mean_mag phot_rp_mean_mag"
-            " has_xp_continuous:boolean"
+            "gaia_source": {
+                **dict.fromkeys(("source_id", "ra", "dec", "phot_g_mean_mag"), "number"),
+                **dict.fromkeys(("phot_bp_mean_mag", "phot_rp_mean_mag"), "number"),
+                "has_xp_continuous": "boolean",
+            }
         },
         bases="Hermite functions, 55 BP + 55 RP coefficients",
         confirmed=True,
@@ -139,111 +147,209 @@ def find_release(name: str | Release) -> Release:
     return RELEASES[short]
 
 
-_REFUSAL = re.compile(r"data[\s_]*structure", re.IGNORECASE)
-_LIST = re.compile(
-    r"\bvalid\b(?:\s+(?:ones|values|structures|options))?(?:\s+(?:are|is))?\s*:?", re.I
-)
-_WORD = re.compile(r"[\s'\"\[(]*([A-Z][A-Z0-9_]*(?: [A-Z][A-Z0-9_]*)*)\b['\"]?\s*(,?)")
-_FILE_A_SOURCE = ("DATAMODELSTANDARD", "INDIVIDUAL")
-"""Structures of a file for each source: read as well, but slowly; the last resort."""
+@dataclass(frozen=True)
+class Flag:
+    """Where a release says that a source has a mean spectrum: in no column where a row is enough.
 
-
-def read_refusal(answer: Answer) -> list[str] | None:
-    """Return the words that a server takes instead of the one it refused.
-
-    None are named in some refusals; None tells that the answer is no refusal of the word.
+    ``condition`` is ADQL, after the column's name.
     """
-    if answer.status < 400:
-        return None
-    reason = read_reason(answer)
-    refused = _REFUSAL.search(reason)
-    if refused is None:
-        return None
-    listed = _LIST.search(reason, refused.end())
-    if listed is None:
-        return []
-    words: list[str] = []
-    at = listed.end()
-    while (match := _WORD.match(reason, at)) is not None:
-        words.append(match[1].replace(" ", "_"))
-        at = match.end()
-        if not match[2]:
-            break
-    return words
+
+    table: str
+    column: str
+    condition: str
 
 
-def _squeeze(word: str) -> str:
-    return re.sub(r"[\W_]+", "", word).upper()
+class ReleaseTables:
+    """Tables of a release: by name without schema, the data types of their columns.
 
+    ``host`` is whose they are, for messages.
+    """
 
-class StructureWord:
-    """The word for one server and release; while it is not known, one request at a time is made."""
-
-    def __init__(self, release: Release, notes: Notes) -> None:
+    def __init__(
+        self, release: Release, columns: Mapping[str, Mapping[str, str]], host: str = ""
+    ) -> None:
         self.release = release
-        self.notes = notes
-        self.key = f"structure {release.name}"
-        noted = notes.get(self.key)
-        self.word = noted if isinstance(noted, str) and noted else ""
-        self._lock = threading.Lock()
-        self._settled = bool(self.word)
+        self.columns = columns
+        self.host = host
 
-    def forget(self) -> None:
-        """Find the word anew at the next request."""
-        self.word, self._settled = "", False
+    def name(self, table: str) -> str:
+        """Return a table's full name."""
+        return f"{self.release.schema}.{table}"
 
-    def ask(self, post: Callable[[str], Answer], until: float | None = None) -> Answer:
-        """Make a request with the word, or with those that the server names if it is refused.
+    def has(self, table: str, *names: str) -> bool:
+        """Tell whether there is a table with these columns."""
+        return table in self.columns and all(name in self.columns[table] for name in names)
 
-        ``post`` makes the request with a word; ``until`` a ``time.monotonic()`` a thread waits for
-        another one that is finding the word.
-        """
-        waiting = list(self.release.data_structures)
-        tried: list[str] = []
-        if (word := self.word) and self._settled:
-            answer = post(word)
-            taken = read_refusal(answer)
-            if taken is None:
-                return answer
-            tried.append(word)  # it has changed its mind
-            waiting = self._rank(taken or waiting, tried)
-        wait = -1.0 if until is None else max(0.0, until - time.monotonic())
-        if not self._lock.acquire(timeout=wait):
-            raise TransientError(f"no answer yet to the first request for {self.release.label}")
-        try:
-            if self._settled and self.word not in tried:
-                waiting.insert(0, self.word)  # another thread has found it meanwhile
-            return self._find(post, waiting, tried)
-        finally:
-            self._lock.release()
+    def find_flag(self) -> Flag:
+        """Return where it stands that a source has a mean spectrum."""
+        for candidate in self.release.flags:
+            table, _, column = candidate.partition(".")
+            if not column and self.has(table, "source_id"):
+                return Flag(self.name(table), "", "IS NOT NULL")
+            if column and self.has(table, "source_id", column):
+                kind = self.columns[table][column].lower().split("(")[0].strip()
+                condition = "= 'True'" if kind in _TRUTH else "> 0"
+                return Flag(self.name(table), column, condition)
+        self.lack("which sources have a mean XP spectrum", self.release.flags, "%xp%")
 
-    def _find(self, post: Callable[[str], Answer], waiting: list[str], tried: list[str]) -> Answer:
-        while waiting:
-            word = waiting.pop(0)
-            answer = post(word)
-            taken = read_refusal(answer)
-            if taken is None:
-                if answer.status < 300 and word != self.word:
-                    self.word = word
-                    self.notes.put(self.key, word)
-                self._settled = self._settled or answer.status < 300
-                return answer
-            tried.append(word)
-            logger.info("%s does not take the structure %s, but %s", answer.host, word, taken)
-            waiting = self._rank(taken or waiting, tried)
-        said = read_reason(answer)
+    def find_positions(self) -> str:
+        """Return the full name of the table with all positions."""
+        return self._find(self.release.positions, "ra", "dec", what="the positions of all sources")
+
+    def find_magnitudes(self) -> str:
+        """Return the full name of the table with all magnitudes."""
+        what = "the magnitudes of all sources"
+        return self._find(self.release.magnitudes, "phot_g_mean_mag", what=what)
+
+    def find_neighbours(self) -> str:
+        """Return the full name of the table that leads from DR3's ids to these."""
+        return self._find((NEIGHBOURS,), "dr3_source_id", what="which ids DR3's sources have")
+
+    def _find(self, tables: tuple[str, ...], *columns: str, what: str) -> str:
+        for table in tables:
+            if self.has(table, "source_id", *columns):
+                return self.name(table)
+        self.lack(what, tables, columns[0])
+
+    def list_redshifts(self, table: str) -> list[str]:
+        """Return the columns of a table that are about redshift."""
+        return [name for name in self.columns.get(table, {}) if "redshift" in name]
+
+    def lack(self, what: str, tried: tuple[str, ...], like: str) -> NoReturn:
+        """Say what was not found, and how to look it up."""
         raise RefusedError(
-            f"{answer.host} takes none of the data structures that this version knows"
-            f" ({', '.join(tried)}): {said}; update the package"
+            f"{self.host or 'the archive'} has no table known to this version that says {what} in"
+            f" {self.release.label} (tried {', '.join(map(self.name, tried))}); look it up with"
+            " SELECT table_name, column_name FROM TAP_SCHEMA.columns WHERE table_name LIKE"
+            f" '{self.release.schema}.%' AND column_name LIKE '{like}', and update the package"
         )
 
-    def _rank(self, taken: list[str], tried: list[str]) -> list[str]:
-        """Put what a server takes in order: our words, unknown ones, those of many files."""
-        ours = {_squeeze(word): word for word in self.release.data_structures}
-        words = [ours.get(_squeeze(word), word) for word in taken]
-        rank = {word: i for i, word in enumerate(self.release.data_structures)}
-        order = sorted(
-            dict.fromkeys(words),
-            key=lambda word: (_squeeze(word) in _FILE_A_SOURCE, rank.get(word, len(rank))),
+
+def find_tables(
+    connections: Connections,
+    release: Release,
+    patience: Patience | None = None,
+    *,
+    refresh: bool = False,
+) -> ReleaseTables:
+    """Return the tables of a release: published, noted from an earlier call, or asked for now.
+
+    ``refresh`` asks again, also about a release whose tables are published.
+    """
+    if release.confirmed and not refresh:
+        return ReleaseTables(release, release.columns)
+    key = f"tables {release.name}"
+    with connections.asking_tables:
+        noted = None if refresh else connections.tap_notes.get(key, _WEEK)
+        if isinstance(noted, dict) and all(isinstance(value, dict) for value in noted.values()):
+            return ReleaseTables(release, noted, connections.tap_host)
+        settings = connections.settings
+        patience = patience or Patience(settings, settings.query_deadline)
+        columns = _ask_schema(connections, release, patience)
+        connections.tap_notes.put(key, columns)
+        return ReleaseTables(release, columns, connections.tap_host)
+
+
+def _ask_schema(
+    connections: Connections, release: Release, patience: Patience
+) -> dict[str, dict[str, str]]:
+    names = [candidate.partition(".")[0] for candidate in release.flags]
+    names += [*release.positions, *release.magnitudes, GALAXIES, QUASARS, NEIGHBOURS]
+    listed = ", ".join(f"'{release.schema}.{name}'" for name in dict.fromkeys(names))
+    adql = (
+        "SELECT table_name, column_name, datatype FROM TAP_SCHEMA.columns"
+        f" WHERE table_name IN ({listed})"
+    )
+    asked = ("table_name", "column_name", "datatype")
+    rows = ask_now(connections.tap, adql, patience.renew(), maxrec=MOST_COLUMNS, columns=asked)
+    columns: dict[str, dict[str, str]] = {}
+    for row in rows:
+        table, column, kind = (str(row[name]).strip().lower() for name in asked)
+        columns.setdefault(table.rpartition(".")[2], {})[column.strip('"')] = kind
+    if not columns:
+        raise RefusedError(
+            f"{connections.tap_host} has no tables of {release.label} (none of {listed}): is the"
+            " release open there? DR4 opens on 2 December 2026; look for its tables with SELECT"
+            " table_name FROM TAP_SCHEMA.tables WHERE table_name LIKE"
+            f" '%{release.name.lower()}%'"
         )
-        return [word for word in order if word not in tried]
+    return columns
+
+
+def check_open(connections: Connections, release: Release, patience: Patience) -> None:
+    """Raise a refusal if a release whose names are a draft is not in the archive at all."""
+    if release.confirmed:
+        return
+    try:
+        find_tables(connections, release, patience)
+    except RefusedError:
+        raise
+    except ArchiveError:  # the tables' server does not answer either: nothing is known
+        return
+
+
+def read_truth(column: Any) -> np.ndarray:
+    """Read truth as servers write it: booleans, numbers, or words; a null is no."""
+    array: np.ma.MaskedArray[Any, Any] = np.ma.asarray(column)
+    if array.dtype.kind in "biuf":
+        return np.asarray(np.ma.filled(array, 0) != 0)
+    hidden = np.ma.getmaskarray(array)
+    words = [str(value).strip().lower() for value in array.data.tolist()]
+    pattern = re.compile(r"b?'?(true|t|1)'?")
+    return np.array([bool(pattern.fullmatch(word)) for word in words], dtype=bool) & ~hidden
+
+
+def explain_missing(
+    connections: Connections, source_id: NDArray[np.int64], release: Release, patience: Patience
+) -> NDArray[np.int8]:
+    """Ask the release's tables why sources (n,) got no spectrum.
+
+    Return ``NO_PUBLIC_XP``, ``UNKNOWN_ID``, or ``PENDING`` for those that should have one.
+    """
+    if patience.left <= 0:
+        raise TransientError(f"{connections.data_host} was too slow to say which sources it has")
+    tables = find_tables(connections, release, patience)
+    flag = tables.find_flag()
+    status = np.full(len(source_id), FetchStatus.UNKNOWN_ID, dtype=np.int8)
+    try:
+        if flag.column:
+            known, has_xp = _look_up(connections, source_id, flag.table, flag.column, patience)
+        else:
+            known, _ = _look_up(connections, source_id, tables.find_positions(), "", patience)
+            found, _ = _look_up(connections, source_id, flag.table, "", patience)
+            known = np.union1d(known, found)
+            has_xp = np.isin(known, found)
+    except RefusedError:  # the server does not know what it had: ask again next time
+        connections.tap_notes.put(f"tables {release.name}", None)
+        raise
+    status[np.isin(source_id, known)] = FetchStatus.NO_PUBLIC_XP
+    status[np.isin(source_id, known[has_xp])] = FetchStatus.PENDING
+    return status
+
+
+def _look_up(
+    connections: Connections,
+    source_id: NDArray[np.int64],
+    table: str,
+    column: str,
+    patience: Patience,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return which of the ids a table has, and whether a column is true of them."""
+    chosen = f"source_id, {column} AS has_xp" if column else "source_id"
+    known, truth = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=bool)]
+    for start in range(0, len(source_id), IDS_AT_ONCE):
+        ids = source_id[start : start + IDS_AT_ONCE]
+        adql = (
+            f"SELECT {chosen} FROM {table} WHERE source_id IN ({','.join(map(str, ids.tolist()))})"
+        )
+        # Its own tries: those of the chunk count what DataLink fails at.
+        result = ask_now(
+            connections.tap,
+            adql,
+            patience.renew(),
+            maxrec=len(ids) + 1,
+            columns=("source_id", "has_xp") if column else ("source_id",),
+        )
+        known.append(np.ma.filled(np.ma.asarray(result["source_id"]), 0).astype(np.int64))
+        truth.append(read_truth(result["has_xp"]) if column else np.ones(len(result), bool))
+    return np.concatenate(known), np.concatenate(truth)

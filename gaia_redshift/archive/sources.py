@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import Patience, RefusedError
 from gaia_redshift.archive.jobs import ask_now, run_query
-from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release
-from gaia_redshift.archive.tables import find_tables, read_truth
+from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_tables, read_truth
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import choose_ids, find_position_names, tell_unused_ids
 from gaia_redshift.readers.files import read_ids

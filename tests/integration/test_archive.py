@@ -97,8 +97,7 @@ def test_missing_spectra_are_explained(settings, sources):
     from gaia_redshift.archive.account import FetchStatus
     from gaia_redshift.archive.connection import Connections
     from gaia_redshift.archive.failures import Patience
-    from gaia_redshift.archive.releases import find_release
-    from gaia_redshift.archive.tables import explain_missing
+    from gaia_redshift.archive.releases import explain_missing, find_release
 
     has_xp = sources["has_xp_continuous"]
     ids = sources["source_id"]
@@ -237,8 +236,7 @@ def connect(settings):
 
 
 def test_tables_are_found_in_tap_schema(settings):
-    from gaia_redshift.archive.releases import find_release
-    from gaia_redshift.archive.tables import find_tables
+    from gaia_redshift.archive.releases import find_release, find_tables
 
     dr3 = find_tables(connect(settings), find_release("DR3"), refresh=True)
     assert dr3.find_flag().table == dr3.find_positions() == "gaiadr3.gaia_source"
