@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntFlag
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,87 +25,97 @@ __all__ = [
 ]
 
 
-class QualityFlag(IntFlag):
+class _Flag(IntFlag):
+    """Bits, each with what it says of a row in words: ``meaning``."""
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str = "") -> Self:
+        """Return a member; combinations of several have no words of their own."""
+        self = int.__new__(cls, value)
+        self._value_, self.meaning = value, meaning
+        return self
+
+
+class QualityFlag(_Flag):
     """Bits of ``flags_cnn``. Bits in `FATAL` mean that the row's redshift is masked."""
 
-    MISSING_BP = 1 << 0
-    MISSING_RP = 1 << 1
-    BAD_COEFFICIENT_COUNT = 1 << 2
-    UNKNOWN_BASIS = 1 << 3
-    NON_FINITE_FLUX = 1 << 4
-    NON_POSITIVE_FLUX = 1 << 5
-    NO_FLUX_ERROR = 1 << 6
-    DIAGONAL_FLUX_ERROR = 1 << 7
-    BAD_FLUX_ERROR = 1 << 8
-    DUPLICATE_SOURCE_ID = 1 << 9
-    REDSHIFT_OUT_OF_RANGE = 1 << 10
-    FLUX_OUT_OF_RANGE = 1 << 11
-    NO_PUBLIC_XP = 1 << 12
-    UNKNOWN_SOURCE_ID = 1 << 13
-    FETCH_FAILED = 1 << 14
-    NO_GAIA_SOURCE = 1 << 15
-    REDSHIFT_AT_EDGE = 1 << 16
-    WIDE_DISTRIBUTION = 1 << 17
-    MULTIPLE_PEAKS = 1 << 18
-    LOW_SIGNAL_TO_NOISE = 1 << 19
-    UNLIKE_TRAINING = 1 << 20
-    UNLIKELY_GALAXY = 1 << 21
-    PRIOR_CONFLICT = 1 << 22
-    DOUBTFUL_UNIT = 1 << 23
+    MISSING_BP = 1 << 0, "no BP spectrum"
+    MISSING_RP = 1 << 1, "no RP spectrum"
+    BAD_COEFFICIENT_COUNT = (
+        1 << 2,
+        "a band's number of coefficients differs from what the row or its basis set says",
+    )
+    UNKNOWN_BASIS = 1 << 3, "coefficients on a set of bases that this version does not know"
+    NON_FINITE_FLUX = 1 << 4, "a coefficient or flux is NaN or infinite"
+    NON_POSITIVE_FLUX = 1 << 5, "the total flux of the BP and RP samples is zero or negative"
+    NO_FLUX_ERROR = 1 << 6, "no coefficient errors given: flux errors are missing"
+    DIAGONAL_FLUX_ERROR = (
+        1 << 7,
+        "no correlations given: flux errors ignore them (28 to 61 % off on real sources)",
+    )
+    BAD_FLUX_ERROR = (
+        1 << 8,
+        "coefficient errors or correlations are unusable (NaN, negative, beyond 1): no flux errors",
+    )
+    DUPLICATE_SOURCE_ID = 1 << 9, "this source_id occurs more than once in the input"
+    REDSHIFT_OUT_OF_RANGE = (
+        1 << 10,
+        "predicted redshift outside the range that the model was trained on",
+    )
+    FLUX_OUT_OF_RANGE = 1 << 11, "brighter or fainter than anything that the model was trained on"
+    NO_PUBLIC_XP = 1 << 12, "the archive has this source, but no public XP spectrum of it"
+    UNKNOWN_SOURCE_ID = 1 << 13, "the archive's release has no source of this source_id"
+    FETCH_FAILED = (
+        1 << 14,
+        "the archive did not deliver the spectrum, or it is not in the cache (offline): ask again",
+    )
+    NO_GAIA_SOURCE = 1 << 15, "no Gaia source near this position"
+    REDSHIFT_AT_EDGE = (
+        1 << 16,
+        "the distribution is cut off by an end of the model's redshifts: it may lie beyond",
+    )
+    WIDE_DISTRIBUTION = (
+        1 << 17,
+        "the 68 % interval is wider than 0.1 (1 + redshift): the redshift says little",
+    )
+    MULTIPLE_PEAKS = (
+        1 << 18,
+        "the redshift distribution has peaks far apart: the median may lie between them",
+    )
+    LOW_SIGNAL_TO_NOISE = 1 << 19, "the flux errors exceed a third of the mean flux"
+    UNLIKE_TRAINING = (
+        1 << 20,
+        "unlike the galaxies of the training set: perhaps a star, a quasar or a blend",
+    )
+    UNLIKELY_GALAXY = (
+        1 << 21,
+        "the spectrum looks more like a star, a quasar or a blend (probability_galaxy)",
+    )
+    PRIOR_CONFLICT = (
+        1 << 22,
+        "spectrum and brightness contradict each other: compare with prior='flat'",
+    )
+    DOUBTFUL_UNIT = (
+        1 << 23,
+        "the flux does not fit its own noise or the photometry: e-/s per sample are needed",
+    )
 
 
-_DESCRIPTIONS: dict[QualityFlag, str] = {
-    QualityFlag.MISSING_BP: "no BP spectrum",
-    QualityFlag.MISSING_RP: "no RP spectrum",
-    QualityFlag.BAD_COEFFICIENT_COUNT: (
-        "a band's number of coefficients differs from what the row or its basis set says"
-    ),
-    QualityFlag.UNKNOWN_BASIS: "coefficients on a set of bases that this version does not know",
-    QualityFlag.NON_FINITE_FLUX: "a coefficient or flux is NaN or infinite",
-    QualityFlag.NON_POSITIVE_FLUX: "the total flux of the BP and RP samples is zero or negative",
-    QualityFlag.NO_FLUX_ERROR: "no coefficient errors given: flux errors are missing",
-    QualityFlag.DIAGONAL_FLUX_ERROR: (
-        "no correlations given: flux errors ignore them (28 to 61 % off on real sources)"
-    ),
-    QualityFlag.BAD_FLUX_ERROR: (
-        "coefficient errors or correlations are unusable (NaN, negative, beyond 1): no flux errors"
-    ),
-    QualityFlag.DUPLICATE_SOURCE_ID: "this source_id occurs more than once in the input",
-    QualityFlag.REDSHIFT_OUT_OF_RANGE: (
-        "predicted redshift outside the range that the model was trained on"
-    ),
-    QualityFlag.FLUX_OUT_OF_RANGE: (
-        "brighter or fainter than anything that the model was trained on"
-    ),
-    QualityFlag.NO_PUBLIC_XP: "the archive has this source, but no public XP spectrum of it",
-    QualityFlag.UNKNOWN_SOURCE_ID: "the archive's release has no source of this source_id",
-    QualityFlag.FETCH_FAILED: (
-        "the archive did not deliver the spectrum, or it is not in the cache (offline): ask again"
-    ),
-    QualityFlag.NO_GAIA_SOURCE: "no Gaia source near this position",
-    QualityFlag.REDSHIFT_AT_EDGE: (
-        "the distribution is cut off by an end of the model's redshifts: it may lie beyond"
-    ),
-    QualityFlag.WIDE_DISTRIBUTION: (
-        "the 68 % interval is wider than 0.1 (1 + redshift): the redshift says little"
-    ),
-    QualityFlag.MULTIPLE_PEAKS: (
-        "the redshift distribution has peaks far apart: the median may lie between them"
-    ),
-    QualityFlag.LOW_SIGNAL_TO_NOISE: "the flux errors exceed a third of the mean flux",
-    QualityFlag.UNLIKE_TRAINING: (
-        "unlike the galaxies of the training set: perhaps a star, a quasar or a blend"
-    ),
-    QualityFlag.UNLIKELY_GALAXY: (
-        "the spectrum looks more like a star, a quasar or a blend (probability_galaxy)"
-    ),
-    QualityFlag.PRIOR_CONFLICT: (
-        "spectrum and brightness contradict each other: compare with prior='flat'"
-    ),
-    QualityFlag.DOUBTFUL_UNIT: (
-        "the flux does not fit its own noise or the photometry: e-/s per sample are needed"
-    ),
-}
+class MatchFlag(_Flag):
+    """Bits of ``match_flag_sdss`` and its like; 0 is clean."""
+
+    AMBIGUOUS = (
+        1 << 0,
+        "another object near the source, or another source near the object, within the radius"
+        " or within twice the distance of the two; the nearest is given",
+    )
+    TAKEN = 1 << 1, "the nearest object is nearer to another source: no match"
+    NO_SPECTRUM = 1 << 2, "the nearest object has no spectroscopic redshift"
+    REJECTED = 1 << 3, "the spectrum does not pass the cuts in zWarning or class: no redshift"
+    CONFLICT = 1 << 4, "good spectra of this object disagree by more than 0.005 (1 + z)"
+    NO_POSITION = 1 << 5, "the row has no valid position"
+
 
 NOT_FETCHED = (
     QualityFlag.NO_PUBLIC_XP
@@ -165,10 +175,9 @@ def _decode_one(value: int, kind: type[IntFlag]) -> list[str]:
     return names
 
 
-def describe_flags(flags: Iterable[QualityFlag] | None = None) -> list[tuple[int, str, str]]:
+def describe_flags(flags: Iterable[_Flag] = QualityFlag) -> list[tuple[int, str, str]]:
     """Rows of (bit value, lower-case name, meaning), for tables in docs and on the terminal."""
-    chosen = QualityFlag if flags is None else flags
-    return [(int(f), str(f.name).lower(), _DESCRIPTIONS[f]) for f in chosen]
+    return [(int(f), str(f.name).lower(), f.meaning) for f in flags]
 
 
 def count_flags(flags: Any) -> dict[str, int]:
@@ -182,30 +191,6 @@ def tell_flags(counts: Mapping[str, int]) -> str:
     """Return such counts in words, lowest bit first."""
     names = [str(flag.name).lower() for flag in QualityFlag]
     return ", ".join(f"{name} {counts[name]:,}" for name in names if counts.get(name)) or "none"
-
-
-class MatchFlag(IntFlag):
-    """Bits of ``match_flag_sdss`` and its like; 0 is clean."""
-
-    AMBIGUOUS = 1 << 0
-    TAKEN = 1 << 1
-    NO_SPECTRUM = 1 << 2
-    REJECTED = 1 << 3
-    CONFLICT = 1 << 4
-    NO_POSITION = 1 << 5
-
-
-_MATCH_DESCRIPTIONS: dict[MatchFlag, str] = {
-    MatchFlag.AMBIGUOUS: (
-        "another object near the source, or another source near the object, within the radius or"
-        " within twice the distance of the two; the nearest is given"
-    ),
-    MatchFlag.TAKEN: "the nearest object is nearer to another source: no match",
-    MatchFlag.NO_SPECTRUM: "the nearest object has no spectroscopic redshift",
-    MatchFlag.REJECTED: "the spectrum does not pass the cuts in zWarning or class: no redshift",
-    MatchFlag.CONFLICT: "good spectra of this object disagree by more than 0.005 (1 + z)",
-    MatchFlag.NO_POSITION: "the row has no valid position",
-}
 
 
 def decode_match_flags(flags: Any) -> Any:
@@ -231,4 +216,4 @@ def decode_match_flags(flags: Any) -> Any:
 
 def describe_match_flags() -> list[tuple[int, str, str]]:
     """Return value, name and meaning of each bit."""
-    return [(int(flag), str(flag.name).lower(), _MATCH_DESCRIPTIONS[flag]) for flag in MatchFlag]
+    return describe_flags(MatchFlag)
