@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gaia_redshift.cli.options import Command, UsageError, add, parse_keep
+from gaia_redshift.cli.options import Command, UsageError, add, add_option, parse_keep
 from gaia_redshift.cli.output import complain, say
 from gaia_redshift.errors import InputError
 
@@ -29,29 +29,27 @@ def add_archive(parser: argparse.ArgumentParser, *, by_ids: bool = True, **ids: 
     group = parser.add_argument_group("from the Gaia archive")
     if by_ids:
         add(group, "--ids", **ids)
-        group.add_argument(
-            "--adql",
+        add_option(
+            group,
+            "--adql QUERY",
+            "a query whose result has a column source_id; @FILE reads it from a file",
             action="append",
-            metavar="QUERY",
-            help="a query whose result has a column source_id; @FILE reads it from a file",
         )
-        group.add_argument(
+        add_option(
+            group,
             "--from-dr3",
-            action="store_true",
-            help="the ids are DR3's: bring them over to --release by its table of neighbours",
+            "the ids are DR3's: bring them over to --release by its table of neighbours",
         )
     parser.set_defaults(from_dr3=False)
     add(group, "--release")
-    group.add_argument(
-        "--mirror",
-        metavar="NAME|URL",
-        help="take spectra from a mirror's table: aip, ari, or a TAP service's address (#TABLE)",
+    add_option(
+        group,
+        "--mirror NAME|URL",
+        "take spectra from a mirror's table: aip, ari, or a TAP service's address (#TABLE)",
     )
     add(group, "--radius", help="how far from a position its Gaia source may be (1)")
-    group.add_argument(
-        "--offline", action="store_true", help="use what has been fetched before, ask nothing"
-    )
-    group.add_argument("--no-cache", action="store_true", help="keep nothing of what is fetched")
+    add_option(group, "--offline", "use what has been fetched before, ask nothing")
+    add_option(group, "--no-cache", "keep nothing of what is fetched")
     add(group, "--cache-dir", "--login")
 
 
@@ -112,9 +110,7 @@ def _declare_fetch(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, "--overwrite")
     add(parser, "--keep", help="columns to carry along, or `all`")
-    parser.add_argument(
-        "--account", metavar="FILE", help="write what became of each source: .csv, .ecsv, .fits"
-    )
+    add_option(parser, "--account FILE", "write what became of each source: .csv, .ecsv, .fits")
     add_archive(parser)
 
 
@@ -227,12 +223,12 @@ CACHE = Command(
 
 def _declare_doctor(parser: argparse.ArgumentParser) -> None:
     add(parser, "--release", help="data release to look for (DR3)")
-    parser.add_argument(
-        "--server",
-        metavar="URL",
-        help="another server in the manner of the Gaia archive (https://gea.esac.esa.int)",
+    add_option(
+        parser,
+        "--server URL",
+        "another server in the manner of the Gaia archive (https://gea.esac.esa.int)",
     )
-    parser.add_argument("--source-id", type=int, metavar="ID", help="the source to fetch")
+    add_option(parser, "--source-id ID", "the source to fetch", type=int)
     add(parser, "--model", default=None, metavar="NAME|DIR", help="the model to try")
     add(parser, "--login", help="log in, as fetch does")
     add(parser, "--json", help="print all that was found as JSON")

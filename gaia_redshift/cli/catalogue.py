@@ -9,6 +9,7 @@ from gaia_redshift.cli.archive import add_archive, make_archive_options
 from gaia_redshift.cli.options import (
     Command,
     add,
+    add_option,
     parse_bits,
     parse_columns,
     parse_names,
@@ -32,15 +33,15 @@ def _declare_crossmatch(parser: argparse.ArgumentParser) -> None:
         "--catalogue",
         help="a catalogue at hand instead: FITS, Parquet, csv, ..., a folder of Parquet or HATS",
     )
-    parser.add_argument(
-        "--survey",
-        metavar="NAME",
-        help="of the catalogue: sdss (the default) or desi, or any name with --columns; the new"
+    add_option(
+        parser,
+        "--survey NAME",
+        "of the catalogue: sdss (the default) or desi, or any name with --columns; the new"
         " columns end in it",
     )
     add(parser, "--columns", "--classes", "--zwarning")
-    parser.add_argument("--ra", metavar="NAME", help="column of right ascension in TABLE (ra)")
-    parser.add_argument("--dec", metavar="NAME", help="column of declination in TABLE (dec)")
+    add_option(parser, "--ra NAME", "column of right ascension in TABLE (ra)")
+    add_option(parser, "--dec NAME", "column of declination in TABLE (dec)")
 
 
 def _run_crossmatch(arguments: argparse.Namespace) -> int:
@@ -111,16 +112,12 @@ def _declare_enrich(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, "--output", required=True, help="a file of the same format")
     add(parser, "--overwrite")
-    parser.add_argument(
-        "--spectra", nargs="+", metavar="FILE", help="files or folders of XP spectra (else fetched)"
-    )
+    add_option(parser, "--spectra FILE", "files or folders of XP spectra (else fetched)", nargs="+")
     add(parser, "--model")
-    parser.add_argument("--source-id", metavar="COLUMN", help="column of source ids")
-    parser.add_argument("--ra", metavar="COLUMN", help="column of right ascension (deg)")
-    parser.add_argument("--dec", metavar="COLUMN", help="column of declination (deg)")
-    parser.add_argument(
-        "--suffix", default="", metavar="WORD", help="put behind the names of the new columns"
-    )
+    add_option(parser, "--source-id COLUMN", "column of source ids")
+    add_option(parser, "--ra COLUMN", "column of right ascension (deg)")
+    add_option(parser, "--dec COLUMN", "column of declination (deg)")
+    add_option(parser, "--suffix WORD", "put behind the names of the new columns", default="")
     add(parser, "--prior", "--std", "--any-release")
     add_archive(parser, by_ids=False)
 

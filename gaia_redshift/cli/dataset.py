@@ -12,6 +12,7 @@ from gaia_redshift.cli.archive import add_archive, list_archive_sources, make_ar
 from gaia_redshift.cli.options import (
     Command,
     add,
+    add_option,
     parse_bits,
     parse_columns,
     parse_names,
@@ -27,34 +28,32 @@ __all__ = ["DATASET", "SIMULATE"]
 def _declare_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, required=True, metavar="N", help="number of sources")
     add(parser, "--seed", required=True)
-    parser.add_argument(
+    add_option(
+        parser,
         "--survey",
+        "redshifts of galaxies as SDSS's (the default), flat, or both mixed",
         choices=["sdss", "flat", "mixed"],
-        help="redshifts of galaxies as SDSS's (the default), flat, or both mixed",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--kind",
+        "all kinds have the brightness of galaxies",
         choices=["galaxy", "star", "quasar", "double_star", "star_galaxy", "smeared_star"],
         default="galaxy",
-        help="all kinds have the brightness of galaxies",
     )
     add(
         parser,
         "--output",
         help="csv, ecsv, FITS, Parquet, ... in the archive's form, with the true redshifts",
     )
-    parser.add_argument(
-        "--report", metavar="DIR", help="in a checkout: numbers and plots beside real galaxies"
-    )
-    parser.add_argument(
-        "--noise-sources",
-        metavar="FILE",
-        help="with --report: real spectra with errors and correlations to compare the noise with",
+    add_option(parser, "--report DIR", "in a checkout: numbers and plots beside real galaxies")
+    add_option(
+        parser,
+        "--noise-sources FILE",
+        "with --report: real spectra with errors and correlations to compare the noise with",
     )
     add(parser, "--overwrite")
-    parser.add_argument(
-        "--no-correlations", action="store_true", help="leave the correlations out: smaller files"
-    )
+    add_option(parser, "--no-correlations", "leave the correlations out: smaller files")
 
 
 def _run_simulate(arguments: argparse.Namespace) -> int:
@@ -127,54 +126,37 @@ def _declare_dataset(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, "--output", help="the training set (.parquet)")
     add(parser, "--overwrite")
-    parser.add_argument(
-        "--check", metavar="FILE", help="check a training set instead of making one"
-    )
-    parser.add_argument("--simulate", type=int, metavar="N", help="simulate N galaxies")
-    parser.add_argument(
+    add_option(parser, "--check FILE", "check a training set instead of making one")
+    add_option(parser, "--simulate N", "simulate N galaxies", type=int)
+    add_option(
+        parser,
         "--galaxies",
+        "redshifts of simulated ones: as SDSS's (the default) or flat",
         choices=["sdss", "flat"],
         default="sdss",
-        help="redshifts of simulated ones: as SDSS's (the default) or flat",
     )
     add(parser, "--seed", default=1, help="of the split and of --simulate (1)")
-    parser.add_argument(
-        "--coefficients", action="store_true", help="keep the coefficients too (`--grid-jitter`)"
-    )
+    add_option(parser, "--coefficients", "keep the coefficients too (`--grid-jitter`)")
     add(parser, "--model", help="sample on this model's grid, to fine-tune it")
     add(parser, "--grid", help="sample on a table of 120 wavelengths a band (nm) instead")
     labels = parser.add_argument_group("redshifts")
     add(labels, "--truth", help="column with redshifts: no cross-match is made")
     add(labels, "--catalogue", help="a catalogue of redshifts at hand")
-    labels.add_argument(
-        "--survey", default="sdss", help="of the catalogue: sdss (the default), desi"
-    )
+    add_option(labels, "--survey", "of the catalogue: sdss (the default), desi", default="sdss")
     add(labels, "--columns", help="the catalogue's columns, as for `crossmatch`")
     add(labels, "--service", default="xmatch")
     cuts = parser.add_argument_group("cuts")
-    cuts.add_argument(
-        "--redshifts", default="0,0.6", metavar="LOW,HIGH", help="range of redshifts (0,0.6)"
-    )
+    add_option(cuts, "--redshifts LOW,HIGH", "range of redshifts (0,0.6)", default="0,0.6")
     add(cuts, "--classes", "--zwarning")
-    cuts.add_argument(
-        "--redshift-error", type=float, metavar="E", help="largest error, divided by 1 + z"
-    )
-    cuts.add_argument("--magnitude", metavar="BRIGHT,FAINT", help="range of G")
-    cuts.add_argument(
-        "--require", action="append", metavar="COLUMN", help="must be positive, such as a size"
-    )
-    cuts.add_argument(
-        "--doubtful-matches", action="store_true", help="keep ambiguous and conflicting matches"
-    )
-    cuts.add_argument(
-        "--no-photometry", action="store_true", help="keep sources without G, BP or RP magnitude"
-    )
+    add_option(cuts, "--redshift-error E", "largest error, divided by 1 + z", type=float)
+    add_option(cuts, "--magnitude BRIGHT,FAINT", "range of G")
+    add_option(cuts, "--require COLUMN", "must be positive, such as a size", action="append")
+    add_option(cuts, "--doubtful-matches", "keep ambiguous and conflicting matches")
+    add_option(cuts, "--no-photometry", "keep sources without G, BP or RP magnitude")
     split = parser.add_argument_group("split")
-    split.add_argument(
-        "--split", default="0.63,0.27,0.10", metavar="A,B,C", help="training, validation, test part"
-    )
-    split.add_argument(
-        "--level", type=int, default=5, help="HEALPix level of the regions that stay whole (5)"
+    add_option(split, "--split A,B,C", "training, validation, test part", default="0.63,0.27,0.10")
+    add_option(
+        split, "--level", "HEALPix level of the regions that stay whole (5)", type=int, default=5
     )
     add_archive(
         parser, help="sources: a table with source_id, ra and dec (with --truth, source_id will do)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._extras import import_research
 from gaia_redshift._files import removed_if_empty
-from gaia_redshift.cli.options import Command, add, take
+from gaia_redshift.cli.options import Command, add, add_option, take
 from gaia_redshift.cli.output import say
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 
@@ -32,9 +32,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "--overwrite", help="replace an earlier report")
     add(parser, "--json", help="print the metrics as JSON, as in metrics.json")
     add(parser, "--truth", default="redshift_true")
-    parser.add_argument(
-        "--prediction", metavar="COLUMN", help="of a table of predictions (redshift_cnn)"
-    )
+    add_option(parser, "--prediction COLUMN", "of a table of predictions (redshift_cnn)")
     add(
         parser,
         "--model",
@@ -43,40 +41,36 @@ def _declare(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="predict with this model (the default one); with --baselines these models, else all",
     )
-    parser.add_argument(
-        "--against",
+    add_option(
+        parser,
+        "--against COLUMN",
+        "another column to compare with, on common rows, such as redshift_ugc",
         action="append",
-        metavar="COLUMN",
-        help="another column to compare with, on common rows, such as redshift_ugc",
     )
-    parser.add_argument("--brightness", metavar="COLUMN", help="column to bin by, too")
+    add_option(parser, "--brightness COLUMN", "column to bin by, too")
     group = parser.add_argument_group(
         "baselines (in a checkout, with scikit-learn, the extra `eval`)"
     )
-    group.add_argument(
-        "--baselines",
-        action="store_true",
-        help="compare the models with simple methods and with the limit",
+    add_option(group, "--baselines", "compare the models with simple methods and with the limit")
+    add_option(
+        group,
+        "--train N|FILE",
+        f"so many simulated galaxies, or spectra with true redshifts ({_TRAIN})",
     )
-    group.add_argument(
-        "--train",
-        metavar="N|FILE",
-        help=f"so many simulated galaxies, or spectra with true redshifts ({_TRAIN})",
-    )
-    group.add_argument("--test", metavar="N|FILE", help=f"the same for the test ({_TEST})")
+    add_option(group, "--test N|FILE", f"the same for the test ({_TEST})")
     add(group, "--seed", help="random seed (1)")
-    group.add_argument("--survey", choices=["sdss", "flat"], help="of simulated galaxies (sdss)")
-    group.add_argument(
-        "--templates",
+    add_option(group, "--survey", "of simulated galaxies (sdss)", choices=["sdss", "flat"])
+    add_option(
+        group,
+        "--templates N",
+        f"simulated galaxies behind the limit ({_TEMPLATES}); 0 leaves it out",
         type=int,
-        metavar="N",
-        help=f"simulated galaxies behind the limit ({_TEMPLATES}); 0 leaves it out",
     )
-    group.add_argument(
-        "--limit-galaxies",
+    add_option(
+        group,
+        "--limit-galaxies N",
+        f"test galaxies for which the limit is worked out ({_LIMIT})",
         type=int,
-        metavar="N",
-        help=f"test galaxies for which the limit is worked out ({_LIMIT})",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gaia_redshift.cli.archive import add_archive, list_archive_sources, make_archive_options
-from gaia_redshift.cli.options import Command, add, parse_keep, read_prior, take
+from gaia_redshift.cli.options import Command, add, add_option, parse_keep, read_prior, take
 from gaia_redshift.cli.output import say
 from gaia_redshift.errors import InputError
 
@@ -17,12 +17,12 @@ __all__ = ["INSPECT", "SEND", "SHOW"]
 def _declare_inspect(parser: argparse.ArgumentParser) -> None:
     add(parser, "--output", required=True, help="the page to write, .html")
     _declare_objects(parser)
-    parser.add_argument(
-        "--simulated",
+    add_option(
+        parser,
+        "--simulated N",
+        "simulated galaxies of which the nearest is shown (3000); 0 leaves it out",
         type=int,
         default=3000,
-        metavar="N",
-        help="simulated galaxies of which the nearest is shown (3000); 0 leaves it out",
     )
 
 
@@ -50,7 +50,7 @@ def _declare_objects(parser: argparse.ArgumentParser) -> None:
         help="columns of INPUT or of the table of --ids to show, separated by commas, or `all`",
     )
     add(parser, "--clean")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects")
+    add_option(parser, "--limit N", "only the first N objects", type=int)
     add(parser, "--model", "--prior", "--any-release")
     add_archive(
         parser, help="only these sources: ids, one a line, or a table with a column source_id"
@@ -141,8 +141,8 @@ One figure an object: spectrum with lines, distribution, flags. A .pdf may have 
 
 def _declare_send(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", metavar="TABLE", help=".ecsv, .fits, .vot, .parquet, ...")
-    parser.add_argument("--to", metavar="PROGRAM", help="this program alone, such as topcat")
-    parser.add_argument("--name", help="what the table is called there (default: the file's name)")
+    add_option(parser, "--to PROGRAM", "this program alone, such as topcat")
+    add_option(parser, "--name NAME", "what the table is called there (default: the file's name)")
 
 
 def _run_send(arguments: argparse.Namespace) -> int:

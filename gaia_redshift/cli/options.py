@@ -20,6 +20,7 @@ __all__ = [
     "Command",
     "UsageError",
     "add",
+    "add_option",
     "parse_bits",
     "parse_columns",
     "parse_keep",
@@ -134,6 +135,16 @@ def add(parser: Any, *names: str, **changes: Any) -> None:
     for name in names:
         words = ("-o", name) if name == "--output" else (name,)
         parser.add_argument(*words, **{**_SHARED[name], **changes})
+
+
+def add_option(parser: Any, words: str, help: str, **more: Any) -> None:
+    """Give a parser an option as its help shows it, ``--magnitude BRIGHT,FAINT``, or a switch."""
+    name, _, metavar = words.partition(" ")
+    if metavar:
+        more["metavar"] = metavar
+    elif not more:
+        more["action"] = "store_true"
+    parser.add_argument(name, help=help, **more)
 
 
 def take(arguments: argparse.Namespace, names: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift.cli.options import Command, add, take
+from gaia_redshift.cli.options import Command, add, add_option, take
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,99 +24,90 @@ def _declare_train(parser: argparse.ArgumentParser) -> None:
         help="training set of 'gaia-redshift dataset', or spectra with a column redshift_true"
         " (else: --simulate)",
     )
-    parser.add_argument(
-        "--simulate", type=int, metavar="N", help="train on N galaxies simulated for it"
-    )
-    parser.add_argument(
+    add_option(parser, "--simulate N", "train on N galaxies simulated for it", type=int)
+    add_option(
+        parser,
         "--survey",
+        "redshifts of simulated galaxies: as SDSS's (the default), flat, or both mixed",
         choices=["sdss", "flat", "mixed"],
         default="sdss",
-        help="redshifts of simulated galaxies: as SDSS's (the default), flat, or both mixed",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--sky",
-        choices=["sdss", "wide", "mixed"],
-        default="sdss",
-        help="population of simulated galaxies: as SDSS targets (the default); wide, in which"
+        "population of simulated galaxies: as SDSS targets (the default); wide, in which"
         " brightness and size say nothing of the redshift; mixed: wide, and SDSS's but for their"
         " brightness, undisturbed and disturbed, in three parts",
+        choices=["sdss", "wide", "mixed"],
+        default="sdss",
     )
-    parser.add_argument(
-        "--contaminants",
+    add_option(
+        parser,
+        "--contaminants SHARE",
+        "stars, quasars, doubles ... simulated beside each galaxy, to learn what is none (0)",
         type=float,
         default=0.0,
-        metavar="SHARE",
-        help="stars, quasars, doubles ... simulated beside each galaxy, to learn what is none (0)",
     )
     add(parser, "--truth", help="column of DATA with true redshifts (redshift_true)")
-    parser.add_argument("--config", metavar="FILE", help="options of the training, TOML or JSON")
+    add_option(parser, "--config FILE", "options of the training, TOML or JSON")
     add(parser, "--seed", help="random seed (1)")
-    parser.add_argument("--network", metavar="NAME", help="kiraleos2023 (the default) or residual")
-    parser.add_argument(
-        "--epochs",
-        type=int,
-        metavar="N",
-        help="passes through the data (20; residual: 8; --from: 20)",
+    add_option(parser, "--network NAME", "kiraleos2023 (the default) or residual")
+    add_option(
+        parser, "--epochs N", "passes through the data (20; residual: 8; --from: 20)", type=int
     )
-    parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="spectra per step (16; residual: 256)"
-    )
-    parser.add_argument(
-        "--learning-rate",
+    add_option(parser, "--batch-size N", "spectra per step (16; residual: 256)", type=int)
+    add_option(
+        parser,
+        "--learning-rate RATE",
+        "of the optimiser, at its highest (0.001; residual: 0.002; --from: 0.0003)",
         type=float,
-        metavar="RATE",
-        help="of the optimiser, at its highest (0.001; residual: 0.002; --from: 0.0003)",
     )
-    parser.add_argument(
-        "--grid-jitter",
+    add_option(
+        parser,
+        "--grid-jitter SHARE",
+        "share of the galaxies to train on as sampled on moved grids, so that vectors sampled"
+        " by others work (1 where no share is given)",
         type=float,
         nargs="?",
         const=1.0,
-        metavar="SHARE",
-        help="share of the galaxies to train on as sampled on moved grids, so that vectors sampled"
-        " by others work (1 where no share is given)",
     )
-    parser.add_argument(
-        "--from",
+    add_option(
+        parser,
+        "--from MODEL",
+        "start from this model, by name or folder (fine-tuning)",
         dest="start",
-        metavar="MODEL",
-        help="start from this model, by name or folder (fine-tuning)",
     )
-    parser.add_argument(
-        "--freeze",
-        nargs="+",
-        metavar="LAYER",
-        help="layers of that model that stay as they are, by names or their beginnings:"
+    add_option(
+        parser,
+        "--freeze LAYER",
+        "layers of that model that stay as they are, by names or their beginnings:"
         " convolution, dense_1, ...",
+        nargs="+",
     )
-    parser.add_argument(
-        "--mix",
+    add_option(
+        parser,
+        "--mix N",
+        "simulated galaxies to put into the training part beside the given ones (none)",
         type=int,
-        metavar="N",
-        help="simulated galaxies to put into the training part beside the given ones (none)",
     )
-    parser.add_argument(
-        "--patience",
-        type=int,
-        metavar="N",
-        help="stop after N epochs without a smaller validation loss and keep the best weights"
+    add_option(
+        parser,
+        "--patience N",
+        "stop after N epochs without a smaller validation loss and keep the best weights"
         " (never; --from: 4)",
-    )
-    parser.add_argument(
-        "--search",
         type=int,
-        metavar="TRIALS",
-        help="instead, try this number of configurations of the network; -o is the search's folder",
     )
-    parser.add_argument("--name", help="name of the model (default: that of the folder)")
-    parser.add_argument(
-        "--model-version", dest="version", metavar="X.Y", help="version of the model (1.0)"
+    add_option(
+        parser,
+        "--search TRIALS",
+        "instead, try this number of configurations of the network; -o is the search's folder",
+        type=int,
     )
+    add_option(parser, "--name NAME", "name of the model (default: that of the folder)")
+    add_option(parser, "--model-version X.Y", "version of the model (1.0)", dest="version")
     add(parser, "--output", metavar="DIR", required=True, help="the model's folder")
     add(parser, "--resume")
-    parser.add_argument(
-        "--run-dir", metavar="DIR", help="folder of the checkpoints (default: beside the model's)"
-    )
+    add_option(parser, "--run-dir DIR", "folder of the checkpoints (default: beside the model's)")
 
 
 def _run_train(arguments: argparse.Namespace) -> int:
