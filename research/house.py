@@ -25,7 +25,7 @@ PACKAGE = Path(gaia_redshift.__file__).parent
 RECORD = Path(__file__).parents[1] / "tests" / "data" / "features.json"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_display", "_threads", "lines"),
+    ("errors", "_display", "_threads"),
     (
         "flags",
         "grid",

@@ -23,10 +23,24 @@ if TYPE_CHECKING:
 
     from gaia_redshift.model.distribution import Prior
 
-__all__ = ["LARGEST", "Inspection", "gather_objects", "take_ids"]
+__all__ = ["LARGEST", "LINES", "Inspection", "gather_objects", "take_ids"]
 
 LARGEST = 5000
 """Objects on one page: a browser still draws it at once (about 7 kB each)."""
+LINES = {
+    "[O II]": (372.8, "emission"),
+    "Ca K, H": (395.2, "absorption"),
+    "Hδ": (410.3, "absorption"),
+    "G": (430.6, "absorption"),
+    "Hβ": (486.3, "emission"),
+    "[O III]": (500.8, "emission"),
+    "Mg b": (517.6, "absorption"),
+    "Na D": (589.3, "absorption"),
+    "Hα": (656.5, "emission"),
+    "[S II]": (672.5, "emission"),
+}
+"""Rest wavelengths (nm, in vacuum but for some tenths) of what is prominent in galaxies, and how it
+is usually seen. XP spectra resolve 30 to 100 of their wavelength: blends have one name."""
 _BLOCK = 4096
 _TRUTH = "redshift_true"
 

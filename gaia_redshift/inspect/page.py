@@ -22,8 +22,7 @@ from gaia_redshift.clean import CleanLevel, find_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import decode_flags, describe_flags
 from gaia_redshift.grid import N_BP
-from gaia_redshift.inspect.content import Inspection, gather_objects
-from gaia_redshift.lines import LINES
+from gaia_redshift.inspect.content import LINES, Inspection, gather_objects
 from gaia_redshift.metrics.points import to_floats
 
 if TYPE_CHECKING:

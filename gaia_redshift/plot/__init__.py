@@ -4,7 +4,7 @@ Axes of their own are on a new figure of pyplot, so that notebooks show them. Th
 and leave matplotlib's settings alone: `save_plot` writes the figure of axes.
 """
 
-from gaia_redshift.lines import LINES
+from gaia_redshift.inspect.content import LINES
 from gaia_redshift.plot.canvas import check_plot, save_plot
 from gaia_redshift.plot.redshifts import plot_pdf, plot_predictions
 from gaia_redshift.plot.sky import plot_redshift_cone, plot_redshift_map

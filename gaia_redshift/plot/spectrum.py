@@ -8,7 +8,7 @@ import numpy as np
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import DEFAULT_GRID, N_BP, SamplingGrid
-from gaia_redshift.lines import LINES
+from gaia_redshift.inspect.content import LINES
 from gaia_redshift.plot.canvas import find_row, make_axes
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
