@@ -15,10 +15,9 @@ from typing import Any, NoReturn
 from gaia_redshift import __version__
 from gaia_redshift._files import escape_controls
 from gaia_redshift.cli.archive import CACHE, DOCTOR, FETCH
-from gaia_redshift.cli.catalogue import CROSSMATCH, ENRICH
+from gaia_redshift.cli.catalogue import CROSSMATCH, ENRICH, INSPECT, SEND, SHOW
 from gaia_redshift.cli.dataset import DATASET, SIMULATE
 from gaia_redshift.cli.evaluate import EVALUATE
-from gaia_redshift.cli.inspect import INSPECT, SEND, SHOW
 from gaia_redshift.cli.options import Command, UsageError
 from gaia_redshift.cli.output import PROGRAM, PlainStream, complain
 from gaia_redshift.cli.predict import PREDICT
