@@ -23,7 +23,7 @@ from gaia_redshift.simulate.profile import (
     smear_coefficients,
     take_background,
 )
-from gaia_redshift.simulate.selection import find_node, load_selection
+from gaia_redshift.simulate.redshifts import find_node, load_selection
 from gaia_redshift.simulate.survey import Survey, draw_truth, load_parameters, widen_sky
 from research.simulator.calibration import SHARES, compare_means, load_real_means
 from research.simulator.photometry import BINS, PERCENTILES, half_width, load_photometry

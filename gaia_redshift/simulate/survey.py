@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.simulate.galaxies import GIVEN, GalaxyLibrary, load_library
-from gaia_redshift.simulate.redshifts import REDSHIFT_RANGE, SURVEYS, Survey
-from gaia_redshift.simulate.selection import (
+from gaia_redshift.simulate.redshifts import (
     QUIESCENT,
+    REDSHIFT_RANGE,
+    SURVEYS,
+    Survey,
     choose_galaxies,
     find_node,
     load_selection,

@@ -28,8 +28,12 @@ from gaia_redshift.simulate.instrument import BANDS, N_BASES, load_instrument
 from gaia_redshift.simulate.noise import triangle_indices
 from gaia_redshift.simulate.observation import point_source_coefficients, smear_sources
 from gaia_redshift.simulate.profile import constant_coefficients, shift_coefficients
-from gaia_redshift.simulate.redshifts import REDSHIFT_RANGE, Survey
-from gaia_redshift.simulate.selection import find_node, load_selection
+from gaia_redshift.simulate.redshifts import (
+    REDSHIFT_RANGE,
+    Survey,
+    find_node,
+    load_selection,
+)
 from gaia_redshift.simulate.survey import (
     SurveyParameters,
     draw_truth,

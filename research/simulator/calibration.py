@@ -35,8 +35,7 @@ from gaia_redshift.simulate.profile import (
     load_profile_maps,
     take_background,
 )
-from gaia_redshift.simulate.redshifts import Survey
-from gaia_redshift.simulate.selection import QUIESCENT, universe_age
+from gaia_redshift.simulate.redshifts import QUIESCENT, Survey, universe_age
 from gaia_redshift.simulate.survey import (
     SurveyParameters,
     interpolate_flux,
