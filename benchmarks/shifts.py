@@ -35,12 +35,8 @@ from gaia_redshift.metrics.distributions import find_quantiles
 from gaia_redshift.sampling import sample_spectra, sample_wavelengths
 from gaia_redshift.simulate import simulate_spectra
 from gaia_redshift.simulate.generate import TRUTH_COLUMNS
-from gaia_redshift.simulate.noise import draw_noise
-from gaia_redshift.simulate.observation import (
-    observe_sources,
-    point_source_coefficients,
-    smear_sources,
-)
+from gaia_redshift.simulate.noise import draw_noise, observe_sources
+from gaia_redshift.simulate.observation import point_source_coefficients, smear_sources
 from gaia_redshift.simulate.redshifts import Survey
 from gaia_redshift.simulate.survey import (
     SurveyParameters,

@@ -13,11 +13,15 @@ from gaia_redshift.simulate import (
     simulate_blocks,
     simulate_seds,
 )
-from gaia_redshift.simulate.contaminants import CONTAMINANTS
+from gaia_redshift.simulate.contaminants import (
+    CONTAMINANTS,
+    LINES,
+    draw_quasars,
+    quasar_fluxes,
+    star_fluxes,
+)
 from gaia_redshift.simulate.galaxies import load_library
-from gaia_redshift.simulate.identity import FIRST_SOURCE_ID
-from gaia_redshift.simulate.quasars import LINES, draw_quasars, quasar_fluxes
-from gaia_redshift.simulate.stars import star_fluxes
+from gaia_redshift.simulate.observation import FIRST_SOURCE_ID
 
 
 @pytest.fixture(scope="module")

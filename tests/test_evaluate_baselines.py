@@ -17,7 +17,8 @@ from gaia_redshift.evaluate.evaluation import find_training_seed
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.metrics.distributions import summarise_pit
 from gaia_redshift.simulate.instrument import N_BASES, load_instrument
-from gaia_redshift.simulate.observation import disturb_sources, point_source_coefficients
+from gaia_redshift.simulate.noise import disturb_sources
+from gaia_redshift.simulate.observation import point_source_coefficients
 from gaia_redshift.simulate.survey import (
     Survey,
     draw_brightness,

@@ -13,8 +13,7 @@ from gaia_redshift import read_spectra, sample_spectra, simulate_spectra, write_
 from gaia_redshift.errors import InputError
 from gaia_redshift.simulate import load_instrument, simulate_blocks
 from gaia_redshift.simulate.galaxies import load_library
-from gaia_redshift.simulate.noise import draw_noise, triangle_indices
-from gaia_redshift.simulate.observation import disturb_sources
+from gaia_redshift.simulate.noise import disturb_sources, draw_noise, triangle_indices
 from gaia_redshift.simulate.profile import (
     HALF_WIDTH_PIXELS,
     displace_coefficients,

@@ -189,7 +189,7 @@ def build_training_set(
         raise InputError(f"no galaxy is left after the cuts: {counts}")
     places = gather_places(made)
     region = find_regions(**places, healpix_order=split.healpix_order, together=split.together)
-    from gaia_redshift.simulate.identity import are_simulated
+    from gaia_redshift.simulate.observation import are_simulated
 
     part = split_regions(region, split.fractions, split.seed)
     origin = options.to_dict() if labels is None else labels.about

@@ -192,7 +192,7 @@ def evaluate_table(
         if limits is not None:
             tables["by_brightness"] = bin_metrics(predicted, true, values, limits, seed=seed)
             bins_of["brightness"] = (values, limits)
-    from gaia_redshift.simulate.identity import are_simulated
+    from gaia_redshift.simulate.observation import are_simulated
 
     if prediction.startswith("redshift_cnn") and "flags_cnn" in table.colnames:
         tables["by_flag"] = _tabulate_flags(_take_flags(table["flags_cnn"]), predicted, true)
@@ -265,7 +265,7 @@ def find_training_seed(source_id: NDArray[np.int64], manifest: Mapping[str, Any]
 
     ``source_id`` (n,) are the galaxies', ``manifest`` the model's.
     """
-    from gaia_redshift.simulate.identity import find_seeds
+    from gaia_redshift.simulate.observation import find_seeds
 
     data = manifest.get("training", {}).get("data", {})
     if data.get("kind") != "simulated" or data.get("seed") is None:

@@ -26,10 +26,10 @@ from gaia_redshift.simulate.contaminants import (
 )
 from gaia_redshift.simulate.galaxies import GIVEN, load_library, make_library
 from gaia_redshift.simulate.instrument import Instrument, load_instrument
+from gaia_redshift.simulate.noise import observe_sources
 from gaia_redshift.simulate.observation import (
     CHUNK,
     Scene,
-    observe_sources,
     point_source_coefficients,
     smear_sources,
 )

@@ -1,4 +1,7 @@
-"""Noise: the coefficients' covariance from transits, photons and read noise, and draws from it.
+"""Noise and all else that disturbs a spectrum, and the archive's form of what comes of it.
+
+Before the noise come a neighbour's light, a shift, a background and an error of the level. The
+noise follows from the coefficients' covariance, by transits, photons and read noise.
 
 A mean spectrum is a least-squares fit of the bases to the samples of N transits. The variance of
 one sample at pseudo-wavelength u is
@@ -24,15 +27,33 @@ but the published errors, which the fit's standard deviation multiplies, rise wi
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.simulate.instrument import Band, Instrument, load_instrument
+from gaia_redshift.simulate.contaminants import star_fluxes
+from gaia_redshift.simulate.instrument import BANDS, Band, Instrument, load_instrument
+from gaia_redshift.simulate.observation import CHUNK, disperse_fluxes, give_source_ids
+from gaia_redshift.simulate.profile import (
+    constant_coefficients,
+    displace_coefficients,
+    shift_coefficients,
+)
+from gaia_redshift.simulate.survey import SurveyParameters
+from gaia_redshift.spectra import BandSpectra, XPSpectra
 
-__all__ = ["NOISE", "BandNoise", "coefficient_covariance", "draw_noise", "triangle_indices"]
+__all__ = [
+    "NOISE",
+    "BandNoise",
+    "coefficient_covariance",
+    "disturb_sources",
+    "draw_noise",
+    "observe_sources",
+    "triangle_indices",
+]
 
 Float = NDArray[np.float64]
 
@@ -208,3 +229,98 @@ def _invert_lower(lower: NDArray[Any]) -> NDArray[Any]:
     out[:, half:, half:] = last
     out[:, half:, :half] = -np.matmul(last, np.matmul(lower[:, half:, :half], first))
     return out
+
+
+def disturb_sources(
+    clean: Mapping[str, Float],
+    truth: Mapping[str, NDArray[Any]],
+    parameters: SurveyParameters,
+    instrument: Instrument,
+) -> dict[str, Float]:
+    """Add to spectra what `survey.draw_nuisances` drew: a neighbour, shift, background, level."""
+    spectra = {band: np.array(clean[band]) for band in BANDS}
+    blended = np.flatnonzero(truth["blend_flux"] > 0)
+    if blended.size:
+        part = {name: np.asarray(truth[name])[blended] for name in truth}
+        star = disperse_fluxes(
+            lambda band: star_fluxes(
+                part["blend_teff"], np.ones(blended.size), getattr(instrument, band).wavelength
+            ),
+            part,
+            parameters,
+            instrument=instrument,
+        )
+        flux = (part["blend_flux"] * part["rp_flux"])[:, None]
+        for band in BANDS:
+            moved = displace_coefficients(star[band], part["blend_separation"], band, instrument)
+            spectra[band][blended] += flux * moved
+    for band in BANDS:
+        moved = shift_coefficients(spectra[band], truth["shift"], band, instrument)
+        moved += np.multiply.outer(
+            truth[f"background_{band}"], constant_coefficients(band, instrument)
+        )
+        spectra[band] = moved * (1.0 + np.asarray(truth[f"level_error_{band}"]))[:, None]
+    return spectra
+
+
+def observe_sources(
+    clean: Mapping[str, Float],
+    truth: Mapping[str, NDArray[Any]],
+    rng: np.random.Generator,
+    *,
+    parameters: SurveyParameters,
+    columns: Mapping[str, tuple[str | None, str]],
+    index: int,
+    seed: int,
+    kind: str,
+    label: str,
+    correlations: bool = True,
+    noise: bool = True,
+    instrument: Instrument | None = None,
+) -> XPSpectra:
+    """Disturb spectra, (n, k) a band in e-/s, add noise, and put them into the archive's form.
+
+    Of ``truth`` those in ``columns`` (name to unit and description) go along; ``kind``, ``seed``
+    and ``index`` of the chunk make the source_id; ``label`` says where the spectra came from.
+    """
+    from astropy.table import Table
+
+    chosen = instrument or load_instrument()
+    n = len(truth["rp_flux"])
+    spectra = disturb_sources(clean, truth, parameters, chosen) if noise else dict(clean)
+    table = Table({name: truth[name] for name in columns})
+    for name, (unit, description) in columns.items():
+        table[name].description = description
+        if unit:
+            table[name].unit = unit
+    parts = {}
+    for band in BANDS:
+        transits = np.asarray(truth[f"transits_{band}"])
+        published = chosen.publish(spectra[band], band)
+        noisy, errors, triangle, deviation = draw_noise(
+            published,
+            transits,
+            band,
+            rng,
+            level_sigma=truth[f"level_sigma_{band}"],
+            error_scatter=parameters.published_error_scatter,
+            correlations=correlations,
+            instrument=chosen,
+        )
+        parts[band] = BandSpectra(
+            coefficients=noisy if noise else published,
+            errors=errors,
+            correlations=triangle,
+            n_coefficients=np.full(n, published.shape[1], dtype=np.int16),
+            basis_id=np.full(n, getattr(chosen, band).basis_id or -1, dtype=np.int16),
+        )
+        table[f"{band}_n_measurements"] = transits.astype(np.int32) * SAMPLES_PER_TRANSIT
+        table[f"{band}_standard_deviation"] = deviation.astype(np.float32)
+    return XPSpectra(
+        source_id=give_source_ids(kind, seed, index * CHUNK, n),
+        bp=parts["bp"],
+        rp=parts["rp"],
+        columns=table,
+        release="DR3" if chosen is load_instrument() else None,
+        meta={"inputs": [label]},
+    )

@@ -1,8 +1,8 @@
-"""Observe sources: the steps from spectra in wavelength bins to coefficients in archive form.
+"""What all simulated sources share: their ids, and the way from their spectra to coefficients.
 
-Galaxies, user's spectra, stars and quasars share them, so that they differ in their spectra and
-light profiles alone: Galactic extinction, calibration error, dispersion, smearing, neighbours,
-shifts, background, noise.
+Galaxies, user's spectra, stars and quasars differ in their spectra and light profiles alone:
+Galactic extinction, calibration error, dispersion and smearing are here, neighbours, shifts,
+background and noise in `gaia_redshift.simulate.noise`.
 """
 
 from __future__ import annotations
@@ -16,27 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.simulate.galaxies import GalaxyLibrary, load_library, redshift_spectra
-from gaia_redshift.simulate.identity import give_source_ids
 from gaia_redshift.simulate.instrument import BANDS, Instrument, load_instrument
-from gaia_redshift.simulate.noise import SAMPLES_PER_TRANSIT, draw_noise
-from gaia_redshift.simulate.profile import (
-    PIXEL_MAS,
-    constant_coefficients,
-    displace_coefficients,
-    shift_coefficients,
-    smear_coefficients,
-    take_background,
-)
+from gaia_redshift.simulate.profile import PIXEL_MAS, smear_coefficients, take_background
 from gaia_redshift.simulate.redshifts import Survey
-from gaia_redshift.simulate.stars import star_fluxes
 from gaia_redshift.simulate.survey import SurveyParameters
-from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 __all__ = [
     "CHUNK",
+    "FIRST_SOURCE_ID",
     "Scene",
+    "are_simulated",
     "disperse_fluxes",
-    "observe_sources",
+    "find_seeds",
+    "give_source_ids",
     "point_source_coefficients",
     "smear_sources",
 ]
@@ -46,6 +38,12 @@ Truth = Mapping[str, NDArray[Any]]
 
 CHUNK = 1000
 """Sources drawn from one random stream: results do not depend on the block size."""
+FIRST_SOURCE_ID = 7_000_000_000_000_000_000
+"""Above every real Gaia source_id (HEALPix level 12 ends at 6.917e18): simulated ids stand out."""
+_KINDS = ("galaxy", "star", "quasar", "sed", "double_star", "smeared_star", "star_galaxy")
+"""What can be simulated; a source_id says which, and the seed that it was drawn with."""
+_OF_A_KIND, _OF_A_SEED = 1_000_000_000_000_000, 10_000_000_000
+_SEEDS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,96 +163,20 @@ def smear_sources(
     return {"bp": bp * level, "rp": rp * level}
 
 
-def disturb_sources(
-    clean: Mapping[str, Float],
-    truth: Truth,
-    parameters: SurveyParameters,
-    instrument: Instrument,
-) -> dict[str, Float]:
-    """Add to spectra what `survey.draw_nuisances` drew: a neighbour, shift, background, level."""
-    spectra = {band: np.array(clean[band]) for band in BANDS}
-    blended = np.flatnonzero(truth["blend_flux"] > 0)
-    if blended.size:
-        part = {name: np.asarray(truth[name])[blended] for name in truth}
-        star = disperse_fluxes(
-            lambda band: star_fluxes(
-                part["blend_teff"], np.ones(blended.size), getattr(instrument, band).wavelength
-            ),
-            part,
-            parameters,
-            instrument=instrument,
-        )
-        flux = (part["blend_flux"] * part["rp_flux"])[:, None]
-        for band in BANDS:
-            moved = displace_coefficients(star[band], part["blend_separation"], band, instrument)
-            spectra[band][blended] += flux * moved
-    for band in BANDS:
-        moved = shift_coefficients(spectra[band], truth["shift"], band, instrument)
-        moved += np.multiply.outer(
-            truth[f"background_{band}"], constant_coefficients(band, instrument)
-        )
-        spectra[band] = moved * (1.0 + np.asarray(truth[f"level_error_{band}"]))[:, None]
-    return spectra
+def give_source_ids(kind: str, seed: int, first: int, n: int) -> NDArray[np.int64]:
+    """Return the source_ids of ``n`` sources of a kind and seed, the first one's number given."""
+    start = FIRST_SOURCE_ID + _KINDS.index(kind) * _OF_A_KIND + (seed % _SEEDS) * _OF_A_SEED + first
+    return start + np.arange(n, dtype=np.int64)
 
 
-def observe_sources(
-    clean: Mapping[str, Float],
-    truth: Truth,
-    rng: np.random.Generator,
-    *,
-    parameters: SurveyParameters,
-    columns: Mapping[str, tuple[str | None, str]],
-    index: int,
-    seed: int,
-    kind: str,
-    label: str,
-    correlations: bool = True,
-    noise: bool = True,
-    instrument: Instrument | None = None,
-) -> XPSpectra:
-    """Disturb spectra, (n, k) a band in e-/s, add noise, and put them into the archive's form.
+def are_simulated(source_id: Any) -> bool:
+    """Whether there are ids (shape (n,)) and all are of the simulator's; masked ones are not."""
+    ids = np.ma.filled(np.ma.asarray(source_id), 0)
+    return len(ids) > 0 and ids.dtype.kind in "iu" and bool((ids >= FIRST_SOURCE_ID).all())
 
-    Of ``truth`` those in ``columns`` (name to unit and description) go along; ``kind``, ``seed``
-    and ``index`` of the chunk make the source_id; ``label`` says where the spectra came from.
-    """
-    from astropy.table import Table
 
-    chosen = instrument or load_instrument()
-    n = len(truth["rp_flux"])
-    spectra = disturb_sources(clean, truth, parameters, chosen) if noise else dict(clean)
-    table = Table({name: truth[name] for name in columns})
-    for name, (unit, description) in columns.items():
-        table[name].description = description
-        if unit:
-            table[name].unit = unit
-    parts = {}
-    for band in BANDS:
-        transits = np.asarray(truth[f"transits_{band}"])
-        published = chosen.publish(spectra[band], band)
-        noisy, errors, triangle, deviation = draw_noise(
-            published,
-            transits,
-            band,
-            rng,
-            level_sigma=truth[f"level_sigma_{band}"],
-            error_scatter=parameters.published_error_scatter,
-            correlations=correlations,
-            instrument=chosen,
-        )
-        parts[band] = BandSpectra(
-            coefficients=noisy if noise else published,
-            errors=errors,
-            correlations=triangle,
-            n_coefficients=np.full(n, published.shape[1], dtype=np.int16),
-            basis_id=np.full(n, getattr(chosen, band).basis_id or -1, dtype=np.int16),
-        )
-        table[f"{band}_n_measurements"] = transits.astype(np.int32) * SAMPLES_PER_TRANSIT
-        table[f"{band}_standard_deviation"] = deviation.astype(np.float32)
-    return XPSpectra(
-        source_id=give_source_ids(kind, seed, index * CHUNK, n),
-        bp=parts["bp"],
-        rp=parts["rp"],
-        columns=table,
-        release="DR3" if chosen is load_instrument() else None,
-        meta={"inputs": [label]},
-    )
+def find_seeds(source_id: NDArray[np.int64]) -> list[int]:
+    """Return the seeds, modulo 10,000, of the simulated galaxies among these ids, shape (n,)."""
+    rest = source_id[source_id >= FIRST_SOURCE_ID] - FIRST_SOURCE_ID
+    galaxies = rest[rest < _OF_A_KIND]
+    return [int(seed) for seed in np.unique(galaxies // _OF_A_SEED % _SEEDS)]

@@ -30,7 +30,6 @@ from gaia_redshift.simulate.redshifts import (
     find_node,
     load_selection,
 )
-from gaia_redshift.simulate.stars import draw_temperatures
 
 __all__ = [
     "SKIES",
@@ -43,6 +42,17 @@ __all__ = [
 ]
 
 Float = NDArray[np.float64]
+
+_TEMPERATURE_MIX = (
+    (2800.0, 3900.0, 0.25),
+    (3900.0, 5300.0, 0.33),
+    (5300.0, 6000.0, 0.22),
+    (6000.0, 7300.0, 0.12),
+    (7300.0, 10000.0, 0.05),
+    (10000.0, 30000.0, 0.03),
+)
+"""Temperatures (K) from, to, and share: M, K, G, F, A stars and hotter ones, as faint stars are
+mixed at high Galactic latitude; uniform in ln T within each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,3 +371,10 @@ def draw_nuisances(n: int, rng: np.random.Generator, p: SurveyParameters) -> dic
     out["blend_separation"] = p.blend_separation * np.sqrt(rng.uniform(size=n))
     out["blend_teff"] = draw_temperatures(n, rng)
     return out
+
+
+def draw_temperatures(n: int, rng: np.random.Generator) -> Float:
+    """Draw effective temperatures (K), shape (n,), as faint stars have them."""
+    low, high, share = np.array(_TEMPERATURE_MIX).T
+    part = np.searchsorted(np.cumsum(share)[:-1], rng.uniform(size=n))
+    return low[part] * (high[part] / low[part]) ** rng.uniform(size=n)

@@ -158,7 +158,7 @@ def collect_vectors(
     arrays = {
         name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays
     }
-    from gaia_redshift.simulate.identity import are_simulated
+    from gaia_redshift.simulate.observation import are_simulated
 
     simulated = isinstance(source, GalaxyDataset) and source.simulated
     description = {

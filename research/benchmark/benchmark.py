@@ -20,7 +20,7 @@ from gaia_redshift.predict import load_for_prediction, predict_table
 from gaia_redshift.readers import iter_spectra
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.simulate import simulate_blocks, simulate_spectra
-from gaia_redshift.simulate.identity import are_simulated, find_seeds
+from gaia_redshift.simulate.observation import are_simulated, find_seeds
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 from research.benchmark.baselines import (
     BASELINES,
