@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,11 @@ from gaia_redshift._files import (
     written_whole,
 )
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.enrich.columns import Addition, Cells, Format
-from gaia_redshift.enrich.fits import FitsCatalogue
-from gaia_redshift.enrich.parquet import ParquetCatalogue
+from gaia_redshift.enrich.binary import FitsCatalogue, ParquetCatalogue
 from gaia_redshift.enrich.predictions import (
+    Addition,
     ArchivePredictions,
+    Cells,
     LocalPredictions,
     clear_duplicates,
     describe_output,
@@ -72,6 +72,21 @@ _POSITION_COLUMNS = (
         "pos.angDistance",
     ),
 )
+
+
+class Format(Protocol):
+    """A catalogue file that can be copied with columns added."""
+
+    names: list[str]
+
+    def unit(self, name: str) -> str:
+        """Return the unit of a column; empty where the file says none."""
+
+    def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
+        """Yield the wanted columns block by block."""
+
+    def rewrite(self, target: Path, added: Addition) -> None:
+        """Copy the file to ``target`` with the new columns."""
 
 
 @dataclass

@@ -1,9 +1,10 @@
-"""The redshifts for a block of a catalogue: fetched by id or position, or from local spectra."""
+"""What is added to a block of a catalogue: redshifts, fetched or from local spectra."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._threads import read_ahead
-from gaia_redshift.enrich.columns import Cells
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.grid import N_FLUX
 from gaia_redshift.predict import predict_redshift, predict_table
@@ -24,16 +24,32 @@ from gaia_redshift.spectra import XPSpectra
 from gaia_redshift.tables.columns import Column, take_table
 
 __all__ = [
+    "BLOCK_ROWS",
+    "Addition",
     "ArchivePredictions",
+    "Cells",
     "LocalPredictions",
     "clear_duplicates",
     "describe_output",
-    "to_ids",
 ]
 
+Cells = dict[str, Any]
+"""The columns that are needed of a block of rows: arrays, masked arrays, or lists of text."""
 Columns = dict[str, NDArray[Any]]
+"""The new columns of a block; NaN, or 0 in ``source_id``, where there is nothing."""
+BLOCK_ROWS = 8192
 _EMPTY = ("", "null", "nan", "--", "none")
 _DUPLICATE = np.int32(~int(QualityFlag.DUPLICATE_SOURCE_ID))
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Columns that ``compute`` makes of the ``wanted`` ones of a block, and what to note."""
+
+    wanted: Sequence[str]
+    new: Sequence[Column]
+    compute: Callable[[Cells], Columns]
+    meta: dict[str, Any]
 
 
 def describe_output(
@@ -46,7 +62,7 @@ def describe_output(
     return columns, meta
 
 
-def to_ids(cells: Any, label: str) -> NDArray[np.int64]:
+def _to_ids(cells: Any, label: str) -> NDArray[np.int64]:
     """Return source ids, 0 where there is none."""
     from gaia_redshift.readers.values import to_source_ids
 
@@ -84,12 +100,12 @@ class ArchivePredictions:
     def compute(self, cells: Cells) -> Columns:
         """Return the new columns of a block."""
         if len(self.names) == 1:
-            ids = to_ids(cells[self.names[0]], self.label)
+            ids = _to_ids(cells[self.names[0]], self.label)
             return self._by_id(ids)
         return self._by_position(cells)
 
     def _by_id(self, ids: NDArray[np.int64]) -> Columns:
-        values = make_empty(self.new, len(ids), QualityFlag.UNKNOWN_SOURCE_ID)
+        values = _make_empty(self.new, len(ids), QualityFlag.UNKNOWN_SOURCE_ID)
         asked, which = np.unique(ids[ids > 0], return_inverse=True)
         if len(asked):
             found = dict(predict_table(asked, model=self.model, **self.options).items())
@@ -135,7 +151,7 @@ class LocalPredictions:
         """Predict those of the spectra that the catalogue asks for."""
         settings = make_settings(self.model, block_size=BLOCK_SIZE, **options)
         findings = Findings()
-        blocks = [np.unique(to_ids(cells[self.name], self.label)) for cells in wanted]
+        blocks = [np.unique(_to_ids(cells[self.name], self.label)) for cells in wanted]
         asked = np.unique(np.concatenate([np.zeros(1, dtype=np.int64), *blocks]))
 
         def choose() -> Iterator[XPSpectra]:
@@ -165,9 +181,9 @@ class LocalPredictions:
 
     def compute(self, cells: Cells) -> Columns:
         """Return the new columns of a block."""
-        ids = to_ids(cells[self.name], self.label)
+        ids = _to_ids(cells[self.name], self.label)
         absent = QualityFlag.MISSING_BP | QualityFlag.MISSING_RP
-        values = make_empty(self.new, len(ids), absent)
+        values = _make_empty(self.new, len(ids), absent)
         if self.n_spectra:
             place, have = _find(ids, self._sorted)
             found = self._results[self._order[place[have]]]
@@ -182,7 +198,7 @@ def _find(ids: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[NDArray[Any
     return place, (known[place] == ids) & (ids > 0)
 
 
-def make_empty(new: Sequence[Column], n: int, flag: int) -> Columns:
+def _make_empty(new: Sequence[Column], n: int, flag: int) -> Columns:
     """Return columns of rows that have no redshift, with this flag."""
     values = {c.name: np.full(n, _fill(c), dtype=c.dtype) for c in new}
     for column in new:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from numpy.typing import NDArray
+
 from gaia_redshift._files import DAMAGE, open_unpacked
-from gaia_redshift.enrich.columns import (
-    BLOCK_ROWS,
-    Addition,
-    Cells,
-    add_to_yaml,
-    write_cell,
-)
+from gaia_redshift.enrich.predictions import BLOCK_ROWS, Addition, Cells
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.text import read_ecsv_header
 from gaia_redshift.tables.columns import Column
 
-__all__ = ["TextCatalogue"]
+__all__ = ["TextCatalogue", "add_to_yaml"]
 
 _DELIMITERS = (",", "\t", ";", "|", " ")
 
@@ -144,7 +141,7 @@ class TextCatalogue:
             out.write(self.delimiter.join([title, *(column.name for column in new)]) + self.end)
             for texts, rows in self._blocks():
                 values = added.compute(self._pick(rows, added.wanted))
-                cells = zip(*(write_cell(c, values[c.name], null) for c in new), strict=True)
+                cells = zip(*(_write_cell(c, values[c.name], null) for c in new), strict=True)
                 for text, row in zip(texts, rows, strict=True):
                     if row is None:
                         out.write(text)
@@ -160,3 +157,59 @@ class TextCatalogue:
             return [line + self.end for line in add_to_yaml(plain, new, meta, "# ")]
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
+
+
+def _write_cell(column: Column, values: NDArray[Any], null: str) -> list[str]:
+    """Return a column as text, with the fewest digits that give each number back."""
+    hidden = column.is_null(values)
+    return [null if h else str(v) for v, h in zip(values, hidden, strict=True)]
+
+
+def add_to_yaml(
+    lines: list[str], new: Sequence[Column], meta: dict[str, Any], prefix: str = ""
+) -> list[str]:
+    """Add columns and flat metadata to the lines of an ECSV header, leaving the others as they are.
+
+    The lines have ``prefix`` in front of each ("# " in files).
+    """
+    body = [line.removeprefix(prefix) for line in lines]
+    added = []
+    for column in new:
+        item: dict[str, Any] = {"name": column.name, "datatype": str(column.dtype)}
+        if column.unit:
+            item["unit"] = column.unit
+        if column.description:
+            item["description"] = column.description
+        if column.ucd:
+            item["meta"] = {"ucd": column.ucd}
+        added.append(f"- {json.dumps(item)}")  # JSON is YAML, too
+    end = _find_end(body, "datatype:")
+    if end is None:
+        raise InputError("its header has no list of columns ('datatype:')")
+    body[end:end] = added
+    start = next((i for i, line in enumerate(body) if line.startswith("meta:")), None)
+    if start is None:
+        at = next((i for i, line in enumerate(body) if line.startswith("schema:")), len(body))
+        body[at:at] = ["meta:", *_as_mapping(meta)]
+    else:
+        stop = _find_end(body, "meta:") or len(body)
+        if body[start].rstrip() == "meta: !!omap":
+            body[stop:stop] = [f"- {json.dumps({k: v})}" for k, v in meta.items()]
+        elif body[start].rstrip() == "meta:":
+            body[stop:stop] = _as_mapping(meta)
+    return [prefix + line for line in body]
+
+
+def _as_mapping(meta: dict[str, Any]) -> list[str]:
+    return [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in meta.items()]
+
+
+def _find_end(lines: list[str], key: str) -> int | None:
+    """Return where the block under a top-level key ends."""
+    start = next((i for i, line in enumerate(lines) if line.startswith(key)), None)
+    if start is None:
+        return None
+    for i in range(start + 1, len(lines)):
+        if not lines[i].startswith((" ", "-")):
+            return i
+    return len(lines)

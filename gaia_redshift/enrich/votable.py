@@ -14,7 +14,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from gaia_redshift._files import DAMAGE, open_unpacked
-from gaia_redshift.enrich.columns import BLOCK_ROWS, Addition, Cells
+from gaia_redshift.enrich.predictions import BLOCK_ROWS, Addition, Cells
 from gaia_redshift.enrich.votable_rows import BinaryRows
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.votable_rows import Field

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.enrich.columns import Cells
+from gaia_redshift.enrich.predictions import Cells
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.votable_rows import NUMBERS, SIZES, Field
 from gaia_redshift.tables.columns import Column

@@ -36,6 +36,7 @@ __all__ = [
     "Block",
     "Column",
     "Sink",
+    "add_to_description",
     "describe_column",
     "describe_table",
     "escape_texts",
@@ -169,6 +170,15 @@ def describe_table(columns: Sequence[Column], meta: Mapping[str, Any]) -> str:
             about["masked"] = column.dtype.kind  # not every format can say so
         noted[column.name] = about
     return json.dumps({"meta": dict(meta), "columns": noted}, default=_to_plain)
+
+
+def add_to_description(text: str, new: Sequence[Column], meta: dict[str, Any]) -> str:
+    """Add columns and metadata to what `describe_table` gave."""
+    noted = json.loads(text)
+    noted["meta"] = {**noted.get("meta", {}), **meta}
+    for column in new:
+        noted["columns"][column.name] = {k: v for k, v in column.words.items() if v}
+    return json.dumps(noted)
 
 
 def _to_plain(value: Any) -> Any:

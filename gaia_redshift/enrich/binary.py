@@ -1,36 +1,44 @@
-"""FITS tables: rows, heap and all other parts are copied as bytes; rows get longer."""
+"""FITS tables, of which all is copied as bytes and rows get longer, and Parquet, read and written.
+
+astropy cannot add columns to FITS: ``BinTableHDU.from_columns`` turns arrays of variable length
+into their descriptors.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift.enrich.columns import (
-    BLOCK_ROWS,
-    Addition,
-    Cells,
-    add_to_description,
-    plain_file,
-)
+from gaia_redshift._files import DAMAGE, one_line, open_unpacked
+from gaia_redshift.enrich.predictions import BLOCK_ROWS, Addition, Cells
+from gaia_redshift.enrich.text import add_to_yaml
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.binary import unscale
-from gaia_redshift.tables.columns import Column
+from gaia_redshift.readers.binary import read_parquet_infos, unscale
+from gaia_redshift.readers.columns import set_masks_apart
+from gaia_redshift.readers.values import fold_masks, from_arrow
+from gaia_redshift.tables.arrow import make_field
+from gaia_redshift.tables.columns import META_KEY, Column, add_to_description
 from gaia_redshift.tables.fits import list_cards
 
-__all__ = ["FitsCatalogue"]
+__all__ = ["FitsCatalogue", "ParquetCatalogue"]
 
 _BLOCK = 2880
 _SIZES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16}
 _SIZES |= {"P": 8, "Q": 16}
 _TYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 _FORMATS = {"f4": "E", "f8": "D", "i4": "J", "i8": "K"}
+_ASTROPY_KEY = b"table_meta_yaml"
+_PROVENANCE_KEY = b"gaia_redshift_provenance"
 
 
 class FitsCatalogue:
@@ -44,7 +52,7 @@ class FitsCatalogue:
         from astropy.io import fits
 
         self.path = path
-        self.plain = stack.enter_context(plain_file(path))
+        self.plain = stack.enter_context(_unpack(path))
         try:
             with (  # astropy leaves a file open that it cannot read
                 self.plain.open("rb") as stream,
@@ -171,3 +179,104 @@ def _copy(stream: Any, out: Any, n_bytes: int) -> None:
             raise InputError("the FITS file ends too early")
         out.write(piece)
         n_bytes -= len(piece)
+
+
+@contextmanager
+def _unpack(path: Path) -> Iterator[Path]:
+    """Give the path of the file unpacked: itself, or a temporary one where it is gzipped."""
+    source = open_unpacked(path)
+    with source, tempfile.TemporaryDirectory() as folder:
+        if not isinstance(source, gzip.GzipFile):
+            yield path
+            return
+        unpacked = Path(folder) / "catalogue"
+        try:
+            with unpacked.open("wb") as out:
+                shutil.copyfileobj(source, out)
+        except (OSError, *DAMAGE) as error:
+            raise InputError(f"{path}: is damaged: {error}") from error
+        yield unpacked
+
+
+class ParquetCatalogue:
+    """A Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._open() as file:
+            self.schema = file.schema_arrow
+        self.names: list[str] = list(self.schema.names)
+        self.masks = set_masks_apart(self.names)[1]
+
+    def _open(self) -> Any:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            return parquet.ParquetFile(self.path)
+        except (pa.ArrowException, OSError) as error:
+            reason = one_line(error, 150)
+            raise InputError(f"{self.path}: cannot be read as Parquet: {reason}") from None
+
+    def unit(self, name: str) -> str:
+        """Return the unit of a column, where the file says it."""
+        about = read_parquet_infos(self.schema).get(name)
+        return (about.unit if about else None) or ""
+
+    def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
+        """Yield the wanted columns block by block."""
+        with self._open() as file:
+            masks = [self.masks[name] for name in wanted if name in self.masks]
+            columns = list(dict.fromkeys([*wanted, *masks]))
+            for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=columns):
+                yield self._pick(batch, wanted)
+
+    def _pick(self, batch: Any, wanted: Sequence[str]) -> Cells:
+        masks = {name: self.masks[name] for name in wanted if name in self.masks}
+        names = batch.schema.names
+        columns = {n: batch.column(names.index(n)) for n in (*wanted, *masks.values())}
+        folded = fold_masks(columns, masks)
+        return {name: from_arrow(folded[name]) for name in wanted}
+
+    def rewrite(self, target: Path, added: Addition) -> None:
+        """Copy the file to ``target`` with the new columns."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        new, meta = added.new, added.meta
+        fields = [*self.schema, *map(make_field, new)]
+        schema = pa.schema(fields, metadata=self._add_metadata(new, meta))
+        codec = self._find_compression()
+        with (
+            self._open() as file,
+            parquet.ParquetWriter(target, schema, compression=codec) as writer,
+        ):
+            for batch in file.iter_batches(batch_size=BLOCK_ROWS):
+                values = added.compute(self._pick(batch, added.wanted))
+                arrays = list(batch.columns)
+                for column in new:
+                    found = values[column.name]
+                    # Null integers would become floats in many readers, and ids lose digits.
+                    floats = column.dtype.kind == "f"
+                    arrays.append(pa.array(found, mask=column.is_null(found) if floats else None))
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+    def _find_compression(self) -> str:
+        with self._open() as file:
+            groups, columns = file.metadata.num_row_groups, file.metadata.num_columns
+            if not (groups and columns):
+                return "snappy"
+            codec = str(file.metadata.row_group(0).column(0).compression).lower()
+        return "none" if codec == "uncompressed" else codec
+
+    def _add_metadata(self, new: Sequence[Column], meta: dict[str, Any]) -> dict[bytes, bytes]:
+        """Tell astropy's reader, and this package's own, about the new columns."""
+        metadata = dict(self.schema.metadata or {})
+        metadata[_PROVENANCE_KEY] = json.dumps(meta).encode()
+        if _ASTROPY_KEY in metadata:
+            lines = metadata[_ASTROPY_KEY].decode().split("\n")
+            metadata[_ASTROPY_KEY] = "\n".join(add_to_yaml(lines, new, meta)).encode()
+        key = META_KEY.encode()
+        if key in metadata:
+            metadata[key] = add_to_description(metadata[key].decode(), new, meta).encode()
+        return metadata
