@@ -53,46 +53,35 @@ __version__ = "0.2.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-_HOMES = {
-    "FluxVectors": "spectra",
-    "MagnitudePrior": "model.prior",
-    "QualityFlag": "flags",
-    "SamplingGrid": "grid",
-    "XPSpectra": "spectra",
-    "available_models": "model.registry",
-    "build_training_set": "datasets.builder",
-    "calibrate_spectra": "calibrated",
-    "crossmatch_catalogue": "crossmatch",
-    "crossmatch_sdss": "crossmatch",
-    "decode_flags": "flags",
-    "enrich_catalogue": "enrich.catalogue",
-    "fetch_spectra": "archive.fetch",
-    "inspect_spectra": "inspect.page",
-    "load_model": "model.registry",
-    "predict_catalog": "predict",
-    "predict_dask": "predict",
-    "predict_partition": "predict",
-    "predict_redshift": "predict",
-    "predict_table": "predict",
-    "predict_to_file": "predict",
-    "read_dataset": "datasets.file",
-    "read_grid": "grid",
-    "read_spectra": "readers",
-    "read_table": "readers.files",
-    "register_basis_set": "sampling",
-    "register_formats": "bridges.packages",
-    "sample_spectra": "sampling",
-    "sample_wavelengths": "sampling",
-    "select_clean": "clean",
-    "send_table": "bridges.messages",
-    "simulate_spectra": "simulate",
-    "to_qp": "bridges.packages",
-    "to_specutils": "bridges.packages",
-    "write_spectra": "writers",
-    "write_table": "tables",
+_NAMES = {
+    "archive.fetch": "fetch_spectra",
+    "bridges.messages": "send_table",
+    "bridges.packages": "register_formats to_qp to_specutils",
+    "calibrated": "calibrate_spectra",
+    "clean": "select_clean",
+    "crossmatch": "crossmatch_catalogue crossmatch_sdss",
+    "datasets.builder": "build_training_set",
+    "datasets.file": "read_dataset",
+    "enrich.catalogue": "enrich_catalogue",
+    "flags": "QualityFlag decode_flags",
+    "grid": "SamplingGrid read_grid",
+    "inspect.page": "inspect_spectra",
+    "model.prior": "MagnitudePrior",
+    "model.registry": "available_models load_model",
+    "predict": "predict_catalog predict_dask predict_partition predict_redshift predict_table"
+    " predict_to_file",
+    "readers": "read_spectra",
+    "readers.files": "read_table",
+    "sampling": "register_basis_set sample_spectra sample_wavelengths",
+    "simulate": "simulate_spectra",
+    "spectra": "FluxVectors XPSpectra",
+    "tables": "write_table",
+    "writers": "write_spectra",
 }
+"""Public names, by the modules that hold them."""
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

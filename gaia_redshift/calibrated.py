@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from gaia_redshift._display import format_facts, name_some
 from gaia_redshift._quiet import preserve_settings, quiet_gaiaxpy
 from gaia_redshift.errors import InputError
+from gaia_redshift.sampling.sample import multiply_pairs, sample_variance
 from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 __all__ = ["CalibratedSpectra", "calibrate_spectra"]
@@ -101,20 +102,20 @@ def calibrate_spectra(spectra: XPSpectra, wavelength: ArrayLike | None = None) -
     flux, variance = np.full((2, n, len(at)), np.nan)
     k = len(bp)
     usable = np.flatnonzero(_is_known(spectra.bp, k) & _is_known(spectra.rp, k) & _is_dr3(spectra))
-    for start in range(0, len(usable), _ROWS):
-        rows = usable[start : start + _ROWS]
-        flux[rows], variance[rows] = 0.0, 0.0
-        for band, response in ((spectra.bp, bp), (spectra.rp, rp)):
+    flux[usable], variance[usable] = 0.0, 0.0
+    for band, response in ((spectra.bp, bp), (spectra.rp, rp)):
+        tables = multiply_pairs(response)
+        for start in range(0, len(usable), _ROWS):
+            rows = usable[start : start + _ROWS]
             flux[rows] += band.coefficients[rows, :k] @ response
-            variance[rows] += _measure_variance(band, rows, response)
-    return CalibratedSpectra(
-        source_id=spectra.source_id, wavelength=at, flux=flux, flux_error=np.sqrt(variance)
-    )
+            if band.errors is None:
+                variance[rows] = np.nan
+            else:
+                variance[rows] += sample_variance(band, rows, *tables)[0]
+    return CalibratedSpectra(spectra.source_id, at, flux, np.sqrt(np.maximum(variance, 0.0)))
 
 
 def _is_known(band: BandSpectra, k: int) -> NDArray[np.bool_]:
-    if band.coefficients.shape[1] < k:
-        return np.zeros(len(band), dtype=bool)
     finite = np.isfinite(band.coefficients[:, :k]).all(axis=1)
     return np.asarray((band.n_coefficients == k) & finite)
 
@@ -126,26 +127,6 @@ def _is_dr3(spectra: XPSpectra) -> NDArray[np.bool_]:
         given = getattr(spectra, band).basis_id
         good &= (given <= 0) | (given == basis)
     return good
-
-
-def _measure_variance(band: BandSpectra, rows: NDArray[np.intp], response: Float) -> Float:
-    """Variance at each wavelength, b E C E b, of some rows: shape (len(rows), w)."""
-    k = len(response)
-    if band.errors is None:
-        return np.full((len(rows), response.shape[1]), np.nan)
-    upper = np.triu_indices(k, 1)
-    order = np.lexsort((upper[0], upper[1]))  # column by column, as the archive does
-    first, second = upper[0][order], upper[1][order]
-    out = np.empty((len(rows), response.shape[1]))
-    for place, row in enumerate(rows):
-        correlation = np.eye(k)
-        if band.correlations is not None:
-            part = np.asarray(band.correlations[row, : len(first)], dtype=np.float64)
-            if np.isfinite(part).all():
-                correlation[first, second] = correlation[second, first] = part
-        scaled = np.asarray(band.errors[row, :k], dtype=np.float64)[:, None] * response
-        out[place] = np.einsum("iw,iw->w", scaled, correlation @ scaled)
-    return np.maximum(out, 0.0)
 
 
 @lru_cache(maxsize=4)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from gaia_redshift.flags import count_flags, tell_flags
 from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from astropy.table import Table
 
 __all__ = ["BandSpectra", "FluxVectors", "XPSpectra"]
@@ -22,13 +23,19 @@ __all__ = ["BandSpectra", "FluxVectors", "XPSpectra"]
 
 Rows = int | np.integer[Any] | slice | NDArray[Any] | Sequence[int]
 """What picks rows; a single number gives one row, not none."""
+_Holder = TypeVar("_Holder", bound="DataclassInstance")
 
 
-def _pick(rows: Rows) -> slice | NDArray[Any]:
-    if isinstance(rows, slice):
-        return rows
-    picked = np.atleast_1d(np.asarray(rows))
-    return picked if picked.size else picked.astype(np.intp)
+def take_rows(holder: _Holder, rows: Rows, names: Sequence[str]) -> _Holder:
+    """Return a dataclass with these rows of the fields named, where they are not None."""
+    if not isinstance(rows, slice):
+        picked = np.atleast_1d(np.asarray(rows))
+        rows = picked if picked.size else picked.astype(np.intp)
+    held = {name: getattr(holder, name) for name in names}
+    taken = {name: one[rows] for name, one in held.items() if one is not None}
+    if hasattr(holder, "meta"):
+        taken["meta"] = dict(holder.meta)
+    return replace(holder, **taken)
 
 
 def _as_source_ids(values: Any) -> NDArray[np.int64]:
@@ -95,14 +102,7 @@ class BandSpectra:
         return len(self.coefficients)
 
     def __getitem__(self, rows: Rows) -> BandSpectra:
-        rows = _pick(rows)
-        return BandSpectra(
-            coefficients=self.coefficients[rows],
-            errors=None if self.errors is None else self.errors[rows],
-            correlations=None if self.correlations is None else self.correlations[rows],
-            n_coefficients=self.n_coefficients[rows],
-            basis_id=self.basis_id[rows],
-        )
+        return take_rows(self, rows, [one.name for one in fields(self)])
 
     @classmethod
     def missing(cls, n: int) -> BandSpectra:
@@ -191,16 +191,7 @@ class XPSpectra:
         return len(self.source_id)
 
     def __getitem__(self, rows: Rows) -> XPSpectra:
-        rows = _pick(rows)
-        return XPSpectra(
-            source_id=self.source_id[rows],
-            bp=self.bp[rows],
-            rp=self.rp[rows],
-            flags=self.flags[rows],
-            columns=None if self.columns is None else self.columns[rows],
-            release=self.release,
-            meta=dict(self.meta),
-        )
+        return take_rows(self, rows, ("source_id", "bp", "rp", "flags", "columns"))
 
     def _name_sets(self) -> str:
         sets = sorted(
@@ -248,22 +239,17 @@ class XPSpectra:
         if len(parts) == 1:
             return parts[0]
         columns = None
-        if any(part.columns is not None for part in parts):
+        if any(part.columns is not None and part.columns.colnames for part in parts):
             from astropy.table import Table
 
             from gaia_redshift.tables.columns import stack_tables
 
-            tables = [
-                part.columns
-                if part.columns is not None and part.columns.colnames
-                else Table({"_row": np.zeros(len(part), dtype=np.int8)})
-                for part in parts
-            ]
+            held = [Table() if p.columns is None else p.columns for p in parts]
+            tables = [table.copy(copy_data=False) for table in held]
+            for table, part in zip(tables, parts, strict=True):  # some may have no other column
+                table["_row"] = np.zeros(len(part), dtype=np.int8)
             columns = stack_tables(tables)
-            if "_row" in columns.colnames:
-                columns.remove_column("_row")
-                if not columns.colnames:
-                    columns = None
+            columns.remove_column("_row")
         releases = {part.release for part in parts}
         return cls(
             source_id=np.concatenate([part.source_id for part in parts]),
@@ -335,16 +321,7 @@ class FluxVectors:
         return len(self.flux)
 
     def __getitem__(self, rows: Rows) -> FluxVectors:
-        rows = _pick(rows)
-        return FluxVectors(
-            source_id=self.source_id[rows],
-            flux=self.flux[rows],
-            flux_error=None if self.flux_error is None else self.flux_error[rows],
-            quality=self.quality[rows],
-            grid=self.grid,
-            columns=None if self.columns is None else self.columns[rows],
-            meta=dict(self.meta),
-        )
+        return take_rows(self, rows, ("source_id", "flux", "flux_error", "quality", "columns"))
 
     def __repr__(self) -> str:
         errors = "without" if self.flux_error is None else "with"

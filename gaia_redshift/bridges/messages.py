@@ -16,6 +16,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -170,24 +171,19 @@ class _Hub:
 def _connect() -> Iterator[_Hub]:
     hub = _Hub()
     try:
-        _within(HUB_TIMEOUT, hub.open)
-    except SampError as error:
-        _close(hub)
-        raise SampError(
-            "no SAMP hub can be reached: start TOPCAT (or another program with a hub) on this"
-            f" machine first ({error})"
-        ) from error
-    try:
+        try:
+            _within(HUB_TIMEOUT, hub.open)
+        except SampError as error:
+            raise SampError(
+                "no SAMP hub can be reached: start TOPCAT (or another program with a hub) on this"
+                f" machine first ({error})"
+            ) from error
         yield hub
     finally:
-        _close(hub)
-
-
-def _close(hub: _Hub) -> None:
-    try:
-        _within(GOODBYE_TIMEOUT, hub.close)
-    except SampError as error:
-        logger.debug("the SAMP hub was left without a goodbye: %s", error)
+        try:
+            _within(GOODBYE_TIMEOUT, hub.close)
+        except SampError as error:
+            logger.debug("the SAMP hub was left without a goodbye: %s", error)
 
 
 def _choose(programs: dict[str, str], recipient: str | None) -> dict[str, str]:
@@ -198,11 +194,7 @@ def _choose(programs: dict[str, str], recipient: str | None) -> dict[str, str]:
             )
         return programs
     wanted = recipient.casefold()
-    chosen = {
-        identity: program
-        for identity, program in programs.items()
-        if wanted in (program.casefold(), identity.casefold())
-    }
+    chosen = {k: v for k, v in programs.items() if wanted in (k.casefold(), v.casefold())}
     if not chosen:
         known = ", ".join(sorted(programs.values())) or "none"
         raise SampError(
@@ -214,27 +206,25 @@ def _choose(programs: dict[str, str], recipient: str | None) -> dict[str, str]:
 
 def _within(seconds: float, function: Callable[[], T]) -> T:
     """Call a function that talks to the hub; XML-RPC itself waits for ever."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+    answer: Future[T] = Future()
 
     def work() -> None:
         try:
-            results.append(function())
+            answer.set_result(function())
         except BaseException as error:  # raised again below, in the caller's thread
-            errors.append(error)
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=work, name="gaia_redshift-samp", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
+    threading.Thread(target=work, name="gaia_redshift-samp", daemon=True).start()
+    wait([answer], seconds)
+    if not answer.done():
         raise SampError(f"no answer within {seconds:g} s")
-    if errors:
-        error = errors[0]
-        if isinstance(error, SampError) or not isinstance(error, Exception):
-            raise error
+    try:
+        return answer.result()
+    except SampError:
+        raise
+    except Exception as error:
         reason = getattr(error, "faultString", None) or str(error) or type(error).__name__
         raise SampError(" ".join(str(reason).split())) from error
-    return results[0]
 
 
 def _import_samp() -> Any:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from gaia_redshift.datasets.checks import (
 from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import InputError, MissingColumnError
 from gaia_redshift.grid import DEFAULT_GRID, N_FLUX, SamplingGrid
-from gaia_redshift.spectra import FluxVectors, Rows, _pick
+from gaia_redshift.spectra import FluxVectors, Rows, take_rows
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -99,10 +99,7 @@ class GalaxyDataset:
         return len(self.redshift)
 
     def __getitem__(self, rows: Rows) -> GalaxyDataset:
-        chosen = _pick(rows)
-        columns = {name: getattr(self, name) for name in ("vectors", *_COLUMNS)}
-        taken = {name: one[chosen] for name, one in columns.items() if one is not None}
-        return replace(self, **taken)
+        return take_rows(self, rows, ("vectors", *_COLUMNS))
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{(self.split == part).sum():,} {part}" for part in PARTS)

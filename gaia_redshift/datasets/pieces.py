@@ -36,8 +36,9 @@ from gaia_redshift.datasets.splits import PARTS
 from gaia_redshift.errors import ArchiveError, InputError
 from gaia_redshift.flags import FATAL, NOT_FETCHED, QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid
-from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
-from gaia_redshift.tables.arrow import choose_encoding
+from gaia_redshift.spectra import FluxVectors, XPSpectra
+from gaia_redshift.tables.arrow import choose_encoding, to_arrow
+from gaia_redshift.tables.columns import Arrays
 
 __all__ = [
     "Piece",
@@ -235,8 +236,9 @@ def _to_arrow(
     )
     if spectra is not None:
         for band, part in (("bp", spectra.bp), ("rp", spectra.rp)):
-            arrays[f"{band}_coefficients"] = _ragged(part)
-            arrays[f"{band}_n_parameters"] = pa.array(part.n_coefficients.astype(np.int16))
+            lengths = part.n_coefficients.astype(np.int64)
+            arrays[f"{band}_coefficients"] = to_arrow(Arrays(part.coefficients, lengths))
+            arrays[f"{band}_n_parameters"] = pa.array(lengths.astype(np.int16))
             arrays[f"{band}_basis_function_id"] = pa.array(part.basis_id.astype(np.int16))
     return pa.table(arrays)
 
@@ -249,15 +251,6 @@ def _to_lists(matrix: NDArray[np.floating]) -> Any:
     empty = np.isnan(matrix).all(axis=1)
     mask = pa.array(empty) if empty.any() else None
     return pa.FixedSizeListArray.from_arrays(values, N_FLUX, mask=mask)
-
-
-def _ragged(band: BandSpectra) -> Any:
-    import pyarrow as pa
-
-    counts = band.n_coefficients.astype(np.int64)
-    inside = np.arange(band.coefficients.shape[1]) < counts[:, None]
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(band.coefficients[inside]))
 
 
 def check_releases(abouts: Sequence[dict[str, Any]], wanted: str) -> None:

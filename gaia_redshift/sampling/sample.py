@@ -265,7 +265,7 @@ def _sample_flux_errors(
     if spectra.bp.errors is None or spectra.rp.errors is None:
         return np.full((n, N_FLUX), np.nan), np.full(n, QualityFlag.NO_FLUX_ERROR, dtype=np.int32)
     parts = [
-        _sample_variance(band, rows, *tables[name])
+        sample_variance(band, rows, *tables[name])
         for name, band in (("bp", spectra.bp), ("rp", spectra.rp))
     ]
     flags = parts[0][1] | parts[1][1]
@@ -279,13 +279,13 @@ def _sample_flux_errors(
     return flux_error, flags
 
 
-def _sample_variance(
+def sample_variance(
     band: BandSpectra,
     rows: slice | NDArray[np.intp],
     squares: NDArray[np.float64],
     products: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Return the variance (n, m) of each sample, and flag bits (n,)."""
+    """Return the variance (n, m) of each sample, and flag bits (n,); see `multiply_pairs`."""
     k = len(squares)
     assert band.errors is not None
     errors = np.asarray(band.errors[rows, :k], dtype=np.float64)
@@ -321,9 +321,13 @@ def _sample_variance(
 def _product_tables(
     grid: SamplingGrid, basis_set: BasisSet
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Per band, ``b_i^2`` (k, m) and ``2 b_i b_j`` (k (k - 1) / 2, m) in the triangle's order."""
-    tables = {}
-    for band, matrix in compute_design_matrices(grid, basis_set).items():
-        j, i = np.tril_indices(len(matrix), -1)
-        tables[band] = (matrix**2, 2 * matrix[i] * matrix[j])
-    return tables
+    matrices = compute_design_matrices(grid, basis_set)
+    return {band: multiply_pairs(matrix) for band, matrix in matrices.items()}
+
+
+def multiply_pairs(
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ``b_i^2`` (k, m) and ``2 b_i b_j`` (k (k - 1) / 2, m) in the triangle's order."""
+    j, i = np.tril_indices(len(matrix), -1)
+    return matrix**2, 2 * matrix[i] * matrix[j]
