@@ -12,8 +12,7 @@ import pytest
 
 from gaia_redshift import load_model, predict_redshift, predict_to_file
 from gaia_redshift.errors import InputError, ModelError
-from gaia_redshift.model import device as devices
-from gaia_redshift.model import registry
+from gaia_redshift.model import keras_engine, registry
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 needs_keras = pytest.mark.skipif(
@@ -24,7 +23,7 @@ needs_keras = pytest.mark.skipif(
 @pytest.fixture
 def gpu(monkeypatch):
     """Say that there is a GPU; Keras then runs on the processor."""
-    monkeypatch.setattr(devices, "_list_gpus", lambda backend: ["a GPU"])
+    monkeypatch.setattr(keras_engine, "_list_gpus", lambda backend: ["a GPU"])
     monkeypatch.setattr(registry, "_loaded", {})
 
 
@@ -43,7 +42,7 @@ def test_a_gpu_gives_the_same_redshifts(gpu, name):
     assert (there.device, here.device) == ("gpu", "cpu")
     assert there.sha256 == there.manifest["files"]["weights"]["sha256"] != here.sha256
     found, expected = there.predict(flux, error), here.predict(flux, error)
-    assert isinstance(there._gpu_engine, devices.GpuEngine)
+    assert isinstance(there._gpu_engine, keras_engine.KerasEngine)
     assert there._engine is None
     np.testing.assert_allclose(found.redshift, expected.redshift, atol=1e-4)
     np.testing.assert_array_equal(found.flags, expected.flags)
@@ -54,8 +53,8 @@ ON_JAX = """
 import sys
 import numpy as np
 from gaia_redshift import load_model
-from gaia_redshift.model import device
-device._list_gpus = lambda backend: [backend]  # Keras then runs on the processor
+from gaia_redshift.model import keras_engine
+keras_engine._list_gpus = lambda backend: [backend]  # Keras then runs on the processor
 vectors = np.load(sys.argv[1])
 for name in ("default", "kiraleos2023"):
     there, here = load_model(name, device="gpu"), load_model(name, device="cpu")
@@ -110,7 +109,7 @@ def test_precision_is_full_on_the_gpu_and_the_users_setting_comes_back(gpu):
 
 @needs_keras
 def test_auto_takes_the_gpu_for_large_jobs_alone(gpu, monkeypatch):
-    devices.import_keras()
+    keras_engine.import_keras()
     monkeypatch.setattr(registry, "FEWEST_FOR_GPU", 20)
     model = load_model("default")
     assert model.device == "auto"
@@ -122,7 +121,7 @@ def test_auto_takes_the_gpu_for_large_jobs_alone(gpu, monkeypatch):
 
 @needs_keras
 def test_without_a_gpu_it_is_one_clear_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(devices, "_list_gpus", lambda backend: [])
+    monkeypatch.setattr(keras_engine, "_list_gpus", lambda backend: [])
     for call in (
         lambda: load_model(device="gpu"),
         lambda: predict_redshift(np.ones(186), device="gpu"),
@@ -140,7 +139,7 @@ def test_without_keras_it_says_what_to_install(monkeypatch):
     def fail():
         raise ModelError("keras is not installed")
 
-    monkeypatch.setattr(devices, "import_keras", fail)
+    monkeypatch.setattr(keras_engine, "import_keras", fail)
     with pytest.raises(ModelError, match=r"no GPU can be used .*pip install"):
         load_model(device="gpu")
 

@@ -32,7 +32,7 @@ from gaia_redshift import crossmatch_catalogue, load_model, read_table, write_sp
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError, ModelError
 from gaia_redshift.model import registry
-from gaia_redshift.model.keras_engine import KerasEngine
+from gaia_redshift.model.manifest import check_weights
 from gaia_redshift.predict import predict_to_file
 from gaia_redshift.readers import content, formats, read_spectra
 from gaia_redshift.readers.files import read_columns, read_ids
@@ -376,7 +376,7 @@ def test_keras_archives_that_unpack_to_far_more_are_refused(tmp_path):
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", bytes(10**8))
     with pytest.raises(ModelError, match="unpacks to far more than it holds"):
-        KerasEngine.check(stream.getvalue(), "weights.keras")
+        check_weights(stream.getvalue(), "weights.keras")
 
 
 def test_many_comments_before_no_query_take_no_time():

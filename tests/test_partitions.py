@@ -111,16 +111,16 @@ def test_the_machine_that_plans_needs_no_gpu(frame, expected, tmp_path, monkeypa
     """The workers' GPU is faked: Keras then runs on the processor."""
     dd = pytest.importorskip("dask.dataframe")
     pytest.importorskip("tensorflow")
-    from gaia_redshift.model import device
+    from gaia_redshift.model import keras_engine
 
     for i in range(2):
         frame.iloc[i * 30 : (i + 1) * 30].to_parquet(tmp_path / f"{i}.parquet")
     parts = dd.read_parquet(tmp_path)
-    monkeypatch.setattr(device, "_list_gpus", lambda backend: [])
+    monkeypatch.setattr(keras_engine, "_list_gpus", lambda backend: [])
     found = predict_dask(parts, model=MODEL, device="gpu")
     with pytest.raises(InputError, match="device must be one of"):
         predict_dask(parts, model=MODEL, device="tpu")
-    monkeypatch.setattr(device, "_list_gpus", lambda backend: ["a GPU"])
+    monkeypatch.setattr(keras_engine, "_list_gpus", lambda backend: ["a GPU"])
     assert_equal(found.compute(scheduler="threads"), expected, atol=1e-4)
 
 

@@ -1,59 +1,57 @@
-"""Run a network with Keras: for training, as the reference, and on a GPU."""
+"""Keras: its import for training, and a network run with it, on a GPU or as the reference.
+
+A GPU is used through the Keras weights that every model of ours has beside its graph, by the
+backend that Keras is set up for: TensorFlow, or JAX (with ``KERAS_BACKEND=jax``, or where it alone
+is installed).
+"""
 
 from __future__ import annotations
 
 import importlib
-import io
-import json
 import os
 import re
 import sys
 import tempfile
 import threading
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift._files import one_line
 from gaia_redshift._quiet import defer_interrupt, preserve_settings
-from gaia_redshift.errors import ModelError
-from gaia_redshift.model.batches import Inputs, check_shapes, iterate_batches
+from gaia_redshift.errors import InputError, ModelError
+from gaia_redshift.model.manifest import check_links, check_weights
+from gaia_redshift.model.scaler import Inputs, check_shapes, iterate_batches
 
-__all__ = ["KerasEngine", "compile_network", "import_keras", "import_keras_for_training"]
+__all__ = [
+    "DEVICES",
+    "FEWEST_FOR_GPU",
+    "Device",
+    "KerasEngine",
+    "check_device",
+    "choose_device",
+    "compile_network",
+    "import_keras",
+    "import_keras_for_training",
+]
 
-_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-_MAX_CONFIG_BYTES = 1_000_000
-_LAYERS = (
-    "Activation",
-    "Add",
-    "Concatenate",
-    "Conv1D",
-    "Dense",
-    "Dropout",
-    "Flatten",
-    "InputLayer",
-    "MaxPooling1D",
+Device = Literal["cpu", "gpu", "auto"]
+DEVICES: tuple[str, ...] = get_args(Device)
+
+FEWEST_FOR_GPU = 2048
+"""Spectra in one call from which "auto" takes the GPU: fewer are done sooner on the processor."""
+_INSTALL = (
+    "install one of TensorFlow (pip install 'gaia-redshift[train]' 'tensorflow[and-cuda]') or JAX"
+    " (pip install 'gaia-redshift[jax]' 'jax[cuda12]', with KERAS_BACKEND=jax), or use device='cpu'"
 )
-_KNOWN_CLASSES = {
-    (None, "__keras_tensor__"),
-    ("keras", "DTypePolicy"),
-    ("keras", "Sequential"),
-    ("keras.initializers", "GlorotUniform"),
-    ("keras.initializers", "Zeros"),
-    *(("keras.layers", name) for name in _LAYERS),
-}
-"""All that a network's configuration may name: Keras's own classes that our networks use."""
-_FUNCTIONAL = ("keras.src.models.functional", "Functional", "Functional")
-"""How Keras names its functional networks, the one of its classes with a registered name."""
 
 _START_UP_LINE = re.compile(rb"WARNING: All log messages before absl|I\d{4} \d\d[\d:. ]+\S+:\d+\] ")
-_import_lock = threading.Lock()
+_import_lock, _precision_lock = threading.Lock(), threading.Lock()
 
 
 def import_keras() -> Any:
@@ -118,6 +116,88 @@ def _without_start_up_lines() -> Iterator[None]:
                     os.write(2, line)
 
 
+def check_device(device: str) -> None:
+    """Refuse what is not one of `DEVICES`, with an `InputError`."""
+    if device not in DEVICES:
+        raise InputError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
+
+
+def choose_device(device: str) -> str:
+    """Settle where a model may run: "cpu", "gpu", or "auto" where there is a GPU for many spectra.
+
+    "auto" imports nothing itself, which takes seconds: it needs Keras imported, and seeing a GPU.
+    Raises `InputError` for another word, `ModelError` if a GPU is asked for and none is seen.
+    """
+    check_device(device)
+    if device == "cpu":
+        return device
+    if device == "auto":
+        if "keras" not in sys.modules:
+            return "cpu"
+        try:
+            return "auto" if _list_gpus(_import_backend()) else "cpu"
+        except ModelError:
+            return "cpu"
+    try:
+        backend = _import_backend()
+    except ModelError as error:
+        raise ModelError(f"no GPU can be used ({error}): {_INSTALL}") from None
+    if not _list_gpus(backend):
+        raise ModelError(f"Keras's backend {backend} sees no GPU here: {_INSTALL}")
+    return device
+
+
+def _import_backend() -> str:
+    try:
+        return str(import_keras().backend.backend())
+    except (ImportError, ValueError) as error:  # such as a backend that nobody knows
+        raise ModelError(f"Keras cannot be imported: {error}") from None
+
+
+def _list_gpus(backend: str) -> list[Any]:
+    """Return the GPUs that a backend sees; none where it is of another kind, or broken."""
+    with preserve_settings():
+        try:
+            if backend == "tensorflow":
+                import tensorflow as tf
+
+                return list(tf.config.list_physical_devices("GPU"))
+            if backend == "jax":
+                import jax
+
+                return [each for each in jax.devices() if each.platform in ("gpu", "cuda", "rocm")]
+        except (ImportError, RuntimeError):
+            return []
+    return []
+
+
+@contextmanager
+def _keep_precision() -> Iterator[None]:
+    """Multiply with all of float32's digits; the user's own setting is restored.
+
+    Recent GPUs round to 10 bits (TensorFloat-32), which moves redshifts by more than 1e-4.
+    """
+    backend = import_keras().backend.backend()
+    if backend == "jax":
+        import jax
+
+        with jax.default_matmul_precision("highest"):
+            yield
+        return
+    if backend != "tensorflow":
+        yield
+        return
+    from tensorflow.config import experimental
+
+    with _precision_lock:
+        before = experimental.tensor_float_32_execution_enabled()
+        experimental.enable_tensor_float_32_execution(False)
+        try:
+            yield
+        finally:
+            experimental.enable_tensor_float_32_execution(before)
+
+
 class KerasEngine:
     """A Keras 3 ``.keras`` archive, run as one compiled function.
 
@@ -125,12 +205,12 @@ class KerasEngine:
     iterator is deleted.
     """
 
-    batch_size = 64
-    """Fastest on two cores for the network of 2023; larger ones only take more memory."""
+    batch_size = 2048
+    """A GPU's; a processor has as much done with 64."""
 
     def __init__(self, data: bytes, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.check(data, name)
-        _check_weights_file(data, name)
+        check_weights(data, name)
+        check_links(data, name)
         keras = import_keras()
         with preserve_settings(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.keras"
@@ -146,33 +226,13 @@ class KerasEngine:
         check_shapes(self._shapes, shapes, name)
         self._call = _compile(model, self._shapes)
 
-    @classmethod
-    def check(cls, data: bytes, name: str) -> None:
-        """Refuse archives that name anything but Keras layers that we use, with a `ModelError`.
-
-        Keras's safe mode is on as well; this check is independent of it and comes first.
-        """
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                members = {info.filename: info.file_size for info in archive.infolist()}
-                if set(members) != _MEMBERS or len(archive.infolist()) != len(_MEMBERS):
-                    raise ModelError(
-                        f"{name}: a Keras archive of ours holds {', '.join(sorted(_MEMBERS))} and"
-                        " nothing else; refused"
-                    )
-                if sum(members.values()) > 10 * len(data) + _MAX_CONFIG_BYTES:
-                    raise ModelError(f"{name}: unpacks to far more than it holds; refused")
-                if members["config.json"] > _MAX_CONFIG_BYTES:
-                    raise ModelError(f"{name}: the network's configuration is too large; refused")
-                config = json.loads(archive.read("config.json"))
-        except (zipfile.BadZipFile, ValueError, RecursionError, NotImplementedError, RuntimeError):
-            raise ModelError(f"{name}: not a readable Keras 3 archive (.keras)") from None
-        _check_config(config, name)
-
-    def run(self, inputs: Inputs, batch_size: int | None = None) -> NDArray[np.float32]:
+    def run(
+        self, inputs: Inputs | NDArray[np.float32], batch_size: int | None = None
+    ) -> NDArray[np.float32]:
         """Map inputs, shape (n, ...) each, to outputs, shape (n, m)."""
         batches = iterate_batches(inputs, self._shapes, batch_size or self.batch_size)
-        return np.concatenate([self._call(batch) for batch in batches])
+        with _keep_precision():
+            return np.concatenate([self._call(batch) for batch in batches])
 
 
 def compile_network(model: Any) -> Any:
@@ -243,46 +303,3 @@ def _compile_with_jax(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         return np.array(found)[:n]
 
     return run
-
-
-def _check_config(node: Any, name: str) -> None:
-    if isinstance(node, list):
-        for value in node:
-            _check_config(value, name)
-    elif isinstance(node, dict):
-        if "class_name" in node or "module" in node:
-            found = (node.get("module"), node.get("class_name"))
-            registered = node.get("registered_name")
-            known = found in _KNOWN_CLASSES and registered is None
-            if not known and (*found, registered) != _FUNCTIONAL:
-                shown = registered or ".".join(str(part) for part in found)
-                raise ModelError(
-                    f"{name}: the network names {shown!r}, which is not one of the Keras layers"
-                    " that models of this package use; refused"
-                )
-        for value in node.values():
-            _check_config(value, name)
-
-
-def _check_weights_file(data: bytes, name: str) -> None:
-    """Refuse HDF5 weights that point to other files or places."""
-    import h5py
-
-    def visit(group: Any) -> None:
-        for key in group:
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise ModelError(f"{name}: the weights hold a link ({key!r}); refused")
-            item = group[key]
-            if isinstance(item, h5py.Group):
-                visit(item)
-            elif item.external or item.is_virtual:
-                raise ModelError(f"{name}: the weights lie outside the file ({key!r}); refused")
-
-    try:
-        with (
-            zipfile.ZipFile(io.BytesIO(data)) as archive,
-            h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as weights,
-        ):
-            visit(weights)
-    except (OSError, zipfile.BadZipFile, RecursionError, RuntimeError):
-        raise ModelError(f"{name}: the network's weights cannot be read") from None

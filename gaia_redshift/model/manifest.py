@@ -8,8 +8,10 @@ ever executed or unpickled.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ __all__ = [
     "MANIFEST_NAME",
     "OPTIONAL_ROLES",
     "ROLES",
+    "check_links",
+    "check_weights",
     "hash_bytes",
     "parse_manifest",
     "read_files",
@@ -56,6 +60,31 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "metrics": dict,
 }
 _OPTIONAL_FIELDS: dict[str, type | tuple[type, ...]] = {"data_release": str}
+
+_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
+_MAX_CONFIG_BYTES = 1_000_000
+_LAYERS = (
+    "Activation",
+    "Add",
+    "Concatenate",
+    "Conv1D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "InputLayer",
+    "MaxPooling1D",
+)
+_KNOWN_CLASSES = {
+    (None, "__keras_tensor__"),
+    ("keras", "DTypePolicy"),
+    ("keras", "Sequential"),
+    ("keras.initializers", "GlorotUniform"),
+    ("keras.initializers", "Zeros"),
+    *(("keras.layers", name) for name in _LAYERS),
+}
+"""All that a network's configuration may name: Keras's own classes that our networks use."""
+_FUNCTIONAL = ("keras.src.models.functional", "Functional", "Functional")
+"""How Keras names its functional networks, the one of its classes with a registered name."""
 
 
 def hash_bytes(data: bytes) -> str:
@@ -205,3 +234,69 @@ def read_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
             )
         contents[role] = data
     return contents
+
+
+def check_weights(data: bytes, name: str) -> None:
+    """Refuse archives that name anything but Keras layers that we use, with a `ModelError`.
+
+    Keras's safe mode is on as well; this check is independent of it and comes first.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {info.filename: info.file_size for info in archive.infolist()}
+            if set(members) != _MEMBERS or len(archive.infolist()) != len(_MEMBERS):
+                raise ModelError(
+                    f"{name}: a Keras archive of ours holds {', '.join(sorted(_MEMBERS))} and"
+                    " nothing else; refused"
+                )
+            if sum(members.values()) > 10 * len(data) + _MAX_CONFIG_BYTES:
+                raise ModelError(f"{name}: unpacks to far more than it holds; refused")
+            if members["config.json"] > _MAX_CONFIG_BYTES:
+                raise ModelError(f"{name}: the network's configuration is too large; refused")
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, ValueError, RecursionError, NotImplementedError, RuntimeError):
+        raise ModelError(f"{name}: not a readable Keras 3 archive (.keras)") from None
+    _check_config(config, name)
+
+
+def _check_config(node: Any, name: str) -> None:
+    if isinstance(node, list):
+        for value in node:
+            _check_config(value, name)
+    elif isinstance(node, dict):
+        if "class_name" in node or "module" in node:
+            found = (node.get("module"), node.get("class_name"))
+            registered = node.get("registered_name")
+            known = found in _KNOWN_CLASSES and registered is None
+            if not known and (*found, registered) != _FUNCTIONAL:
+                shown = registered or ".".join(str(part) for part in found)
+                raise ModelError(
+                    f"{name}: the network names {shown!r}, which is not one of the Keras layers"
+                    " that models of this package use; refused"
+                )
+        for value in node.values():
+            _check_config(value, name)
+
+
+def check_links(data: bytes, name: str) -> None:
+    """Refuse HDF5 weights that point to other files or places."""
+    import h5py
+
+    def visit(group: Any) -> None:
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise ModelError(f"{name}: the weights hold a link ({key!r}); refused")
+            item = group[key]
+            if isinstance(item, h5py.Group):
+                visit(item)
+            elif item.external or item.is_virtual:
+                raise ModelError(f"{name}: the weights lie outside the file ({key!r}); refused")
+
+    try:
+        with (
+            zipfile.ZipFile(io.BytesIO(data)) as archive,
+            h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as weights,
+        ):
+            visit(weights)
+    except (OSError, zipfile.BadZipFile, RecursionError, RuntimeError):
+        raise ModelError(f"{name}: the network's weights cannot be read") from None

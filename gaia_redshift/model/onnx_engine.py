@@ -22,7 +22,7 @@ from gaia_redshift._files import one_line
 from gaia_redshift._quiet import defer_interrupt, preserve_settings
 from gaia_redshift._threads import Crew
 from gaia_redshift.errors import ModelError
-from gaia_redshift.model.batches import Inputs, check_shapes, iterate_batches
+from gaia_redshift.model.scaler import Inputs, check_shapes, iterate_batches
 
 __all__ = ["OnnxEngine", "import_onnxruntime"]
 
@@ -95,7 +95,9 @@ class OnnxEngine:
             raise ModelError(f"{name}: a network here maps float32 values to one output (n, m)")
         check_shapes(self._shapes, shapes, name)
 
-    def run(self, inputs: Inputs, batch_size: int | None = None) -> NDArray[np.float32]:
+    def run(
+        self, inputs: Inputs | NDArray[np.float32], batch_size: int | None = None
+    ) -> NDArray[np.float32]:
         """Map inputs, shape (n, ...) each, to outputs, shape (n, m)."""
         if batch_size is None:
             arrays = inputs.values() if isinstance(inputs, Mapping) else [inputs]

@@ -16,10 +16,19 @@ from gaia_redshift._display import format_facts, name_some, show_progress
 from gaia_redshift._threads import as_slice
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import N_FLUX, SamplingGrid
-from gaia_redshift.model.device import FEWEST_FOR_GPU, Device, GpuEngine, choose_device
 from gaia_redshift.model.distribution import Prior, parse_bins
-from gaia_redshift.model.keras_engine import KerasEngine
-from gaia_redshift.model.manifest import MANIFEST_NAME, read_files, read_manifest
+from gaia_redshift.model.keras_engine import (
+    FEWEST_FOR_GPU,
+    Device,
+    KerasEngine,
+    choose_device,
+)
+from gaia_redshift.model.manifest import (
+    MANIFEST_NAME,
+    check_weights,
+    read_files,
+    read_manifest,
+)
 from gaia_redshift.model.novelty import parse_novelty
 from gaia_redshift.model.onnx_engine import OnnxEngine
 from gaia_redshift.model.postprocess import Answer, Prediction
@@ -86,7 +95,7 @@ class RedshiftModel:
         files = manifest["files"]
         paths = {role: str(folder / entry["name"]) for role, entry in files.items()}
         # Though only a GPU runs them: nothing unsafe stays in a folder that was loaded.
-        KerasEngine.check(contents["weights"], paths["weights"])
+        check_weights(contents["weights"], paths["weights"])
         self.folder = folder
         self.manifest = manifest
         self.name: str = manifest["name"]
@@ -109,7 +118,7 @@ class RedshiftModel:
         self._graph: bytes | None = contents["graph"]
         self._engine: OnnxEngine | None = None
         self._weights: bytes | None = None if device == "cpu" else contents["weights"]
-        self._gpu_engine: GpuEngine | None = None
+        self._gpu_engine: KerasEngine | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -207,7 +216,7 @@ class RedshiftModel:
                 advance(len(flux_here))
         return answer.finish()
 
-    def _build_engine(self, n_rows: int = 0) -> OnnxEngine | GpuEngine:
+    def _build_engine(self, n_rows: int = 0) -> OnnxEngine | KerasEngine:
         """Return what runs so many spectra, built when it is first needed."""
         shapes, paths = self.scaler.shapes, self._paths
         with self._lock:
@@ -215,7 +224,7 @@ class RedshiftModel:
                 if self._gpu_engine is None:
                     assert self._weights is not None
                     logger.debug("building the network of %s on the GPU", self.name)
-                    self._gpu_engine = GpuEngine(self._weights, paths["weights"], shapes)
+                    self._gpu_engine = KerasEngine(self._weights, paths["weights"], shapes)
                     self._weights = None
                 return self._gpu_engine
             if self._engine is None:

@@ -1,9 +1,12 @@
-"""How fluxes and errors are prepared for a network; every scaler is fitted on the training part."""
+"""How fluxes and errors become a network's inputs: scaled, in its shapes, and cut into batches.
+
+Every scaler is fitted on the training part.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -19,12 +22,15 @@ __all__ = [
     "MinMaxScaler",
     "NoiseScaler",
     "Scaler",
+    "check_shapes",
+    "iterate_batches",
     "measure_mean_flux",
     "parse_scaler",
 ]
 
 Float = NDArray[np.float64]
-Inputs = dict[str, NDArray[np.float32]]
+Inputs = Mapping[str, NDArray[np.float32]]
+"""Inputs of a network by name, shape (n, ...) each."""
 
 _LOWEST_LEVEL = 0.02
 """e-/s per sample; levels below it, of spectra that are all noise, count as this."""
@@ -262,3 +268,58 @@ def parse_scaler(data: bytes, n_columns: int, name: str) -> Scaler:
     if not np.all(arrays["minimum"] <= arrays["maximum"]):
         raise ModelError(f"{name}: a minimum lies above its maximum")
     return MinMaxScaler(**arrays)
+
+
+def check_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], name: str
+) -> None:
+    """Compare a network's inputs with those that it will get; `ModelError` if they differ.
+
+    (186,) may go into (186, 1), and the name of a single input does not matter.
+    """
+    pairs = list(zip(found.values(), expected.values(), strict=False))
+    same_names = len(found) == 1 or set(found) == set(expected)
+    if len(found) > 1 and same_names:
+        pairs = [(found[key], expected[key]) for key in expected]
+    if (
+        len(found) != len(expected)
+        or not same_names
+        or any(_strip(a) != _strip(b) for a, b in pairs)
+    ):
+        raise ModelError(
+            f"{name}: a network here maps inputs {_describe(expected)} to (n, m), this one takes"
+            f" {_describe(found)}"
+        )
+
+
+def _strip(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while shape and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _describe(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(
+        f"{name} ({', '.join(['n', *map(str, shape)])})" for name, shape in shapes.items()
+    )
+
+
+def iterate_batches(
+    inputs: Inputs | NDArray[np.float32], shapes: Mapping[str, tuple[int, ...]], size: int
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield inputs, or a network's only one, in pieces of up to ``size`` rows; one without rows."""
+    if not isinstance(inputs, Mapping):
+        inputs = dict.fromkeys(shapes, inputs) if len(shapes) == 1 else {"": inputs}
+    elif len(shapes) == 1 and len(inputs) == 1:
+        inputs = dict(zip(shapes, inputs.values(), strict=True))
+    if set(inputs) != set(shapes):
+        raise ValueError(f"the network takes {', '.join(shapes)}")
+    arrays = {
+        key: np.ascontiguousarray(inputs[key], np.float32).reshape(len(inputs[key]), *shape)
+        for key, shape in shapes.items()
+    }
+    n = len(next(iter(arrays.values())))
+    if any(len(array) != n for array in arrays.values()):
+        raise ValueError("the inputs of a network must have the same number of rows")
+    for start in range(0, max(n, 1), size):
+        yield {key: array[start : start + size] for key, array in arrays.items()}

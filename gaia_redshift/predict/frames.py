@@ -197,7 +197,7 @@ def _make_meta(
     have.
     """
     from gaia_redshift.grid import N_FLUX
-    from gaia_redshift.model.device import check_device
+    from gaia_redshift.model.keras_engine import check_device
 
     check_device(options.pop("device", "auto"))
     loaded = load_for_prediction(model, "cpu")

@@ -25,8 +25,8 @@ from gaia_redshift.readers.columns import parse_keep
 from gaia_redshift.readers.sources import identify, identify_path, is_for_archive
 
 if TYPE_CHECKING:
-    from gaia_redshift.model.device import Device
     from gaia_redshift.model.distribution import Prior
+    from gaia_redshift.model.keras_engine import Device
 
 __all__ = ["Model", "Settings", "describe_plan", "load_for_prediction", "make_settings"]
 

@@ -31,8 +31,8 @@ from gaia_redshift.vectors import PHOTOMETRY, check_vectors, make_vectors
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from gaia_redshift.model.device import Device
     from gaia_redshift.model.distribution import Prior
+    from gaia_redshift.model.keras_engine import Device
 
 __all__ = ["join_predictions", "predict_redshift", "predict_rows", "predict_table", "read_blocks"]
 
