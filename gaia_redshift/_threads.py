@@ -15,13 +15,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Crew", "as_slice", "map_ahead", "multiply_rows", "one_thread", "read_ahead"]
+__all__ = [
+    "MOST_THREADS",
+    "Crew",
+    "as_slice",
+    "count_processors",
+    "map_ahead",
+    "multiply_rows",
+    "one_thread",
+    "read_ahead",
+]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_MOST = 8
-"""Threads at most; more are untried."""
+MOST_THREADS = 8
+"""Of a crew, unless the user says otherwise; more are untried."""
 _PRODUCT_ROWS = 32
 """Rows of one product of rows and a matrix."""
 _PRODUCT_SIZE = 1 << 18
@@ -44,8 +53,12 @@ def map_ahead(
 ) -> Generator[_Result, None, None]:
     """Yield ``work(item)`` of each, in order, from other threads; so many wait for being taken.
 
-    Who closes the generator waits for what is being worked on; the rest is not begun.
+    Who closes the generator waits for what is being worked on; the rest is not begun. Within
+    `one_thread` each is worked on when it is asked for.
     """
+    if _alone.get():
+        yield from map(work, items)
+        return
     waiting: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="gaia_redshift")
     try:
@@ -125,13 +138,18 @@ class Crew:
 
 
 def _count_threads() -> int:
-    """The processors that this process may use, or as the user says."""
+    """The processors that this process may use, eight at most, or as the user says."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
+    return min(count_processors(), MOST_THREADS)
+
+
+def count_processors() -> int:
+    """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), _MOST)
-    return min(os.cpu_count() or 1, _MOST)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:

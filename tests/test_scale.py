@@ -415,12 +415,12 @@ def test_the_bar_knows_or_estimates_how_much_there_is(tmp_path, capsys):
     bar.close()
     bar = Progress([tmp_path / "b.csv", parquet], shown=True)
     assert bar._bar.total is None
-    meter = ReadMeter()
-    bar.start_reading(0, meter, 0)
+    meter, n = ReadMeter(), 0
     for block in iter_spectra(tmp_path / "b.csv", block_size=100, meter=meter):
-        bar.note_read(len(block))
+        n += len(block)
+        bar.follow(0, n, meter.tell())
         bar.update(len(block))
-    bar.start_reading(1, ReadMeter(), 0)
+    bar.follow(0, n)
     bar.update(40)
     assert bar._bar.total == 340
     bar.close()

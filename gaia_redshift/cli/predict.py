@@ -7,6 +7,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,14 @@ def _declare(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="where the network runs; gpu needs Keras with TensorFlow or JAX, and is worth it for"
         " large catalogues (default: cpu)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="predict so many files at once, each in a process of its own that takes one processor"
+        " and some 400 MB (0: as many as there are processors; default: 1)",
     )
     parser.add_argument(
         "--shape",
@@ -205,7 +214,7 @@ def _write(
             complain=name,
             note=lambda account: say(arguments, account),
             collect=summary.collect,
-            **take(arguments, "resume overwrite progress clean"),
+            **take(arguments, "resume overwrite progress processes clean"),
         )
     except InputError:
         if len(named) == len(inputs):  # every one of them has been named
@@ -229,18 +238,19 @@ def _show(
 ) -> tuple[int, int]:
     """Print the first rows; return how many inputs and fetched sources failed."""
     from gaia_redshift.predict.blocks import join_rows
+    from gaia_redshift.predict.processes import settle_processes, share_steps
     from gaia_redshift.predict.progress import Progress
-    from gaia_redshift.predict.stream import iter_steps
     from gaia_redshift.tables.columns import settle_types
 
     found: dict[int, list[PredictedRows]] = {}
     failed = 0
+    processes = settle_processes(arguments.processes, settings)
     bar = Progress(inputs, shown=arguments.progress)
-    try:
-        for step in iter_steps(inputs, settings, progress=bar):
+    steps = share_steps(inputs, settings, progress=bar, processes=processes)
+    with closing(bar), closing(steps):
+        for step in steps:
             if step.rows is not None:
                 found.setdefault(step.index, []).append(step.rows)
-                bar.update(len(step.rows))
                 if "archive_account" in step.rows.meta:
                     say(arguments, step.rows.meta["archive_account"])
             elif step.failure is not None:
@@ -249,8 +259,6 @@ def _show(
                 path = inputs[step.index]
                 here = getattr(path, "name", "") in step.failure
                 complain(step.failure if here else f"{path}: {step.failure}")
-    finally:
-        bar.close()
     if not found:
         return failed, 0
     predicted = join_rows([rows for several in found.values() for rows in several])

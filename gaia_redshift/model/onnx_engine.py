@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift._files import one_line
 from gaia_redshift._quiet import defer_interrupt, preserve_settings
-from gaia_redshift._threads import Crew
+from gaia_redshift._threads import MOST_THREADS, Crew
 from gaia_redshift.errors import ModelError
 from gaia_redshift.model.scaler import Inputs, check_shapes, iterate_batches
 
@@ -101,7 +101,8 @@ class OnnxEngine:
         """Map inputs, shape (n, ...) each, to outputs, shape (n, m)."""
         if batch_size is None:
             arrays = inputs.values() if isinstance(inputs, Mapping) else [inputs]
-            share = -(-len(next(iter(arrays))) // self._crew.n_threads)
+            # Not by the threads that there are: the bits would depend on them.
+            share = -(-len(next(iter(arrays))) // MOST_THREADS)
             batch_size = min(self.batch_size, max(share, _SMALLEST_SHARE))
         batches = list(iterate_batches(inputs, self._shapes, batch_size))
         outputs: list[Any] = [None] * len(batches)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift._display import format_facts, name_some, show_progress
 from gaia_redshift._threads import as_slice
-from gaia_redshift.errors import InputError, ModelError
+from gaia_redshift.errors import InputError, ModelError, ModelIntegrityError
 from gaia_redshift.grid import N_FLUX, SamplingGrid
 from gaia_redshift.model.distribution import Prior, parse_bins
 from gaia_redshift.model.keras_engine import (
@@ -58,7 +58,8 @@ class RedshiftModel:
     """A trained model, checked against its manifest.
 
     Made by `load_model`. The network itself is built on the first prediction, so that reading a
-    model's card imports nothing heavy. Predictions may be made from several threads.
+    model's card imports nothing heavy. Predictions may be made from several threads. Another
+    process that is given a model loads it from its folder.
 
     Attributes
     ----------
@@ -123,6 +124,9 @@ class RedshiftModel:
 
     def __repr__(self) -> str:
         return f"<RedshiftModel: {self.name} {self.version}, {self.manifest['trained_on']}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_again, (self.folder, self.device, self.sha256)
 
     def _repr_html_(self) -> str:
         low, high = self.redshift_range
@@ -306,6 +310,14 @@ def load_model(
         for oldest in list(_loaded)[:-_KEPT]:
             del _loaded[oldest]
     logger.debug("loaded model %s %s from %s", model.name, model.version, folder)
+    return model
+
+
+def _load_again(folder: Path, device: Device, sha256: str) -> RedshiftModel:
+    """Load the model that another process has loaded."""
+    model = load_model(folder, device=device)
+    if model.sha256 != sha256:
+        raise ModelIntegrityError(f"{folder}: another model is here since this one was loaded")
     return model
 
 

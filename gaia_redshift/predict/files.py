@@ -20,9 +20,9 @@ from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import count_flags
 from gaia_redshift.predict.journal import Journal
 from gaia_redshift.predict.outputs import Storable, assemble_output
+from gaia_redshift.predict.processes import settle_processes, share_steps
 from gaia_redshift.predict.progress import Progress
 from gaia_redshift.predict.settings import Settings, describe_plan, make_settings
-from gaia_redshift.predict.stream import iter_steps
 from gaia_redshift.readers.sources import list_inputs, name_source
 from gaia_redshift.tables.files import check_output
 
@@ -89,6 +89,7 @@ def predict_to_file(
     overwrite: bool = False,
     block_size: int | None = None,
     progress: bool = False,
+    processes: int = 1,
     archive: Mapping[str, Any] | None = None,
     clean: str | None = None,
     **options: Any,
@@ -117,6 +118,11 @@ def predict_to_file(
         Sources in memory at a time; by default 1024.
     progress : bool
         Show a progress bar with rate and remaining time.
+    processes : int
+        So many processes predict whole files side by side, where there are several; each takes one
+        processor and as much memory as one alone. 0: as many as there are processors. The output is
+        the same. Each process imports the script that starts it, whose work must stand under
+        ``if __name__ == "__main__":``.
     clean : str, optional
         Write only the rows of this level of `gaia_redshift.select_clean`.
     **options
@@ -133,6 +139,8 @@ def predict_to_file(
         If nothing could be read, an input does not exist, the output cannot be written, or an
         unfinished run is here and is neither to be continued nor discarded, or is one of other
         inputs or options.
+    GaiaRedshiftError
+        If one of several processes ends before its work is done.
     ModelError
         If the model cannot be loaded.
     ArchiveError
@@ -176,6 +184,7 @@ def predict_to_file(
         resume=resume,
         overwrite=overwrite,
         progress=progress,
+        processes=processes,
         complain=complain,
         clean=clean,
     )
@@ -189,6 +198,7 @@ def run_to_file(
     resume: bool,
     overwrite: bool,
     progress: bool,
+    processes: int,
     complain: Callable[[str], None],
     note: Callable[[str], None] | None = None,
     collect: Callable[[Table], None] | None = None,
@@ -200,6 +210,7 @@ def run_to_file(
     of what was fetched as soon as it is there, and ``collect`` each table as it goes into the
     output, duplicates flagged.
     """
+    processes = settle_processes(processes, settings)
     target = expand_path(output)
     check_output(target, overwrite=overwrite)
     check_apart(target, inputs)
@@ -215,15 +226,19 @@ def run_to_file(
         for index, why in journal.failed.items():
             complain(_name_failure(inputs[index], why))
         bar = Progress(inputs, shown=progress, done=summary.n_resumed)
-        with (
-            closing(bar),
-            closing(iter_steps(inputs, settings, start=journal.position, progress=bar)) as steps,
-        ):
+        steps = share_steps(
+            inputs,
+            settings,
+            start=journal.position,
+            progress=bar,
+            processes=processes,
+            folder=journal.folder,
+        )
+        with closing(bar), closing(steps):
             for step in steps:
                 if step.rows is not None:
                     storable.check(step.rows)
                     journal.append(step.index, step.rows)
-                    bar.update(len(step.rows))
                     if note is not None and "archive_account" in step.rows.meta:
                         note(step.rows.meta["archive_account"])
                 if step.ended:

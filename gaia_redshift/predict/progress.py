@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from gaia_redshift.readers.content import ReadMeter
+from typing import Any
 
 __all__ = ["Progress", "count_rows"]
 
@@ -24,32 +20,32 @@ class Progress:
     def __init__(self, sources: Sequence[Any], *, shown: bool, done: int = 0) -> None:
         self.shown = shown
         self._bar: Any = None
-        self._sources = sources
-        self._read: dict[int, int] = {}  # rows read of each input
-        self._finished: set[int] = set()
-        self._meter: ReadMeter | None = None
-        self._reading = -1
+        self.read: dict[int, tuple[int, int | None]] = {}
+        """What `follow` was told last of each input."""
+        self._rows_read = self._bytes_read = 0
         if not shown:
             return
         from gaia_redshift._display import open_bar
 
-        self._rows = [_count(source) for source in sources]
-        self._bytes = [_measure(source) for source in sources]
+        counts = [_count(source) for source in sources]
+        self._known = sum(n for n in counts if n is not None)
+        self._sizes = {i: _measure(sources[i]) for i, n in enumerate(counts) if n is None}
+        self._all_bytes = sum(self._sizes.values())
         self._bar = open_bar(
             desc="predicting", unit=" sources", unit_scale=True, initial=done, leave=False
         )
         self._estimate()
 
-    def start_reading(self, index: int, meter: ReadMeter, start: int) -> None:
-        """Follow this input from now on; so many rows of it were done before."""
-        if self._reading >= 0:
-            self._finished.add(self._reading)
-        self._reading, self._meter = index, meter
-        self._read[index] = start
-
-    def note_read(self, n: int) -> None:
-        """Count rows that were read."""
-        self._read[self._reading] = self._read.get(self._reading, 0) + n
+    def follow(self, index: int, n_rows: int, n_bytes: int | None = None) -> None:
+        """Note that so many rows of an input are read, from so many bytes; by default from all."""
+        rows_before, bytes_before = self.read.get(index, (0, 0))
+        self.read[index] = n_rows, n_bytes
+        if self.shown and index in self._sizes:
+            size = self._sizes[index]
+            self._rows_read += n_rows - rows_before
+            self._bytes_read += (size if n_bytes is None else n_bytes) - (
+                size if bytes_before is None else bytes_before
+            )
 
     def update(self, n: int) -> None:
         """Count sources that were predicted."""
@@ -64,22 +60,13 @@ class Progress:
 
     def _estimate(self) -> None:
         """Set the total: rows where they are known, else bytes at the rate of rows so far."""
-        rows, n_bytes = 0, 0
-        for index in [i for i in self._read if self._rows[i] is None]:
-            rows += self._read[index]
-            if index in self._finished:
-                n_bytes += self._bytes[index]
-            elif self._meter is not None:
-                n_bytes += self._meter.tell()
-        total = 0.0
-        for known, size in zip(self._rows, self._bytes, strict=True):
-            if known is not None:
-                total += known
-            elif rows and n_bytes:
-                total += size * rows / n_bytes
-            else:
-                total = math.nan
-        self._bar.total = None if math.isnan(total) else max(int(total), self._bar.n)
+        if self._sizes and not (self._rows_read and self._bytes_read):
+            self._bar.total = None
+            return
+        total = self._known
+        if self._sizes:
+            total += self._all_bytes * self._rows_read // self._bytes_read
+        self._bar.total = max(total, self._bar.n)
 
 
 def _measure(source: Any) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gaia_redshift.spectra import XPSpectra
     from gaia_redshift.tables import PredictedRows
 
-__all__ = ["Step", "iter_steps"]
+__all__ = ["Step", "iter_steps", "warn_once"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,16 +84,17 @@ def iter_steps(
                 yield _Read(index)
                 continue
             meter, row = ReadMeter(), start[1] if index == start[0] else 0
-            progress.start_reading(index, meter, row)
             try:
                 for block in read_blocks(source, settings, start=row, meter=meter):
-                    progress.note_read(len(block))
+                    row += len(block)
+                    progress.follow(index, row, meter.tell())
                     yield _Read(index, block=block)
                     if index in failed:
                         break
             except InputError as error:
                 yield _Read(index, failure=str(error))
             else:
+                progress.follow(index, row)
                 yield _Read(index)
 
     def predict(item: _Read) -> tuple[Step, Findings]:
@@ -110,7 +111,7 @@ def iter_steps(
 
     with (
         preserve_settings(),
-        _warn_once(),
+        warn_once(),
         closing(read_ahead(read(), READ_AHEAD)) as items,
         closing(map_ahead(predict, items, n_threads=workers, ahead=workers)) as steps,
     ):
@@ -122,11 +123,13 @@ def iter_steps(
                 failed.add(step.index)
             elif step.ended:
                 logger.info("%s: read and predicted", name_source(sources[step.index]))
+            if step.rows is not None:
+                progress.update(len(step.rows))
             yield step
 
 
 @contextmanager
-def _warn_once() -> Iterator[None]:
+def warn_once() -> Iterator[None]:
     """Show each warning once, however many blocks it is true of."""
     seen: set[str] = set()
     shown = warnings.showwarning

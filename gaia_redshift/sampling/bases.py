@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -28,6 +28,7 @@ from gaia_redshift.grid import DEFAULT_GRID, N_SAMPLES, TRIM, SamplingGrid
 
 __all__ = [
     "BasisSet",
+    "adopt_basis_sets",
     "basis_sets",
     "compute_design_matrices",
     "find_basis_set",
@@ -83,6 +84,13 @@ _SETS: dict[str, BasisSet] = {
 def basis_sets() -> list[BasisSet]:
     """Return the sets known now, in the order in which they were registered."""
     return list(_SETS.values())
+
+
+def adopt_basis_sets(sets: Iterable[BasisSet]) -> None:
+    """Know the sets that another process knows, and no others."""
+    known = {one.name: one for one in sets}
+    _SETS.clear()
+    _SETS.update(known)
 
 
 def register_basis_set(
