@@ -28,6 +28,7 @@ __all__ = [
     "Addition",
     "ArchivePredictions",
     "Cells",
+    "Columns",
     "LocalPredictions",
     "clear_duplicates",
     "describe_output",

@@ -1,29 +1,32 @@
 """VOTables: the document is copied as it is, with fields and cells put in where they belong.
 
 An XML parser says at which byte of the file each element begins; everything between is copied.
-Rows in text (TABLEDATA) get cells before their end; rows in BINARY and BINARY2 are taken apart,
-made longer and packed again (``votable_rows``).
+Rows in text (TABLEDATA) get cells before their end; rows in BINARY and BINARY2 are made longer and
+packed again.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
 
 from gaia_redshift._files import DAMAGE, open_unpacked
-from gaia_redshift.enrich.predictions import BLOCK_ROWS, Addition, Cells
-from gaia_redshift.enrich.votable_rows import BinaryRows
+from gaia_redshift.enrich.predictions import BLOCK_ROWS, Addition, Cells, Columns
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.votable_rows import Field
+from gaia_redshift.readers.votable_rows import NUMBERS, BinaryLayout, BinaryRows, Field
 from gaia_redshift.tables.columns import Column
+from gaia_redshift.tables.votable import TYPES, Base64Lines, make_field, make_info
 
 __all__ = ["VOTableCatalogue"]
 
 _CHUNK = 1 << 16
-_TYPES = {"f4": "float", "f8": "double", "i4": "int", "i8": "long"}
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ASCII_LIKE = ("utf-8", "us-ascii", "ascii", "iso-8859", "latin", "windows-125")
 
@@ -43,10 +46,6 @@ class VOTableCatalogue:
     def unit(self, name: str) -> str:
         """Return the unit of a column."""
         return self.fields[self.names.index(name)].unit
-
-    def open(self) -> BinaryIO:
-        """Open the file, unpacked."""
-        return open_unpacked(self.path)  # type: ignore[return-value]
 
     def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
         """Yield the wanted columns block by block."""
@@ -70,9 +69,7 @@ class _Walk:
         added: Addition | None = None,
     ) -> None:
         self.catalogue, self.out, self.wanted = catalogue, out, list(wanted)
-        self.new = list(added.new) if added else []
-        self.compute = added.compute if added else None
-        self.meta = added.meta if added else {}
+        self.added, self.label = added, str(catalogue.path)
         self.pending, self.base = bytearray(), 0  # bytes read and not written, and where they begin
         self.path: list[str] = []
         self.prefix = ""
@@ -86,12 +83,10 @@ class _Walk:
         self.cells: list[list[str]] = []
         self.cell = -1
         self.text: list[str] = []
-        self.binary: BinaryRows | None = None
+        self.binary: _Stream | None = None
         self.stream_at: int | None = None
         self.blocks: list[Cells] = []
         self.skipping = False
-
-    # --- what is asked of it ---------------------------------------------------------------
 
     def list_tables(self) -> list[tuple[int, list[Field]]]:
         """Return number and fields of the tables that have data."""
@@ -110,13 +105,12 @@ class _Walk:
         self.parser.CharacterDataHandler = self._characters
         self.parser.EntityDeclHandler = self._refuse_entities
         self.parser.XmlDeclHandler = self._check_encoding
-        label = self.catalogue.path
         try:
-            with self.catalogue.open() as stream:
+            with open_unpacked(self.catalogue.path) as stream:
                 while True:
                     piece = stream.read(_CHUNK)
                     if not self.n_read and (b"\0" in piece[:4] or piece[:2] in _UTF_16):
-                        raise InputError(f"{label}: is encoded as UTF-16; UTF-8 is needed")
+                        raise InputError(f"{self.label}: is encoded as UTF-16; UTF-8 is needed")
                     self.n_read += len(piece)
                     if self.out is not None:
                         self.pending += piece
@@ -127,21 +121,19 @@ class _Walk:
                     if not piece:
                         break
         except expat.ExpatError as error:
-            raise InputError(f"{label}: is no well-formed VOTable: {error}") from None
+            raise InputError(f"{self.label}: is no well-formed VOTable: {error}") from None
         except (OSError, *DAMAGE) as error:
-            raise InputError(f"{label}: cannot be read: {error}") from error
+            raise InputError(f"{self.label}: cannot be read: {error}") from error
         if self.out is not None:
             self.out.write(self.pending)
 
-    # --- events ------------------------------------------------------------------------------
-
     def _refuse_entities(self, *_: Any) -> None:
-        raise InputError(f"{self.catalogue.path}: defines XML entities, which are refused")
+        raise InputError(f"{self.label}: defines XML entities, which are refused")
 
     def _check_encoding(self, version: str, encoding: str | None, standalone: int) -> None:
         if encoding and not encoding.lower().startswith(_ASCII_LIKE):
             raise InputError(
-                f"{self.catalogue.path}: is encoded as {encoding}; UTF-8 is needed to add to it"
+                f"{self.label}: is encoded as {encoding}; UTF-8 is needed to add to it"
             )
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -169,9 +161,12 @@ class _Walk:
         if name == "DATA":
             if self.listing:
                 self.tables.append((self.n_tables, self.fields))
-            elif self.active:
+            elif self.active and self.added is not None:
                 self._write_until(self.fields_at)
-                self._write("".join(self._describe(column) for column in self.new))
+                for column in self.added.new:
+                    stated = replace(column, unit=column.unit or None)
+                    kind = TYPES[column.dtype.str[1:]]
+                    self._write(make_field(stated, kind, "", column.null, self.prefix) + "\n")
 
     def _start_row(self, name: str, attributes: dict[str, str]) -> None:
         if name == "TR":
@@ -181,15 +176,16 @@ class _Walk:
             self.cell += 1
             self.text = []
         elif name == "FITS":
-            raise InputError(f"{self.catalogue.path}: has its rows as FITS: give the FITS file")
+            raise InputError(f"{self.label}: has its rows as FITS: give the FITS file")
         elif name in ("BINARY", "BINARY2"):
-            self.binary = BinaryRows(self.fields, self.wanted, self.new, name == "BINARY2")
+            layout = BinaryLayout(self.fields, self.label, flagged=name == "BINARY2")
+            self.binary = _Stream(layout, self.label)
         elif name == "STREAM":
             if "href" in attributes:
-                raise InputError(f"{self.catalogue.path}: its data lie elsewhere (STREAM href)")
+                raise InputError(f"{self.label}: its data lie elsewhere (STREAM href)")
             if attributes.get("encoding", "base64") != "base64":
                 raise InputError(
-                    f"{self.catalogue.path}: its rows are encoded as {attributes['encoding']};"
+                    f"{self.label}: its rows are encoded as {attributes['encoding']};"
                     " base64 is needed to add to them"
                 )
 
@@ -203,9 +199,8 @@ class _Walk:
                 self.skipping = True
                 self.parser.buffer_text = True  # longer pieces; positions no longer matter
                 self.parser.buffer_size = _CHUNK
-            self.binary.feed(text)
-            while self.binary.n_rows >= BLOCK_ROWS:
-                self._finish_binary(BLOCK_ROWS)
+            for rows in self.binary.feed(text):
+                self._finish_binary(rows)
         elif self.path[-1] == "TD" and self.cell >= 0:
             self.text.append(text)
 
@@ -224,11 +219,12 @@ class _Walk:
             elif name == "TABLE":
                 if self.stated.isdigit() and int(self.stated) != self.n_rows:
                     raise InputError(
-                        f"{self.catalogue.path}: has {self.n_rows} rows, and says that it has"
+                        f"{self.label}: has {self.n_rows} rows, and says that it has"
                         f" {self.stated} (file damaged?)"
                     )
                 self._write_until(at)
-                self._write("".join(self._inform(k, v) for k, v in self.meta.items()))
+                for key, value in self.added.meta.items() if self.added else ():
+                    self._write(make_info(key, value, self.prefix) + "\n")
                 self.active = False
         self.path.pop()
 
@@ -244,7 +240,7 @@ class _Walk:
     def _end_row(self, at: int) -> None:
         if self.cell + 1 != len(self.fields):
             raise InputError(
-                f"{self.catalogue.path}: a row has {self.cell + 1} cells, there are"
+                f"{self.label}: a row has {self.cell + 1} cells, there are"
                 f" {len(self.fields)} fields"
             )
         self.ends.append(at)
@@ -255,27 +251,24 @@ class _Walk:
     def _end_stream(self, at: int) -> None:
         assert self.binary is not None
         self.parser.buffer_text = False
-        self.binary.end(str(self.catalogue.path))
-        while self.binary.n_rows:
-            self._finish_binary(min(self.binary.n_rows, BLOCK_ROWS))
+        for rows in self.binary.feed("", last=True):
+            self._finish_binary(rows)
         if self.stream_at is not None:
-            self._write_bytes(self.binary.encode_rest())
+            self._write_bytes(self.binary.lines.encode(last=True))
             self._drop_until(at)
         self.skipping, self.binary = False, None
-
-    # --- rows that are complete --------------------------------------------------------------
 
     def _finish_rows(self) -> None:
         if not self.ends:
             return
         block = {name: [row[i] for row in self.cells] for i, name in enumerate(self.wanted)}
-        if self.compute is None:
+        if self.added is None:
             self.blocks.append(block)
         else:
-            values = self.compute(block)
+            values = self.added.compute(block)
             columns = [
                 ["NaN" if str(v) == "nan" else str(v) for v in values[column.name]]
-                for column in self.new
+                for column in self.added.new
             ]
             opened, closed = f"<{self.prefix}TD>", f"</{self.prefix}TD>"
             for at, cells in zip(self.ends, zip(*columns, strict=True), strict=True):
@@ -283,22 +276,29 @@ class _Walk:
                 self._write("".join(f"{opened}{cell}{closed}" for cell in cells))
         self.ends, self.cells = [], []
 
-    def _finish_binary(self, n: int) -> None:
+    def _finish_binary(self, rows: BinaryRows) -> None:
         assert self.binary is not None
-        block = self.binary.take(n)
-        self.n_rows += n
-        if self.compute is None:
+        self.n_rows += len(rows)
+        block = {name: self._take_binary(rows, name) for name in self.wanted}
+        if self.added is None:
             self.blocks.append(block)
-            self.binary.forget()
         else:
-            self._write_bytes(self.binary.extend(self.compute(block)))
+            data = _lengthen(rows, self.added.new, self.added.compute(block))
+            self._write_bytes(self.binary.lines.encode(data))
+
+    def _take_binary(self, rows: BinaryRows, name: str) -> Any:
+        number = [field.name for field in self.fields].index(name)
+        field = self.fields[number]
+        if field.datatype == "char":
+            return rows.take_texts(number)
+        if field.datatype not in NUMBERS or field.is_array:
+            raise InputError(f"{self.label}: the column '{name}' must hold one number a row")
+        return rows.take(number)
 
     def _drop_stream(self) -> None:
         """Forget the bytes of a binary stream, which is written anew."""
         if self.skipping:
             self._drop_until(min(self.parser.CurrentByteIndex, self.base + len(self.pending)))
-
-    # --- writing -----------------------------------------------------------------------------
 
     def _write_until(self, at: int) -> None:
         if self.out is not None and at > self.base:
@@ -317,20 +317,51 @@ class _Walk:
         if self.out is not None:
             self.out.write(data)
 
-    def _describe(self, column: Column) -> str:
-        p = self.prefix
-        attributes = {
-            "name": column.name,
-            "datatype": _TYPES[column.dtype.str[1:]],
-            "unit": column.unit,
-            "ucd": column.ucd,
-        }
-        shown = "".join(f" {k}={quoteattr(v)}" for k, v in attributes.items() if v)
-        inside = f"<{p}DESCRIPTION>{escape(column.description or '')}</{p}DESCRIPTION>"
-        if column.null is not None:
-            inside += f'<{p}VALUES null="{column.null}"/>'
-        return f"<{p}FIELD{shown}>{inside}</{p}FIELD>\n"
 
-    def _inform(self, key: str, value: Any) -> str:
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        return f"<{self.prefix}INFO name={quoteattr(key)} value={quoteattr(text)}/>\n"
+class _Stream:
+    """The rows of a stream that is fed in pieces of base64; ``lines`` are what it becomes."""
+
+    def __init__(self, layout: BinaryLayout, label: str) -> None:
+        self.layout, self.label, self.lines = layout, label, Base64Lines()
+        self.letters = ""
+        self.data = bytearray()
+        self.enough = _CHUNK
+        """Bytes that are waited for, so that a block of rows is looked through twice at most."""
+
+    def feed(self, text: str, *, last: bool = False) -> Iterator[BinaryRows]:
+        """Take more of the stream; yield blocks of rows, which are good until the next."""
+        self.letters += "".join(text.split())
+        whole = len(self.letters) // 4 * 4
+        try:
+            self.data += base64.b64decode(self.letters[:whole], validate=True)
+        except binascii.Error as error:
+            raise InputError(f"{self.label}: its rows are no base64: {error}") from None
+        self.letters = self.letters[whole:]
+        while last or len(self.data) >= self.enough:
+            rows = self.layout.find(self.data, most=BLOCK_ROWS)
+            if not last and len(rows) < BLOCK_ROWS:
+                self.enough = 2 * len(self.data)
+                return
+            if not len(rows):
+                break
+            yield rows
+            del self.data[: int(rows.edges[-1])]
+        if last and (self.letters or self.data):
+            raise InputError(f"{self.label}: its stream ends in the middle of a row")
+
+
+def _lengthen(rows: BinaryRows, new: Sequence[Column], values: Columns) -> bytes:
+    """Return rows with new columns behind the others, and the bits for these."""
+    cells = [
+        np.ascontiguousarray(values[c.name]).astype(c.dtype.newbyteorder(">")).view(np.uint8)
+        for c in new
+    ]
+    tails = np.concatenate([cell.reshape(len(rows), -1) for cell in cells], axis=1)
+    n_flags = rows.layout.n_flags
+    heads = [b""] * len(rows)
+    if n_flags:
+        null = [rows.null, *(c.is_null(values[c.name])[:, None] for c in new)]
+        heads = [bits.tobytes() for bits in np.packbits(np.concatenate(null, axis=1), axis=1)]
+    bodies = rows.cut(rows.edges[:-1] + n_flags, rows.edges[1:])
+    parts = zip(heads, bodies, map(bytes, tails), strict=True)
+    return b"".join(piece for row in parts for piece in row)

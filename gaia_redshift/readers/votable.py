@@ -23,10 +23,11 @@ from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts, iter_fits_b
 from gaia_redshift.readers.columns import Block, ColumnInfo, Layout, ReadOptions
 from gaia_redshift.readers.content import Content
 from gaia_redshift.readers.votable_rows import (
+    BinaryLayout,
+    BinaryRows,
     Field,
     UnusualError,
-    count_rows,
-    iter_binary_columns,
+    choose_fields,
     iter_text_columns,
 )
 
@@ -116,16 +117,16 @@ class _Table:
     fields: list[Field] = field(default_factory=list)
     n_rows: int = 0
     rows: list[list[str]] = field(default_factory=list)
-    streams: list[tuple[bytes, bool]] = field(default_factory=list)
+    blocks: list[BinaryRows] = field(default_factory=list)
 
     def take_blocks(self, layout: Layout) -> list[dict[str, Any]]:
         """Return the columns, some rows at a time."""
-        if layout.keep or len(self.streams) + bool(self.rows) > 1:
+        if layout.keep or (self.blocks and self.rows):
             raise UnusualError
-        if not self.streams:
+        if not self.blocks:
             return list(iter_text_columns(self.fields, self.rows, layout.names))
-        data, flagged = self.streams[0]
-        return list(iter_binary_columns(self.fields, data, layout.names, flagged=flagged))
+        chosen = choose_fields(self.fields, layout.names)
+        return [{self.fields[i].name: rows.take(i) for i in chosen} for rows in self.blocks]
 
 
 class _Walk:
@@ -244,11 +245,20 @@ class _Walk:
             self.fits.append(data)
         elif holder in ("BINARY", "BINARY2") and self.tables:
             self.binary = True
-            table = self.tables[-1]
-            flagged = holder == "BINARY2"
-            table.n_rows += count_rows(table.fields, data, self.label, flagged=flagged)
+            self._find_rows(self.tables[-1], data, flagged=holder == "BINARY2")
+
+    def _find_rows(self, table: _Table, data: bytes, *, flagged: bool) -> None:
+        layout = BinaryLayout(table.fields, self.label, flagged=flagged)
+        at = 0
+        while len(rows := layout.find(data, at)):
+            at = int(rows.edges[-1])
+            table.n_rows += len(rows)
             if self.keep_rows:
-                table.streams.append((data, flagged))
+                table.blocks.append(rows)
+        if at < len(data):
+            raise InputError(
+                f"{self.label}: its stream of rows ends in the middle of one (file damaged?)"
+            )
 
 
 def iter_votable_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:

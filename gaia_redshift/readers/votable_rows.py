@@ -1,4 +1,4 @@
-"""Fields of VOTables, and rows of such of spectra without astropy: numbers and arrays of these."""
+"""Fields of VOTables, and rows taken without astropy: numbers, arrays of these, and ASCII text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from gaia_redshift.readers.arrays import Ragged, parse_text_arrays
 
 __all__ = [
     "NUMBERS",
-    "SIZES",
+    "BinaryLayout",
+    "BinaryRows",
     "Field",
     "UnusualError",
-    "count_rows",
-    "iter_binary_columns",
+    "choose_fields",
     "iter_text_columns",
 ]
 
@@ -78,50 +79,121 @@ class Field:
             return None
         return self.measure(math.prod(int(part) for part in re.findall(r"\d+", self.arraysize)))
 
+    @property
+    def is_array(self) -> bool:
+        """Whether a row has several items, or may."""
+        return self.arraysize not in ("", "1")
+
     def measure(self, count: int) -> int:
         """Return the bytes of so many items."""
         return -(-count // 8) if self.datatype == "bit" else count * SIZES[self.datatype]
 
 
-def count_rows(fields: Sequence[Field], data: bytes, label: str, *, flagged: bool) -> int:
-    """Count the rows of a stream, which must not end in the middle of one.
-
-    ``flagged`` (BINARY2): each row begins with bits that tell its null cells.
-    """
-    for field in fields:
-        if field.datatype not in SIZES and field.datatype != "bit":
-            raise InputError(
-                f"{label}: column '{field.name}' is of unknown type '{field.datatype}'"
-            )
-    n_flags = -(-len(fields) // 8) if flagged else 0
-    sizes = [field.size for field in fields]
-    width = n_flags + sum(size or 0 for size in sizes)
-    cut = InputError(f"{label}: its stream of rows ends in the middle of one (file damaged?)")
-    if None not in sizes:
-        if width and len(data) % width:
-            raise cut
-        return len(data) // width if width else 0
-    at = n = 0
-    pairs = list(zip(fields, sizes, strict=True))
-    while at < len(data):
-        at += n_flags
-        for field, size in pairs:
-            if size is None:
-                count = int.from_bytes(data[at : at + 4], "big")
-                at += 4 + field.measure(count)
-            else:
-                at += size
-        if at > len(data):
-            raise cut
-        n += 1
-    return n
-
-
-class UnusualError(Exception):
+class UnusualError(ValueError):
     """What is left to astropy."""
 
 
-def _choose_fields(fields: Sequence[Field], names: Sequence[str]) -> list[int]:
+class BinaryLayout:
+    """How the rows of a BINARY or BINARY2 stream lie in it.
+
+    ``flagged`` (BINARY2): each row begins with bits that tell its null cells.
+    """
+
+    def __init__(self, fields: Sequence[Field], label: str, *, flagged: bool) -> None:
+        for field in fields:
+            if field.datatype not in SIZES and field.datatype != "bit":
+                raise InputError(
+                    f"{label}: column '{field.name}' is of unknown type '{field.datatype}'"
+                )
+        self.fields = fields
+        self.n_flags = -(-len(fields) // 8) if flagged else 0
+
+    def find(self, data: bytes | bytearray, at: int = 0, most: int = BLOCK_ROWS) -> BinaryRows:
+        """Find the whole rows behind a place, so many at most."""
+        sizes = [field.size for field in self.fields]
+        if None not in sizes:
+            ends = self.n_flags + np.cumsum(np.array(sizes, dtype=np.int64))
+            width = int(ends[-1]) if sizes else 0
+            n = min((len(data) - at) // width, most) if width else 0
+            edges = at + width * np.arange(n + 1)
+            stops = edges[:-1, None] + ends
+            return BinaryRows(self, data, edges, stops - np.array(sizes), stops)
+        pairs = list(zip(sizes, self.fields, strict=True))
+        count_at = struct.Struct(">I").unpack_from
+        found = [at]
+        cells: list[list[tuple[int, int]]] = []
+        while at < len(data) and len(cells) < most:
+            at += self.n_flags
+            row = []
+            try:
+                for size, field in pairs:
+                    n_bytes = size
+                    if n_bytes is None:
+                        n_bytes = field.measure(count_at(data, at)[0])
+                        at += 4
+                    row.append((at, at + n_bytes))
+                    at += n_bytes
+            except struct.error:  # the data end in a count
+                break
+            if at > len(data):
+                break
+            found.append(at)
+            cells.append(row)
+        places = np.array(cells, dtype=np.int64).reshape(len(cells), len(pairs), 2)
+        return BinaryRows(self, data, np.array(found), places[..., 0], places[..., 1])
+
+
+@dataclass(frozen=True)
+class BinaryRows:
+    """Rows of a stream: ``edges`` (n + 1,) in bytes, and where their cells (n, fields) lie."""
+
+    layout: BinaryLayout
+    data: bytes | bytearray
+    edges: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def cut(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[bytes]:
+        """Return pieces of the stream."""
+        return [bytes(self.data[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+    @cached_property
+    def null(self) -> NDArray[np.bool_]:
+        """Which cells are said to be null, shape (n, fields)."""
+        if not self.layout.n_flags:
+            return np.zeros(self.starts.shape, dtype=bool)
+        begins = self.edges[:-1]
+        raw = b"".join(self.cut(begins, begins + self.layout.n_flags))
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8).reshape(len(self), -1), axis=1)
+        return bits[:, : len(self.layout.fields)].astype(bool)
+
+    def take(self, number: int) -> Any:
+        """Return a column of numbers, or of arrays of them."""
+        field, hidden = self.layout.fields[number], self.null[:, number]
+        kind = np.dtype(NUMBERS[field.datatype])
+        starts, stops = self.starts[:, number], self.stops[:, number]
+        if field.is_array:
+            stops = np.where(hidden, starts, stops)
+        raw = b"".join(self.cut(starts, stops))
+        values = np.frombuffer(raw, kind).astype(kind.newbyteorder("="))
+        if field.is_array:
+            lengths = (stops - starts) // kind.itemsize
+            return Ragged(values, lengths, np.zeros(len(self), dtype=bool))
+        return _hide(field, values, hidden)
+
+    def take_texts(self, number: int) -> list[str]:
+        """Return a column of ASCII text, empty where there is none."""
+        null = self.layout.fields[number].null
+        cells = self.cut(self.starts[:, number], self.stops[:, number])
+        texts = [cell.decode("ascii", "replace").strip("\0 ") for cell in cells]
+        hidden = self.null[:, number]
+        return ["" if h or t == null else t for t, h in zip(texts, hidden, strict=True)]
+
+
+def choose_fields(fields: Sequence[Field], names: Sequence[str]) -> list[int]:
     """Return the columns' numbers; all of them must be numbers or arrays of floats."""
     by_name = {field.name: number for number, field in enumerate(fields)}
     chosen = [by_name[name] for name in names]
@@ -130,76 +202,9 @@ def _choose_fields(fields: Sequence[Field], names: Sequence[str]) -> list[int]:
         floats = kind.startswith(">f")
         if not kind or not re.fullmatch(r"\d*\*?", field.arraysize) or len(by_name) < len(fields):
             raise UnusualError
-        if (not floats and _is_array(field)) or (floats and field.null is not None):
+        if (not floats and field.is_array) or (floats and field.null is not None):
             raise UnusualError
     return chosen
-
-
-def _is_array(field: Field) -> bool:
-    return field.arraysize not in ("", "1")
-
-
-def iter_binary_columns(
-    fields: Sequence[Field], data: bytes, names: Sequence[str], *, flagged: bool
-) -> Iterator[dict[str, Any]]:
-    """Yield the columns of some rows at a time of a stream that `count_rows` has gone through."""
-    chosen = _choose_fields(fields, names)
-    n_flags = -(-len(fields) // 8) if flagged else 0
-    sizes = [(field.size, field) for field in fields]
-    count_at = struct.Struct(">I").unpack_from
-    at = 0
-    while at < len(data):
-        rows: list[int] = []
-        places: list[list[int]] = []  # of each cell, and behind the last one
-        counts: list[list[int]] = []
-        while at < len(data) and len(rows) < BLOCK_ROWS:
-            rows.append(at)
-            at += n_flags
-            here, items = [], []
-            for size, field in sizes:
-                count = -1
-                if size is None:
-                    count = count_at(data, at)[0]
-                    at += 4
-                here.append(at)
-                items.append(count)
-                at += field.measure(count) if size is None else size
-            places.append(here)
-            counts.append(items)
-        starts, lengths = np.array(places), np.array(counts)
-        flags = _read_flags(data, rows, n_flags) if flagged else np.zeros(starts.shape, dtype=bool)
-        yield {
-            fields[i].name: _take_binary(fields[i], data, starts[:, i], lengths[:, i], flags[:, i])
-            for i in chosen
-        }
-
-
-def _read_flags(data: bytes, rows: Sequence[int], n_flags: int) -> NDArray[np.bool_]:
-    """Return which cells are said to be null, shape (n, fields, rounded up to bytes)."""
-    raw = b"".join([data[at : at + n_flags] for at in rows])
-    bits = np.frombuffer(raw, np.uint8).reshape(-1, n_flags)
-    return np.unpackbits(bits, axis=1).astype(bool)
-
-
-def _take_binary(
-    field: Field,
-    data: bytes,
-    starts: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    hidden: NDArray[np.bool_],
-) -> Any:
-    kind = np.dtype(NUMBERS[field.datatype])
-    fixed = field.size
-    if fixed is not None:
-        counts = np.full(len(starts), fixed // kind.itemsize)
-    if _is_array(field):
-        counts = np.where(hidden, 0, counts)
-    ends = starts + counts * kind.itemsize
-    raw = b"".join([data[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])
-    values = np.frombuffer(raw, kind).astype(kind.newbyteorder("="))
-    if _is_array(field):
-        return Ragged(values, counts, np.zeros(len(starts), dtype=bool))
-    return _hide(field, values, hidden)
 
 
 def _hide(field: Field, values: NDArray[Any], hidden: NDArray[np.bool_]) -> Any:
@@ -210,7 +215,7 @@ def _hide(field: Field, values: NDArray[Any], hidden: NDArray[np.bool_]) -> Any:
         try:
             hidden = hidden | (values == int(field.null))
         except ValueError:
-            raise UnusualError from None
+            raise UnusualError(f"column '{field.name}' has no number as its null") from None
     return np.ma.MaskedArray(values, mask=hidden) if hidden.any() else values
 
 
@@ -218,7 +223,7 @@ def iter_text_columns(
     fields: Sequence[Field], rows: Sequence[Sequence[str]], names: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the columns of some rows of TABLEDATA at a time."""
-    chosen = _choose_fields(fields, names)
+    chosen = choose_fields(fields, names)
     if any(len(row) != len(fields) for row in rows):
         raise UnusualError
     for start in range(0, len(rows), BLOCK_ROWS):
@@ -230,7 +235,7 @@ def iter_text_columns(
 
 def _take_text(field: Field, cells: list[str]) -> Any:
     kind = np.dtype(NUMBERS[field.datatype]).newbyteorder("=")
-    if _is_array(field):
+    if field.is_array:
         found = parse_text_arrays([_to_list(cell) for cell in cells])
         stated = field.arraysize
         wrong = stated.isdigit() and (found.lengths != int(stated)).any()

@@ -24,9 +24,9 @@ from gaia_redshift.tables.columns import (
 )
 from gaia_redshift.tables.types import Note, choose_storage, measure_text
 
-__all__ = ["VOTableSink"]
+__all__ = ["TYPES", "Base64Lines", "VOTableSink", "make_field", "make_info"]
 
-_TYPES = {
+TYPES = {
     "b1": "boolean",
     "u1": "unsignedByte",
     "i2": "short",
@@ -38,6 +38,20 @@ _TYPES = {
 _ESCAPE = 4
 """Letters at most that stand for a byte of text that XML cannot hold."""
 _LINE = 57  # bytes that make a line of 76 characters in base64
+
+
+class Base64Lines:
+    """Bytes as they come become lines of base64; the rest of a line waits for more."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def encode(self, data: bytes = b"", *, last: bool = False) -> bytes:
+        """Return the lines that are whole, or all."""
+        data = self.rest + data
+        end = len(data) if last else len(data) // _LINE * _LINE
+        self.rest = data[end:]
+        return base64.encodebytes(data[:end])
 
 
 class VOTableSink:
@@ -64,29 +78,34 @@ class VOTableSink:
             _bound_text(column.note) if stored.kind == "U" else 0
             for column, (stored, _) in zip(columns, self.stored, strict=True)
         ]
-        self.rest = b""
+        self.lines = Base64Lines()
         header = self._make_header(meta)
         self.file = open_target(path, packed)
         self.file.write(header.encode())
 
     def _make_header(self, meta: Mapping[str, Any] | None) -> str:
-        from xml.sax.saxutils import quoteattr  # with urllib and ssl: not at every start
-
         lines = [
             '<?xml version="1.0" encoding="UTF-8"?>',
             '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">',
             '<RESOURCE type="results">',
         ]
         if meta is not None:
-            for key, value in {**meta, META_KEY: describe_table(self.columns, meta)}.items():
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                name, text = (quoteattr(escape_controls(str(t))) for t in (key, text))
-                lines.append(f"<INFO name={name} value={text}/>")
+            noted = {**meta, META_KEY: describe_table(self.columns, meta)}
+            lines += [make_info(key, value) for key, value in noted.items()]
         lines.append("<TABLE>")
         if meta is not None:
             words = "Redshifts from Gaia BP/RP spectra, made with gaia_redshift"
             lines.append(f"<DESCRIPTION>{words}</DESCRIPTION>")
-        lines += map(_make_field, self.columns, self.stored, self.widths)
+        for column, (stored, null), width in zip(
+            self.columns, self.stored, self.widths, strict=True
+        ):
+            if stored.kind == "U":
+                lines.append(make_field(column, "unicodeChar", str(width or "*")))
+                continue
+            size = "*" if column.ragged else "x".join(map(str, column.shape[::-1]))
+            single = not column.shape  # of which bits say that they are null
+            kind = TYPES[stored.str[1:]]
+            lines.append(make_field(column, kind, size, None if single else null))
         lines.append("<DATA>\n<BINARY2>\n<STREAM encoding='base64'>\n")
         return "\n".join(lines)
 
@@ -113,17 +132,11 @@ class VOTableSink:
             b"".join((mask.tobytes(), *cells))
             for mask, cells in zip(bits, zip(*fields, strict=True), strict=True)
         )
-        self._encode(b"".join(rows))
-
-    def _encode(self, data: bytes, last: bool = False) -> None:
-        data = self.rest + data
-        end = len(data) if last else len(data) // _LINE * _LINE
-        self.file.write(base64.encodebytes(data[:end]))
-        self.rest = data[end:]
+        self.file.write(self.lines.encode(b"".join(rows)))
 
     def close(self) -> None:
         """Complete the file."""
-        self._encode(b"", last=True)
+        self.file.write(self.lines.encode(last=True))
         self.file.write(b"</STREAM>\n</BINARY2>\n</DATA>\n</TABLE>\n</RESOURCE>\n</VOTABLE>\n")
         self.file.close()
 
@@ -142,18 +155,21 @@ def _bound_text(note: Note) -> int | None:
     return measure_text(note) * (_ESCAPE if note.get("escaped", True) else 1)
 
 
-def _make_field(
-    column: Column, storage: tuple[np.dtype[Any], int | None], width: int | None
+def make_info(key: str, value: Any, prefix: str = "") -> str:
+    """Return provenance as an element; ``prefix`` is that of the document's names."""
+    from xml.sax.saxutils import quoteattr  # with urllib and ssl: not at every start
+
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    name, text = (quoteattr(escape_controls(str(t))) for t in (key, text))
+    return f"<{prefix}INFO name={name} value={text}/>"
+
+
+def make_field(
+    column: Column, kind: str, size: str = "", null: int | None = None, prefix: str = ""
 ) -> str:
+    """Return a column as an element; ``prefix`` is that of the document's names."""
     from xml.sax.saxutils import escape, quoteattr
 
-    stored, null = storage
-    text = stored.kind == "U"
-    kind = "unicodeChar" if text else _TYPES[stored.str[1:]]
-    if text:
-        size = str(width or "*")
-    else:
-        size = "*" if column.ragged else "x".join(map(str, column.shape[::-1]))
     words = {
         "name": escape_controls(column.name),
         "datatype": kind,
@@ -164,10 +180,11 @@ def _make_field(
     attributes = "".join(
         f" {key}={quoteattr(value)}" for key, value in words.items() if value is not None
     )
-    inside = f"<DESCRIPTION>{escape(escape_controls(column.description or ''))}</DESCRIPTION>"
-    if null is not None and column.shape:  # of single numbers bits say it
-        inside += f'<VALUES null="{null}"/>'
-    return f"<FIELD{attributes}>{inside}</FIELD>"
+    text = escape(escape_controls(column.description or ""))
+    inside = f"<{prefix}DESCRIPTION>{text}</{prefix}DESCRIPTION>"
+    if null is not None:
+        inside += f'<{prefix}VALUES null="{null}"/>'
+    return f"<{prefix}FIELD{attributes}>{inside}</{prefix}FIELD>"
 
 
 def _encode_arrays(values: Arrays) -> list[bytes]:
