@@ -19,7 +19,7 @@ from gaia_redshift import (
 from gaia_redshift.cli import main
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.inspect import LARGEST, gather_objects
-from gaia_redshift.inspect.nearest import find_nearest
+from gaia_redshift.inspect.content import find_nearest
 from gaia_redshift.spectra import XPSpectra
 
 

@@ -1,6 +1,6 @@
 """Looking at spectra: one page for many objects, which needs no other file and no network.
 
-Modules: ``content`` (spectra, predictions and what is shown beside them), ``nearest`` (the nearest
+Modules: ``content`` (spectra, predictions and what is shown beside them, such as the nearest
 simulated galaxy), ``page`` (all of it as HTML).
 """
 

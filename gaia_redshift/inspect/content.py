@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from gaia_redshift.clean import CleanLevel, find_clean
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
-from gaia_redshift.inspect.nearest import Nearest, find_nearest
 from gaia_redshift.metrics.points import to_floats
 from gaia_redshift.peaks import find_peaks
 from gaia_redshift.spectra import FluxVectors, XPSpectra
@@ -23,7 +22,17 @@ if TYPE_CHECKING:
 
     from gaia_redshift.model.distribution import Prior
 
-__all__ = ["LARGEST", "LINES", "Inspection", "gather_objects", "take_ids"]
+__all__ = [
+    "LARGEST",
+    "LINES",
+    "Inspection",
+    "Nearest",
+    "find_nearest",
+    "gather_objects",
+    "take_ids",
+]
+
+Float = NDArray[np.float64]
 
 LARGEST = 5000
 """Objects on one page: a browser still draws it at once (about 7 kB each)."""
@@ -42,36 +51,41 @@ LINES = {
 """Rest wavelengths (nm, in vacuum but for some tenths) of what is prominent in galaxies, and how it
 is usually seen. XP spectra resolve 30 to 100 of their wavelength: blends have one name."""
 _BLOCK = 4096
-_TRUTH = "redshift_true"
+_NEAREST_SEED = 20261
+_SHARE = 0.01
+"""Relative error that is added: no simulated galaxy describes an observed one to the last digit."""
+_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """For each of n spectra the nearest of the simulated galaxies.
+
+    ``flux`` is without noise, in e-/s per sample, scaled to the observed one (NaN where that has no
+    fluxes); ``deviation`` the mean square of (observed - simulated) / error.
+    """
+
+    flux: Float  # (n, 186)
+    redshift: Float  # (n,)
+    deviation: Float  # (n,)
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """The objects of a page.
+    """The n objects of a page.
 
-    Parameters
-    ----------
-    table : Table, n rows
-        Predictions and the columns to show.
-    vectors : FluxVectors, n rows
-    flat_pdf : ndarray, shape (n, m), or None
-        Distributions with a flat prior in the place of the model's.
-    prior : ndarray, shape (m,) or (n, m), or None
-        Density of that prior.
-    peaks : list of list of tuple of float
-        For each object redshift and odds of its peaks.
-    nearest : Nearest or None
-    shown : list of str
-        Columns of the table to show, but for the model's own.
+    ``table`` holds predictions and the columns to show, ``shown`` their names; ``flat_pdf``
+    distributions with a flat prior in the place of the model's, ``prior`` the density of that;
+    ``peaks`` redshift and odds of each object's peaks.
     """
 
     table: Table
     vectors: FluxVectors
-    flat_pdf: NDArray[np.float64] | None = None
-    prior: NDArray[np.float64] | None = None
-    peaks: list[list[tuple[float, float]]] = field(default_factory=list)
-    nearest: Nearest | None = None
-    shown: list[str] = field(default_factory=list)
+    flat_pdf: Float | None  # (n, m)
+    prior: Float | None  # (m,) or (n, m)
+    peaks: list[list[tuple[float, float]]]
+    nearest: Nearest | None
+    shown: list[str]
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -119,14 +133,15 @@ def gather_objects(
     if clean is not None:
         rows = np.flatnonzero(find_clean(table, clean))
         if not len(rows):
-            raise InputError(f"none of {len(table):,} objects is {_name(clean)}: nothing to show")
+            level = clean if isinstance(clean, str) else clean.name
+            raise InputError(f"none of {len(table):,} objects is {level}: nothing to show")
         spectra, table = spectra[rows], table[rows]
     if limit is not None:
         spectra, table = spectra[:limit], table[:limit]
     _check_number(len(table))
     vectors = sample_spectra(spectra, grid=loaded.grid)
-    flat: NDArray[np.float64] | None = None
-    density: NDArray[np.float64] | None = None
+    flat: Float | None = None
+    density: Float | None = None
     peaks: list[list[tuple[float, float]]] = [[] for _ in range(len(table))]
     if has_pdf:
         even = predict_table(spectra, flux_errors=True, prior="flat", pdf=True, **options)
@@ -148,11 +163,7 @@ def gather_objects(
     )
 
 
-def _name(level: str | CleanLevel) -> str:
-    return level if isinstance(level, str) else level.name
-
-
-def _find_prior(table: Table, flat: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _find_prior(table: Table, flat: Float) -> Float | None:
     """Work out the prior from distributions with it and with a flat one, by Bayes' theorem.
 
     It may be one for all objects or, where it knows their brightness, one for each.
@@ -211,7 +222,7 @@ def _read(
 
         found = fetch_spectra(sources, keep=keep, progress=progress, **archive)
         return found if ids is None else _order(found, ids)
-    optional: tuple[str, ...] = (_TRUTH,) if keep != "all" else ()
+    optional = ("redshift_true",) if keep != "all" else ()
     in_table = () if described is None or keep in (None, "all") else described.colnames
     kept = keep if keep in (None, "all") else tuple(n for n in keep if n not in in_table)
     parts, n = [], 0
@@ -233,21 +244,17 @@ def _read(
     return spectra if ids is None else _order(spectra, ids)
 
 
-def _warn_of_missing(ids: NDArray[np.int64], found: NDArray[np.int64]) -> None:
-    missing = np.setdiff1d(ids, found)
-    if len(missing):
-        warnings.warn(
-            f"{len(missing):,} of {len(np.unique(ids)):,} source ids are not in the input, such as"
-            f" {missing[0]}",
-            GaiaRedshiftWarning,
-            stacklevel=6,
-        )
-
-
 def _order(spectra: XPSpectra, ids: NDArray[np.int64]) -> XPSpectra:
     """Put spectra in the order of the ids; what is there twice stays together."""
     rank = _place(ids)
-    _warn_of_missing(ids, spectra.source_id)
+    missing = np.setdiff1d(ids, spectra.source_id)
+    if len(missing):
+        warnings.warn(
+            f"{len(missing):,} of {len(rank):,} source ids are not in the input, such as"
+            f" {missing[0]}",
+            GaiaRedshiftWarning,
+            stacklevel=5,
+        )
     order = np.argsort([rank.get(int(one), len(rank)) for one in spectra.source_id], kind="stable")
     return spectra[order]
 
@@ -286,3 +293,48 @@ def _add_columns(spectra: XPSpectra, table: Table, keep: Any) -> XPSpectra:
     for name in names:
         columns[name] = table[name][rows]
     return replace(spectra, columns=columns)
+
+
+def find_nearest(vectors: FluxVectors, n_simulated: int) -> Nearest:
+    """Find the nearest of so many simulated galaxies, evenly spread over redshift.
+
+    Nearest is the smallest sum of squares in units of the flux errors (each taken as independent,
+    a hundredth of the flux added), after scaling; without errors, in units of the mean flux.
+    """
+    from gaia_redshift.sampling import sample_spectra
+    from gaia_redshift.simulate import simulate_spectra
+
+    galaxies = simulate_spectra(
+        n_simulated, seed=_NEAREST_SEED, survey="flat", noise=False, correlations=False
+    )
+    truth = np.asarray(galaxies.columns["redshift_true"], dtype=np.float64)  # type: ignore[index]
+    templates = np.asarray(
+        sample_spectra(galaxies, grid=vectors.grid, errors=False).flux, dtype=np.float64
+    )
+    n = len(vectors)
+    found = Nearest(np.full(vectors.flux.shape, np.nan), np.full(n, np.nan), np.full(n, np.nan))
+    usable = np.flatnonzero(np.isfinite(vectors.flux).all(axis=1))
+    for start in range(0, len(usable), _ROWS):
+        rows = usable[start : start + _ROWS]
+        flux = np.asarray(vectors.flux[rows], dtype=np.float64)
+        weight = 1.0 / _measure_variance(vectors, rows, flux)
+        squared = np.maximum(weight @ (templates**2).T, np.finfo(float).tiny)
+        product = (weight * flux) @ templates.T
+        gain = np.where(product > 0, product**2 / squared, 0.0)
+        best = gain.argmax(axis=1)
+        each = np.arange(len(rows))
+        scale = product[each, best] / squared[each, best]
+        found.flux[rows] = scale[:, None] * templates[best]
+        found.redshift[rows] = truth[best]
+        found.deviation[rows] = np.mean(weight * (flux - found.flux[rows]) ** 2, axis=1)
+    return found
+
+
+def _measure_variance(vectors: FluxVectors, rows: NDArray[np.intp], flux: Float) -> Float:
+    mean = np.maximum(np.abs(flux).mean(axis=1, keepdims=True), np.finfo(float).tiny)
+    variance = np.full(flux.shape, 1.0) * (0.05 * mean) ** 2
+    if vectors.flux_error is not None:
+        errors = np.asarray(vectors.flux_error[rows], dtype=np.float64)
+        known = (np.isfinite(errors) & (errors > 0)).all(axis=1)
+        variance[known] = errors[known] ** 2 + (_SHARE * mean[known]) ** 2
+    return variance

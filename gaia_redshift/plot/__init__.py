@@ -6,10 +6,12 @@ and leave matplotlib's settings alone: `save_plot` writes the figure of axes.
 
 from gaia_redshift.inspect.content import LINES
 from gaia_redshift.plot.canvas import check_plot, save_plot
-from gaia_redshift.plot.redshifts import plot_pdf, plot_predictions
-from gaia_redshift.plot.sky import plot_redshift_cone, plot_redshift_map
-from gaia_redshift.plot.source import plot_source
-from gaia_redshift.plot.spectrum import plot_spectrum
+from gaia_redshift.plot.redshifts import (
+    plot_predictions,
+    plot_redshift_cone,
+    plot_redshift_map,
+)
+from gaia_redshift.plot.source import plot_pdf, plot_source, plot_spectrum
 
 __all__ = [
     "LINES",

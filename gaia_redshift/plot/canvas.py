@@ -1,9 +1,9 @@
-"""Axes to draw on, pictures as files, and the row to draw; no display is needed."""
+"""Axes to draw on, figures as files or in a window, and the row to draw."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_redshift._display import show_progress
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,9 +26,13 @@ __all__ = [
     "make_figure",
     "off_screen",
     "place_legend",
+    "save_pages",
     "save_plot",
+    "show_window",
 ]
 
+Draw = Callable[["Figure", int], None]
+"""Draws one of several on a figure, which it clears."""
 
 _off_screen: ContextVar[bool] = ContextVar("off_screen", default=False)
 
@@ -107,6 +112,54 @@ def save_plot(ax: Axes | Figure, path: str | os.PathLike[str]) -> None:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write the plot {os.fspath(path)}: {error}") from error
+
+
+def save_pages(
+    draw: Draw,
+    n: int,
+    path: str | os.PathLike[str],
+    size: tuple[float, float],
+    *,
+    progress: bool,
+) -> None:
+    """Write ``n`` figures as pages of a PDF, or the only one as a picture; sizes in inches."""
+    from matplotlib.backends.backend_pdf import PdfPages
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size)
+    try:
+        if Path(path).suffix.lower() == ".pdf":
+            with (
+                PdfPages(path) as pages,
+                show_progress("drawing", n, unit="page", shown=progress) as advance,
+            ):
+                for row in range(n):
+                    draw(figure, row)
+                    pages.savefig(figure)
+                    advance(1)
+            return
+        if n > 1:
+            raise InputError(
+                f"{n:,} objects need a .pdf, which may have pages; or choose one by its source_id,"
+                " or with --limit 1"
+            )
+        draw(figure, 0)
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise InputError(f"cannot write the plot {path}: {error.strerror}") from error
+
+
+def show_window(draw: Draw, n: int, size: tuple[float, float]) -> None:
+    """Show the only figure in a window; `InputError` if there are more, or there is no display."""
+    import matplotlib as mpl
+    from matplotlib import pyplot
+
+    if n > 1:
+        raise InputError(f"{n:,} objects: choose one by its source_id, or write a .pdf (-o)")
+    draw(pyplot.figure(figsize=size), 0)
+    if mpl.get_backend().lower() == "agg":
+        raise InputError("there is no display to show a window on: write the figure with -o FILE")
+    pyplot.show()
 
 
 def find_row(source_ids: NDArray[np.int64], row: int, source_id: int | None) -> int:

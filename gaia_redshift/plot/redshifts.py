@@ -1,24 +1,24 @@
-"""Redshifts against the truth or by themselves, `plot_predictions`; of one source, `plot_pdf`."""
+"""Redshifts of many sources: `plot_predictions`, and on the sky `plot_redshift_map` and `_cone`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift.clean import explain_table, find_clean
 from gaia_redshift.errors import InputError
-from gaia_redshift.metrics.distributions import find_quantiles
 from gaia_redshift.metrics.points import compute_metrics, to_floats
-from gaia_redshift.peaks import take_distributions
-from gaia_redshift.plot.canvas import find_row, make_axes, place_legend
+from gaia_redshift.plot.canvas import make_axes
 
 if TYPE_CHECKING:
     from astropy.table import Table
     from matplotlib.axes import Axes
 
-__all__ = ["plot_pdf", "plot_predictions"]
+__all__ = ["plot_predictions", "plot_redshift_cone", "plot_redshift_map"]
+
+Floats = NDArray[np.float64]
 
 CROWDED = 3000
 """Above so many galaxies their density is drawn instead of points."""
@@ -50,7 +50,7 @@ def plot_predictions(
     InputError
         If the table has no such column or the lengths differ.
     """
-    true = None if truth is None else _find_truth(table, truth)
+    true = None if truth is None else find_truth(table, truth)
     ax = ax or make_axes(6, 5.5)
     predicted = to_floats(table["redshift_cnn"])
     usable = np.isfinite(predicted)
@@ -123,8 +123,8 @@ def _draw_comparison(ax: Axes, predicted: Any, true: Any, usable: Any, others: A
     )
 
 
-def _find_truth(table: Table, truth: str | ArrayLike) -> Any:
-    """True redshifts (n,), given or of a column, NaN where masked."""
+def find_truth(table: Table, truth: str | ArrayLike) -> Any:
+    """Return true redshifts (n,), given or of a column, NaN where masked."""
     if isinstance(truth, str):
         if truth not in table.colnames:
             shown = ", ".join(table.colnames)
@@ -146,87 +146,157 @@ def _name_metrics(predicted: Any, true: Any) -> str:
     )
 
 
-def plot_pdf(
-    pdf: Any,
-    grid: ArrayLike | None = None,
+def plot_redshift_map(
+    table: Table,
     *,
-    row: int = 0,
-    source_id: int | None = None,
-    truth: float | str | None = None,
+    redshift: str = "redshift_cnn",
+    ra: str = "ra",
+    dec: str = "dec",
+    level: int = 4,
+    value: str = "median",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the distribution of a source's redshift, with its median and 68 % interval.
+    """Draw the median redshift, or the number of sources, in HEALPix cells of the sky.
 
     Parameters
     ----------
-    pdf : Table, or array-like of shape (m,) or (n, m)
-        Predictions with a column ``redshift_cnn_pdf``, or distributions themselves.
-    grid : array-like, shape (m,) or (m + 1,), optional
-        The redshifts of the values, which straight lines connect, or the edges of bins. Tables
-        of predictions hold it.
-    row : int
-        Which of several sources.
-    source_id : int, optional
-        Which one, by its id; for tables.
-    truth : float or str, optional
-        The true redshift, or the table's column of such.
+    table : Table
+        With positions (deg, ICRS) and redshifts; masked rows are left out.
+    redshift, ra, dec : str
+        Names of its columns.
+    level : int
+        Of the cells: 4 are 3,072 cells of 3.7 degrees.
+    value : {"median", "count"}
     ax : matplotlib Axes, optional
+        Best of projection "mollweide", as the ones made by default; others show degrees.
 
     Returns
     -------
     Axes
-        With the median and the interval in the legend.
+        East is left, as on the sky, where the projection is one of the whole sky.
 
     Raises
     ------
     InputError
-        If there is no such column or row, no grid, or the shapes do not fit.
+        If a column is missing, an argument makes no sense or there is nothing to draw.
     """
-    densities, nodes = take_distributions(pdf, grid, nodes=True)
-    title = ""
-    if hasattr(pdf, "colnames"):
-        row = find_row(np.asarray(pdf["source_id"]), row, source_id)
-        title = f"source_id {int(pdf['source_id'][row])}"
-        truth = _find_truth(pdf, truth)[row] if isinstance(truth, str) else truth
-    elif not -len(densities) <= row < len(densities):
-        raise InputError(f"there is no row {row}: there are {len(densities)}")
-    true = np.nan if truth is None or np.ma.is_masked(truth) else float(truth)
-    density = densities[row]
-    if not np.isfinite(density).all():
-        raise InputError("the row has no distribution (masked or NaN)")
-    ax = ax or make_axes(6, 4)
-    _draw_density(ax, density, nodes)
-    if np.isfinite(true):
-        ax.axvline(true, color="black", ls="--", lw=1, label=f"true: {true:.4f}")
-        left, right = ax.get_xlim()
-        margin = 0.03 * (right - left)
-        ax.set_xlim(min(left, true - margin), max(right, true + margin))
-    ax.set(xlabel="redshift", ylabel="probability density")
-    ax.set_ylim(bottom=0)
-    place_legend(ax, title)
+    from astropy import units
+    from astropy_healpix import lonlat_to_healpix
+    from matplotlib.patheffects import withStroke
+
+    if not isinstance(level, int) or not 0 <= level <= 9:
+        raise InputError(f"level must be from 0 to 9, not {level!r}")
+    if value not in ("median", "count"):
+        raise InputError(f"value must be median or count, not {value!r}")
+    z, lon, lat = _take(table, redshift, ra, dec)
+    nside = 2**level
+    cell = lonlat_to_healpix(lon * units.deg, lat * units.deg, nside, order="nested")
+    cells, which, counts = np.unique(cell, return_inverse=True, return_counts=True)
+    drawn = np.full(12 * nside**2, np.nan)
+    if value == "count":
+        drawn[cells] = counts
+    else:
+        order = np.argsort(which.reshape(-1), kind="stable")
+        parts = np.split(z[order], np.cumsum(counts)[:-1])
+        drawn[cells] = [np.median(part) for part in parts]
+    ax = ax or make_axes(8, 4.6, projection="mollweide")
+    whole = ax.name in ("mollweide", "aitoff", "hammer")
+    if whole:
+        x_deg, y_deg = np.linspace(-180, 180, 1441), np.linspace(-90, 90, 721)
+    else:
+        size = 180 / np.pi / nside  # about that of a cell
+        x_deg = np.linspace(max(lon.min() - size, 0), min(lon.max() + size, 360), 800)
+        y_deg = np.linspace(max(lat.min() - size, -90), min(lat.max() + size, 90), 600)
+    middle_x, middle_y = (x_deg[1:] + x_deg[:-1]) / 2, (y_deg[1:] + y_deg[:-1]) / 2
+    # On the sky seen from inside, right ascension rises to the left.
+    there, up = np.meshgrid((-middle_x if whole else middle_x) % 360, middle_y)
+    pixels = lonlat_to_healpix(there * units.deg, up * units.deg, nside, order="nested")
+    picture = np.ma.masked_invalid(drawn[pixels])
+    scale = np.radians if whole else np.asarray
+    mesh = ax.pcolormesh(scale(x_deg), scale(y_deg), picture, cmap="viridis", rasterized=True)
+    label = "sources" if value == "count" else f"median {redshift}"
+    ax.figure.colorbar(mesh, ax=ax, label=label, shrink=0.8)
+    if whole:
+        ticks = np.arange(-120, 121, 60)
+        ax.set_xticks(np.radians(ticks), [f"{-t % 360:d}°" for t in ticks])
+        for name in ax.get_xticklabels():  # they stand on the picture
+            name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+        ax.grid(color="0.7", lw=0.4)
+    else:
+        ax.set(xlabel="right ascension (deg)", ylabel="declination (deg)")
+        ax.invert_xaxis()
+    ax.set_title(f"{len(z):,} sources")
     return ax
 
 
-def _draw_density(ax: Axes, density: Any, nodes: Any) -> None:
-    low, middle, high = find_quantiles(density[None, :], nodes, [0.16, 0.5, 0.84])[0]
-    if len(nodes) == len(density):
-        x, y = nodes, density
-        ax.plot(x, y, "-", color="tab:blue", lw=1.5)
-    else:
-        x, y = np.repeat(nodes, 2)[1:-1], np.repeat(density, 2)
-        ax.plot(x, y, "-", color="tab:blue", lw=1.2)
-    fine = np.unique(np.concatenate([x, np.linspace(low, high, 50)]))
-    inside = (fine >= low) & (fine <= high)
-    ax.fill_between(
-        fine[inside],
-        np.interp(fine[inside], x, y),
-        color="tab:blue",
-        alpha=0.25,
-        lw=0,
-        label=f"68 %: {low:.4f} to {high:.4f}",
-    )
-    ax.axvline(middle, color="tab:blue", lw=1, label=f"median: {middle:.4f}")
-    # The part of the range that holds all but nothing of the probability.
-    first, last = find_quantiles(density[None, :], nodes, [0.0005, 0.9995])[0]
-    margin = 0.3 * (last - first) + 1e-4
-    ax.set_xlim(max(nodes[0], first - margin), min(nodes[-1], last + margin))
+def plot_redshift_cone(
+    table: Table,
+    *,
+    redshift: str = "redshift_cnn",
+    ra: str = "ra",
+    dec: str | None = "dec",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw redshift against right ascension as a wedge, seen from the pole.
+
+    Parameters
+    ----------
+    table : Table
+        As for `plot_redshift_map`.
+    redshift, ra, dec : str
+        Names of its columns; ``dec`` colours the points, None does not.
+    ax : matplotlib Axes, optional
+        Of projection "polar".
+
+    Returns
+    -------
+    Axes
+        They span the right ascensions of the sources, if these are not all around.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, the axes are not polar, or there is nothing to draw.
+    """
+    z, lon, lat = _take(table, redshift, ra, dec)
+    ax = ax or make_axes(6.5, 6, projection="polar")
+    if ax.name != "polar":
+        raise InputError("a cone needs axes of projection 'polar'")
+    polar: Any = ax
+    centre = np.degrees(np.angle(np.exp(1j * np.radians(lon)).sum()))
+    angle = (lon - centre + 180) % 360 - 180 + centre
+    options = {"c": lat, "cmap": "viridis"} if dec else {"color": "tab:blue"}
+    dots = ax.scatter(np.radians(angle), z, s=max(0.5, 12 - 2.5 * np.log10(len(z))), **options)
+    if dec:
+        ax.figure.colorbar(dots, ax=ax, label="declination (deg)", shrink=0.7)
+    width = angle.max() - angle.min()
+    if width < 300:
+        margin = 0.03 * width + 0.1
+        polar.set_thetamin(angle.min() - margin)
+        polar.set_thetamax(angle.max() + margin)
+    polar.set_rmin(min(0.0, float(z.min())))
+    polar.set_rmax(float(np.percentile(z, 99.8)) * 1.05)
+    ax.set_title(f"{len(z):,} sources: {redshift} against right ascension")
+    return ax
+
+
+def _take(table: Table, redshift: str, ra: str, dec: str | None) -> tuple[Floats, Floats, Floats]:
+    """Return redshifts and positions of the rows that have both."""
+    columns = []
+    for name in (redshift, ra, dec):
+        if name is None:
+            columns.append(np.zeros(len(table)))
+            continue
+        if name not in table.colnames:
+            shown = ", ".join(table.colnames[:15])
+            raise InputError(f"no column '{name}' to draw; there are: {shown}")
+        try:
+            numbers = np.ma.asarray(table[name]).astype(float)
+        except (TypeError, ValueError):
+            raise InputError(f"the column '{name}' does not hold numbers") from None
+        columns.append(np.asarray(np.ma.filled(numbers, np.nan)))
+    z, lon, lat = columns
+    good = np.isfinite(z) & np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90)
+    if not good.any():
+        raise InputError("no row has a redshift and a position")
+    return z[good], lon[good] % 360, lat[good]
