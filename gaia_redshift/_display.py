@@ -27,7 +27,7 @@ def open_bar(*items: Any, disable: bool = False, **options: Any) -> Any:
 
 @contextmanager
 def show_progress(
-    name: str, total: int, *, unit: str, shown: bool, leave: bool = True
+    name: str, total: int | None, *, unit: str, shown: bool, leave: bool = True
 ) -> Iterator[Callable[[int], object]]:
     """Give a function that is told how much more is done; ``leave`` keeps the full bar."""
     if not shown:

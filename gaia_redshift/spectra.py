@@ -251,6 +251,7 @@ class XPSpectra:
             columns = stack_tables(tables)
             columns.remove_column("_row")
         releases = {part.release for part in parts}
+        inputs = (source for part in parts for source in part.meta.get("inputs", []))
         return cls(
             source_id=np.concatenate([part.source_id for part in parts]),
             bp=BandSpectra.concatenate([part.bp for part in parts]),
@@ -258,7 +259,7 @@ class XPSpectra:
             flags=np.concatenate([part.flags for part in parts]),
             columns=columns,
             release=releases.pop() if len(releases) == 1 else None,
-            meta={"inputs": [source for part in parts for source in part.meta.get("inputs", [])]},
+            meta={"inputs": list(dict.fromkeys(inputs))},
         )
 
 

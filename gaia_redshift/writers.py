@@ -16,8 +16,8 @@ from gaia_redshift._files import expand_path, written_whole
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import BandSpectra, XPSpectra
+from gaia_redshift.tables import is_packed, open_sink, table_format
 from gaia_redshift.tables.columns import Arrays, Column, Sink
-from gaia_redshift.tables.files import is_packed, open_sink, table_format
 from gaia_redshift.tables.types import cast_column, simplify_column
 
 __all__ = ["SpectraWriter", "write_spectra"]

@@ -57,8 +57,7 @@ def list_features() -> dict[str, list[str]]:
     from gaia_redshift.cli.command import build_parser
     from gaia_redshift.flags import MatchFlag, QualityFlag
     from gaia_redshift.readers.formats import EXTENSIONS
-    from gaia_redshift.tables import COLUMNS
-    from gaia_redshift.tables.files import FORMATS
+    from gaia_redshift.tables import COLUMNS, FORMATS
 
     features: dict[str, Iterable[str]] = {
         "options": _list_options(build_parser()),

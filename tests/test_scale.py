@@ -25,9 +25,8 @@ from gaia_redshift.predict.progress import Progress
 from gaia_redshift.readers.files import read_table
 from gaia_redshift.sampling import sample_spectra
 from gaia_redshift.spectra import BandSpectra, XPSpectra
-from gaia_redshift.tables import build_table
+from gaia_redshift.tables import build_table, write_blocks
 from gaia_redshift.tables.columns import take_table
-from gaia_redshift.tables.files import write_blocks
 from gaia_redshift.writers import write_spectra
 
 

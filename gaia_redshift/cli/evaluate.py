@@ -180,7 +180,7 @@ def _load_table(arguments: argparse.Namespace) -> Table:
 def _holds_spectra(name: str) -> bool:
     """Whether this is anything but a table of `write_table` without coefficients."""
     from gaia_redshift.readers import iter_spectra
-    from gaia_redshift.tables.files import table_format
+    from gaia_redshift.tables import table_format
 
     try:
         table_format(name)
@@ -198,7 +198,7 @@ def _holds_spectra(name: str) -> bool:
 def _predict(arguments: argparse.Namespace) -> Table:
     from gaia_redshift.evaluate.evaluation import find_training_seed
     from gaia_redshift.predict import load_for_prediction, predict_table
-    from gaia_redshift.readers.reading import check_columns
+    from gaia_redshift.readers import check_columns
 
     if len(arguments.model or []) > 1:
         raise InputError("give one --model (several go with --baselines)")

@@ -37,7 +37,7 @@ from gaia_redshift.datasets.pieces import (
 from gaia_redshift.datasets.splits import SkySplit, find_regions, split_regions
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import SamplingGrid
-from gaia_redshift.readers.reading import check_columns
+from gaia_redshift.readers import check_columns
 from gaia_redshift.readers.sources import (
     as_json,
     find_changes,

@@ -24,7 +24,7 @@ from gaia_redshift.predict.processes import settle_processes, share_steps
 from gaia_redshift.predict.progress import Progress
 from gaia_redshift.predict.settings import Settings, describe_plan, make_settings
 from gaia_redshift.readers.sources import list_inputs, name_source
-from gaia_redshift.tables.files import check_output
+from gaia_redshift.tables import check_output
 
 if TYPE_CHECKING:
     from astropy.table import Table

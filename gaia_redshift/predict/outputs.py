@@ -16,6 +16,7 @@ from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.clean import find_clean, format_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import QualityFlag
+from gaia_redshift.tables import open_sink, table_format, write_blocks
 from gaia_redshift.tables.columns import (
     Block,
     Column,
@@ -26,7 +27,6 @@ from gaia_redshift.tables.columns import (
     settle_types,
     take_table,
 )
-from gaia_redshift.tables.files import open_sink, table_format, write_blocks
 from gaia_redshift.tables.types import Note
 
 if TYPE_CHECKING:

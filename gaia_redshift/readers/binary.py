@@ -103,7 +103,7 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
             n = int(hdu.header["NAXIS2"])
             for start in range(0, n, BLOCK_ROWS):
                 stop = min(start + BLOCK_ROWS, n)
-                if options.skip.n and options.skip.take(stop - start):
+                if options.skip.take(stop - start):
                     continue
                 columns = {
                     name: _read_fits_column(hdu, name, start, stop, buffer) for name in layout.names
@@ -288,10 +288,8 @@ def iter_parquet_blocks(content: Content, options: ReadOptions) -> Iterator[Bloc
         infos = read_parquet_infos(schema)
         first_row = 1
         groups = list(range(file.metadata.num_row_groups))
-        while groups and options.skip.n:
-            n = file.metadata.row_group(groups[0]).num_rows
-            if not options.skip.take(n):
-                break
+        sizes = [file.metadata.row_group(group).num_rows for group in groups]
+        while groups and options.skip.take(n := sizes[groups[0]]):
             groups.pop(0)
             first_row += n
         for batch in file.iter_batches(BLOCK_ROWS, row_groups=groups, columns=wanted):

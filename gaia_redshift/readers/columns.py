@@ -75,7 +75,7 @@ class Skip:
 
     def take(self, n: int) -> bool:
         """Tell whether the next n rows are passed over as a whole; they then count as done."""
-        if n > self.n:
+        if not self.n or n > self.n:
             return False
         self.n -= n
         return True

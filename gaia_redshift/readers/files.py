@@ -25,6 +25,7 @@ from gaia_redshift.readers.formats import iter_content_blocks, sniff_format
 from gaia_redshift.readers.hdf5 import check_dataset
 from gaia_redshift.readers.values import build_kept_columns, fold_masks, to_source_ids
 from gaia_redshift.readers.votable import FITSInsideError, parse_votable
+from gaia_redshift.tables import table_format
 from gaia_redshift.tables.arrow import is_number, take_numbers
 from gaia_redshift.tables.columns import (
     GRID_KEY,
@@ -33,7 +34,6 @@ from gaia_redshift.tables.columns import (
     settle_types,
     stack_tables,
 )
-from gaia_redshift.tables.files import table_format
 from gaia_redshift.tables.hdf5 import HDF5_PATH
 from gaia_redshift.tables.types import cast_column, simplify_column
 

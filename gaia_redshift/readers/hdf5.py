@@ -62,7 +62,7 @@ def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                     )
             infos = {name: _hdf5_info(table[name]) for name in layout.names}
             for start in range(0, n, BLOCK_ROWS):
-                if options.skip.n and options.skip.take(min(BLOCK_ROWS, n - start)):
+                if options.skip.take(min(BLOCK_ROWS, n - start)):
                     continue
                 columns = {
                     name: _read_hdf5_column(table[name], start, start + BLOCK_ROWS)

@@ -19,7 +19,7 @@ from gaia_redshift.datasets.file import is_dataset
 from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.keras_engine import compile_network, import_keras_for_training
-from gaia_redshift.readers.reading import check_columns
+from gaia_redshift.readers import check_columns
 from gaia_redshift.simulate.generate import SimulatedGalaxies
 from gaia_redshift.train.calibrate import import_sklearn
 from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
