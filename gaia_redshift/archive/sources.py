@@ -212,6 +212,7 @@ def _ask_with_upload(
 
 def _ask_with_cones(connections: Connections, table: str, positions: Table, radius: float) -> Table:
     """Return the same with the positions in the text of queries."""
+    from astropy.coordinates import angular_separation
     from astropy.table import Table, vstack
 
     parts = []
@@ -230,9 +231,8 @@ def _ask_with_cones(connections: Connections, table: str, positions: Table, radi
             columns=("source_id", "ra", "dec"),
         )
         ra, dec = (np.asarray(near[name], dtype=float) for name in ("ra", "dec"))
-        separation = _separate(
-            np.asarray(some["ra"])[:, None], np.asarray(some["dec"])[:, None], ra, dec
-        )
+        here = (np.radians(np.asarray(some[name])[:, None]) for name in ("ra", "dec"))
+        separation = np.degrees(angular_separation(*here, np.radians(ra), np.radians(dec)))
         rows, sources = np.nonzero(separation <= radius / 3600)
         parts.append(
             Table(
@@ -244,14 +244,6 @@ def _ask_with_cones(connections: Connections, table: str, positions: Table, radi
             )
         )
     return vstack(parts)
-
-
-def _separate(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> NDArray[np.float64]:
-    """Return the angle between positions, all in degrees (haversine: exact for small ones)."""
-    ra1, dec1, ra2, dec2 = (np.radians(one) for one in (ra1, dec1, ra2, dec2))
-    half = np.sin((dec2 - dec1) / 2) ** 2
-    half = half + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
-    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(np.minimum(half, 1.0)))))
 
 
 def bring_over(asked: AskedSources, release: Release, connections: Connections) -> AskedSources:
@@ -268,7 +260,7 @@ def bring_over(asked: AskedSources, release: Release, connections: Connections) 
     table = find_tables(connections, release).find_neighbours()
     old_ids = asked.source_id
     distinct = np.unique(old_ids[old_ids > 0])
-    best: dict[int, tuple[bool, float, int]] = {}
+    best: dict[int, tuple[int, float]] = {}
     for start in range(0, len(distinct), IDS_AT_ONCE):
         ids = distinct[start : start + IDS_AT_ONCE]
         names = ("dr3_source_id", "source_id", "angular_distance", "probable_match")
@@ -280,22 +272,13 @@ def bring_over(asked: AskedSources, release: Release, connections: Connections) 
             maxrec=_MOST_NEIGHBOURS * len(ids),
             columns=names,
         )
-        probable = read_truth(rows["probable_match"])
-        distance = [
-            np.inf if one is None or one is np.ma.masked else float(one)
-            for one in rows["angular_distance"].tolist()
-        ]
-        for old, new, likely, far in zip(
-            rows["dr3_source_id"].tolist(),
-            rows["source_id"].tolist(),
-            probable.tolist(),
-            distance,
-            strict=True,
-        ):
-            rank = (not likely, far, new)
-            best[old] = min(best.get(old, rank), rank)
+        old, new = (np.asarray(rows[name], dtype=np.int64) for name in names[:2])
+        far = np.ma.filled(np.ma.asarray(rows["angular_distance"]).astype(float), np.inf)
+        best_last = np.lexsort((new, far, ~read_truth(rows["probable_match"])))[::-1]
+        for row in best_last.tolist():
+            best[int(old[row])] = int(new[row]), float(far[row])
     found = [best.get(one) for one in old_ids.tolist()]
-    source_id = np.array([one[2] if one else 0 for one in found], dtype=np.int64)
+    source_id = np.array([one[0] if one else 0 for one in found], dtype=np.int64)
     columns = Table() if asked.columns is None else asked.columns.copy(copy_data=False)
     columns["dr3_source_id"] = old_ids
     columns["separation_dr3"] = [one[1] / 1000 if one else np.nan for one in found]
