@@ -234,13 +234,8 @@ class _Doctor:
     def _see_bases(self, spectra: XPSpectra) -> bool:
         from gaia_redshift.sampling.bases import compute_design_matrices, find_basis_set
 
-        numbers = [
-            int(values[0])
-            for values in (
-                *(spectra.bp.n_coefficients, spectra.rp.n_coefficients),
-                *(spectra.bp.basis_id, spectra.rp.basis_id),
-            )
-        ]
+        bands = (spectra.bp, spectra.rp)
+        numbers = [int(b.n_coefficients[0]) for b in bands] + [int(b.basis_id[0]) for b in bands]
 
         def find() -> Any:
             basis_set = find_basis_set(*numbers)

@@ -20,12 +20,7 @@ from urllib.parse import urlsplit
 
 from gaia_redshift._files import write_text
 from gaia_redshift.archive.failures import Answer, RefusedError, TransientError, read_reason
-from gaia_redshift.archive.settings import (
-    ArchiveSettings,
-    Credentials,
-    Login,
-    find_credentials,
-)
+from gaia_redshift.archive.settings import ArchiveSettings, Credentials, Login, find_credentials
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import InputError
 

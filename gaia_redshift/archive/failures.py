@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -206,8 +207,8 @@ class Patience:
 
     def renew(self) -> Patience:
         """Return new tries within the same deadline, for another step of the task."""
-        again = Patience(self.settings, self.seconds, self.stop, self.on_failure)
-        again.ends = self.ends
+        again = copy(self)
+        again.failures = 0
         return again
 
     @property

@@ -21,11 +21,7 @@ from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_releas
 from gaia_redshift.archive.settings import ArchiveSettings, Login
 from gaia_redshift.archive.sources import AskedSources, bring_over, resolve_sources
 from gaia_redshift.archive.stream import FetchStream
-from gaia_redshift.errors import (
-    GaiaRedshiftWarning,
-    InputError,
-    MissingColumnError,
-)
+from gaia_redshift.errors import GaiaRedshiftWarning, InputError, MissingColumnError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.readers.bands import flag_duplicates
 from gaia_redshift.readers.columns import find_name, list_names, parse_keep

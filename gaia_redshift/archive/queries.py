@@ -230,8 +230,7 @@ def _name_tables(adql: str, tables: ReleaseTables) -> str:
             joins["f"] = flag.table
         alias = "f" if "f" in joins else "g"
         adql = adql.replace(
-            "g.has_xp_continuous = 'True'",
-            f"{alias}.{flag.column or 'source_id'} {flag.condition}",
+            "g.has_xp_continuous = 'True'", f"{alias}.{flag.column or 'source_id'} {flag.condition}"
         )
         adql = (
             adql.replace("g.has_xp_continuous", f"{alias}.{flag.column}")

@@ -44,11 +44,7 @@ class SampError(GaiaRedshiftError):
 
 @preserve_settings()
 def send_table(
-    table: Table,
-    *,
-    recipient: str | None = None,
-    name: str = "redshifts",
-    timeout: float = 60.0,
+    table: Table, *, recipient: str | None = None, name: str = "redshifts", timeout: float = 60.0
 ) -> list[str]:
     """Send a table to TOPCAT, or to other programs that are connected to the SAMP hub.
 
@@ -94,10 +90,7 @@ def send_table(
         raise InputError(f"send_table takes a table, not {type(table).__name__}")
     if not timeout > 0:
         raise InputError(f"timeout must be positive, not {timeout}")
-    with (
-        _connect() as hub,
-        tempfile.TemporaryDirectory(prefix="gaia_redshift_") as folder,
-    ):
+    with _connect() as hub, tempfile.TemporaryDirectory(prefix="gaia_redshift_") as folder:
         programs = _choose(_within(HUB_TIMEOUT, hub.find_programs), recipient)
         path = Path(folder) / "table.vot"
         write_table(table, path)

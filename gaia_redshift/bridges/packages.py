@@ -106,8 +106,6 @@ def _calibrate(specutils: Any, spectra: Any, row: int | None) -> Any:
 
     from gaia_redshift.calibrated import calibrate_spectra
 
-    if isinstance(spectra, FluxVectors):
-        raise InputError("sampled vectors cannot be calibrated: give the spectra themselves")
     chosen = _find_spectra(spectra, row)
     found = calibrate_spectra(chosen)
     one = slice(None) if row is None else 0

@@ -116,10 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_loudness(parser, 0)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(
-        dest="command",
-        title="commands",
-        metavar="COMMAND",
-        parser_class=argparse.ArgumentParser,
+        dest="command", title="commands", metavar="COMMAND", parser_class=argparse.ArgumentParser
     )
     for command in COMMANDS:
         new = commands.add_parser(

@@ -170,12 +170,7 @@ def _run_dataset(arguments: argparse.Namespace) -> int:
         return _check(arguments)
     if not arguments.output:
         raise InputError("give -o FILE to build a training set, or --check FILE")
-    from gaia_redshift.datasets import (
-        SkySplit,
-        TrainingCuts,
-        build_training_set,
-        describe_manifest,
-    )
+    from gaia_redshift.datasets import SkySplit, TrainingCuts, build_training_set, describe_manifest
 
     classes = parse_names(arguments.classes)
     cuts = TrainingCuts(

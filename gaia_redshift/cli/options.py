@@ -49,10 +49,7 @@ _SHARED: dict[str, dict[str, Any]] = {
         " the default model's default), sdss_redshift, flat, training (as the model's training"
         " set), or as the galaxies of a file with columns redshift and phot_rp_mean_flux (or _mag)",
     },
-    "--std": {
-        "action": "store_true",
-        "help": "add the standard deviation of each distribution",
-    },
+    "--std": {"action": "store_true", "help": "add the standard deviation of each distribution"},
     "--any-release": {
         "action": "store_true",
         "help": "take spectra of another data release than that of the model's training, too",

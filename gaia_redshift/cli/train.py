@@ -120,11 +120,7 @@ def _run_train(arguments: argparse.Namespace) -> int:
     source: Any = arguments.data
     if arguments.simulate is not None:
         source = SimulatedGalaxies(
-            arguments.simulate,
-            arguments.survey,
-            config.seed,
-            arguments.sky,
-            arguments.contaminants,
+            arguments.simulate, arguments.survey, config.seed, arguments.sky, arguments.contaminants
         )
     if arguments.search is not None:
         print(_search(source, arguments, config))

@@ -33,11 +33,7 @@ from gaia_redshift.readers.votable import parse_votable
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = [
-    "SERVICES",
-    "VIZIER_TABLE",
-    "fetch_sdss_objects",
-]
+__all__ = ["SERVICES", "VIZIER_TABLE", "fetch_sdss_objects"]
 
 VIZIER_TABLE = "V/154/sdss16"
 """SDSS DR16, photometry with the spectra's redshifts."""

@@ -9,12 +9,7 @@ back, ``checks`` refuses what should not be trained on.
 from gaia_redshift.datasets.builder import build_training_set
 from gaia_redshift.datasets.checks import check_dataset, check_separate
 from gaia_redshift.datasets.cuts import TrainingCuts
-from gaia_redshift.datasets.file import (
-    GalaxyDataset,
-    describe_manifest,
-    is_dataset,
-    read_dataset,
-)
+from gaia_redshift.datasets.file import GalaxyDataset, describe_manifest, is_dataset, read_dataset
 from gaia_redshift.datasets.splits import SkySplit, find_regions, split_regions
 
 __all__ = [

@@ -16,12 +16,7 @@ from gaia_redshift._extras import find_version
 from gaia_redshift._files import check_apart, check_target, expand_path
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.datasets.cuts import CutCounts, TrainingCuts
-from gaia_redshift.datasets.labels import (
-    LabelOptions,
-    Labels,
-    label_block,
-    load_labels,
-)
+from gaia_redshift.datasets.labels import LabelOptions, Labels, label_block, load_labels
 from gaia_redshift.datasets.pieces import (
     BLOCK_ROWS,
     Piece,

@@ -104,6 +104,7 @@ def open_sources(
     from gaia_redshift.readers.sources import is_query
     from gaia_redshift.readers.tables import is_table, to_astropy
     from gaia_redshift.readers.values import to_source_ids
+    from gaia_redshift.tables.types import simplify_column
 
     about: dict[str, Any]
     if is_query(sources):
@@ -133,10 +134,7 @@ def open_sources(
             )
         if there is not None and name not in table.colnames:
             table.rename_column(there, name)
-    column = table["source_id"]
-    if hasattr(column, "mask"):
-        column = np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
-    ids = to_source_ids(column, label)
+    ids = to_source_ids(simplify_column(table["source_id"], "source_id"), label)
     table["source_id"] = ids
     about["rows"] = len(table)
     about["sha256_of_ids"] = hashlib.sha256(np.ascontiguousarray(ids).data).hexdigest()

@@ -123,10 +123,7 @@ def find_regions(
 
 
 def find_twins(
-    source_id: NDArray[np.int64],
-    ra: NDArray[np.float64],
-    dec: NDArray[np.float64],
-    together: float,
+    source_id: NDArray[np.int64], ra: NDArray[np.float64], dec: NDArray[np.float64], together: float
 ) -> NDArray[np.intp]:
     """Number rows of one source, and of sources within ``together`` arcsec, alike; shape (n,)."""
     from scipy.sparse import coo_array
