@@ -51,10 +51,11 @@ exclude_patterns = [
 default_role = "py:obj"
 highlight_language = "none"
 nitpicky = True
-# Outside types that base classes name; their inventories are not fetched (see below).
+# What base classes name: types from outside, whose inventories are not fetched, and one of ours.
 nitpick_ignore = [
     ("py:class", "enum.IntEnum"),
     ("py:class", "enum.IntFlag"),
+    ("py:class", "gaia_redshift.flags._Flag"),
     ("py:class", "astropy.utils.exceptions.AstropyUserWarning"),
 ]
 

@@ -91,9 +91,9 @@ def match_objects(
     objects: SkyObjects,
     radius: float,
     *,
-    source: NDArray[np.intp] | None = None,
-    zwarning: int | None = 0,
-    classes: Collection[str] | None = ("GALAXY",),
+    source: NDArray[np.intp],
+    zwarning: int | None,
+    classes: Collection[str] | None,
 ) -> Matches:
     """Match sources (n,) in degrees, NaN where without position, with objects, one to one.
 
@@ -110,8 +110,7 @@ def match_objects(
     flags[~placed] |= MatchFlag.NO_POSITION
     result = Matches(np.full(n, -1), np.full(n, np.nan), np.zeros(n, dtype=bool), flags)
     rows = np.flatnonzero(placed)
-    numbers = np.arange(n) if source is None else source
-    _, first, inverse = np.unique(numbers[rows], return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(source[rows], return_index=True, return_inverse=True)
     unique = rows[first]
 
     acceptable = _find_acceptable(objects, zwarning, classes)

@@ -54,8 +54,8 @@ def fetch_sdss_objects(
     radius: float,
     *,
     service: str,
-    settings: ArchiveSettings | None = None,
-    progress: bool = False,
+    settings: ArchiveSettings | None,
+    progress: bool,
 ) -> SkyObjects:
     """Return the objects of SDSS within a radius (arcsec) of positions (n,) in degrees.
 

@@ -2,8 +2,8 @@
 
 ``builder`` (the public function) takes labels from ``labels`` (cross-match or a column, cut by
 ``cuts``) and vectors from ``pieces`` (archive, local files or simulated spectra, in restartable
-pieces), splits them (``splits``) and writes a Parquet file with its ``manifest``; ``file`` reads it
-back, ``checks`` refuses what should not be trained on.
+pieces), splits them (``splits``) and writes a Parquet file with its manifest; ``file`` reads both,
+``checks`` refuses what should not be trained on.
 """
 
 from gaia_redshift.datasets.builder import build_training_set
