@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from gaia_redshift._quiet import defer_interrupt
 from gaia_redshift.clean import find_clean
 from gaia_redshift.cli.archive import add_archive, list_archive_sources, make_archive_options
-from gaia_redshift.cli.options import Command, UsageError, add, parse_keep, read_prior, take
+from gaia_redshift.cli.options import (
+    Command,
+    UsageError,
+    add,
+    add_option,
+    parse_keep,
+    read_prior,
+    take,
+)
 from gaia_redshift.cli.output import (
     TRUTH,
     Summary,
@@ -59,46 +67,37 @@ def _declare(parser: argparse.ArgumentParser) -> None:
         help="go on with a run of the same inputs and options that was ended before FILE was there",
     )
     add(parser, "--model", "--keep", "--grid")
-    parser.add_argument(
-        "--bases", metavar="FILE", help="further set of bases, in GaiaXPy's XML format"
-    )
+    add_option(parser, "--bases FILE", "further set of bases, in GaiaXPy's XML format")
     add(parser, "--prior", "--std")
-    parser.add_argument(
-        "--pdf", action="store_true", help="add the redshift distributions (not to csv)"
-    )
-    parser.add_argument(
+    add_option(parser, "--pdf", "add the redshift distributions (not to csv)")
+    add_option(
+        parser,
         "--no-errors",
-        action="store_true",
-        help="do not read flux errors: several times faster, intervals a little wider",
+        "do not read flux errors: several times faster, intervals a little wider",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--device",
+        "where the network runs; gpu needs Keras with TensorFlow or JAX, and is worth it for"
+        " large catalogues (default: cpu)",
         choices=("cpu", "gpu"),
         default="cpu",
-        help="where the network runs; gpu needs Keras with TensorFlow or JAX, and is worth it for"
-        " large catalogues (default: cpu)",
     )
-    parser.add_argument(
-        "--processes",
+    add_option(
+        parser,
+        "--processes N",
+        "predict so many files at once, each in a process of its own that takes one processor"
+        " and some 400 MB (0: as many as there are processors; default: 1)",
         type=int,
         default=1,
-        metavar="N",
-        help="predict so many files at once, each in a process of its own that takes one processor"
-        " and some 400 MB (0: as many as there are processors; default: 1)",
     )
-    parser.add_argument(
-        "--shape",
-        action="store_true",
-        help="add the median under a flat prior: what the spectrum alone says",
-    )
-    parser.add_argument(
-        "--peaks",
-        action="store_true",
-        help="add the two most probable peaks of each distribution with their odds",
+    add_option(parser, "--shape", "add the median under a flat prior: what the spectrum alone says")
+    add_option(
+        parser, "--peaks", "add the two most probable peaks of each distribution with their odds"
     )
     add(parser, "--clean")
     add(parser, "--json", help="print the summary as JSON, and no table")
-    parser.add_argument("--plot", metavar="PNG", help="draw the redshifts (against the true ones)")
+    add_option(parser, "--plot PNG", "draw the redshifts (against the true ones)")
     add(
         parser,
         "--truth",
