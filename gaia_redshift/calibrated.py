@@ -15,7 +15,7 @@ from gaia_redshift._display import format_facts, name_some
 from gaia_redshift._quiet import preserve_settings, quiet_gaiaxpy
 from gaia_redshift.errors import InputError
 from gaia_redshift.sampling.sample import multiply_pairs, sample_variance
-from gaia_redshift.spectra import BandSpectra, FluxVectors, XPSpectra
+from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 __all__ = ["CalibratedSpectra", "calibrate_spectra"]
 
@@ -89,10 +89,10 @@ def calibrate_spectra(spectra: XPSpectra, wavelength: ArrayLike | None = None) -
     linear: GaiaXPy is asked for it once, and fluxes and errors agree with GaiaXPy's. Where BP and
     RP overlap they are joined with its weights.
     """
-    if isinstance(spectra, FluxVectors):
-        raise InputError("sampled vectors cannot be calibrated: give the spectra themselves")
     if not isinstance(spectra, XPSpectra):
-        raise InputError(f"calibrate_spectra takes XPSpectra, not {type(spectra).__name__}")
+        kind = type(spectra).__name__
+        why = ": sampled vectors cannot be calibrated" if kind == "FluxVectors" else ""
+        raise InputError(f"calibrate_spectra takes XPSpectra, not {kind}{why}")
     if spectra.release not in (None, "DR3"):
         raise InputError(f"GaiaXPy's calibration is that of DR3, these are of {spectra.release}")
     wanted = None if wavelength is None else tuple(np.asarray(wavelength, dtype=float).tolist())

@@ -87,14 +87,12 @@ def plot_spectrum(
         from gaia_redshift.readers import read_spectra
 
         spectrum = read_spectra(spectrum)
-    one = spectrum[find_row(spectrum.source_id, row, source_id)]
+    one: Any = spectrum[find_row(spectrum.source_id, row, source_id)]
     bands = [("BP", slice(0, N_BP), "tab:blue"), ("RP", slice(N_BP, None), "tab:orange")]
     unit = "flux (e$^-$/s per sample)"
     if calibrated:
         from gaia_redshift.calibrated import calibrate_spectra
 
-        if isinstance(one, FluxVectors):
-            raise InputError("sampled vectors cannot be calibrated: give the spectra themselves")
         found: Any = calibrate_spectra(one)
         wavelength, bands = found.wavelength, [("BP and RP", slice(None), "tab:blue")]
         unit = "flux density (W m$^{-2}$ nm$^{-1}$)"
