@@ -28,7 +28,7 @@ from gaia_redshift.readers.columns import set_masks_apart
 from gaia_redshift.readers.values import fold_masks, from_arrow
 from gaia_redshift.tables.arrow import make_field
 from gaia_redshift.tables.columns import META_KEY, Column, add_to_description
-from gaia_redshift.tables.fits import list_cards
+from gaia_redshift.tables.fits import list_cards, list_column_cards
 
 __all__ = ["FitsCatalogue", "ParquetCatalogue"]
 
@@ -156,16 +156,8 @@ class FitsCatalogue:
         first = len(self.names) + 1
         header["TFIELDS"] = len(self.names) + len(new)
         for number, column in enumerate(new, start=first):
-            header[f"TTYPE{number}"] = column.name
-            header[f"TFORM{number}"] = _FORMATS[column.dtype.str[1:]]
-            if column.unit:
-                header[f"TUNIT{number}"] = column.unit
-            if column.null is not None:
-                header[f"TNULL{number}"] = column.null
-            if column.description:
-                header[f"TCOMM{number}"] = column.description
-            if column.ucd:
-                header[f"TUCD{number}"] = column.ucd
+            form = _FORMATS[column.dtype.str[1:]]
+            header.update(list_column_cards(number, column, form, column.unit, column.null))
         header.update(list_cards(meta))
         if "GRZMETA" in header:  # a table of this package's own: its reader goes by this card
             header["GRZMETA"] = add_to_description(str(header["GRZMETA"]), new, meta)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,11 +25,11 @@ from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.enrich.binary import FitsCatalogue, ParquetCatalogue
 from gaia_redshift.enrich.predictions import (
     Addition,
-    ArchivePredictions,
     Cells,
     LocalPredictions,
     clear_duplicates,
     describe_output,
+    predict_from_archive,
 )
 from gaia_redshift.enrich.text import TextCatalogue
 from gaia_redshift.enrich.votable import VOTableCatalogue
@@ -229,14 +230,15 @@ def enrich_catalogue(
             predictions.read(spectra, cells, options, progress=progress)
             find: Any = predictions.compute
         else:
-            find = ArchivePredictions(
-                loaded,
-                columns,
-                wanted,
-                options={**asked, "any_release": any_release, "archive": dict(archive or {})},
-                label=str(source),
+            find = partial(
+                predict_from_archive,
+                model=loaded,
+                new=columns,
+                names=wanted,
                 units=[opened.unit(name) for name in wanted],
-            ).compute
+                label=str(source),
+                options={**asked, "any_release": any_release, "archive": dict(archive or {})},
+            )
         bar = stack.enter_context(open_bar(desc="catalogue", unit=" rows", disable=not progress))
 
         def compute(cells: Cells) -> dict[str, NDArray[Any]]:

@@ -26,12 +26,12 @@ from gaia_redshift.tables.columns import Column, take_table
 __all__ = [
     "BLOCK_ROWS",
     "Addition",
-    "ArchivePredictions",
     "Cells",
     "Columns",
     "LocalPredictions",
     "clear_duplicates",
     "describe_output",
+    "predict_from_archive",
 ]
 
 Cells = dict[str, Any]
@@ -77,54 +77,39 @@ def _to_ids(cells: Any, label: str) -> NDArray[np.int64]:
     return to_source_ids(np.ma.filled(array, 0), label)
 
 
-class ArchivePredictions:
-    """Predicts the sources of a block from spectra that the Gaia archive has.
+def predict_from_archive(
+    cells: Cells,
+    *,
+    model: Any,
+    new: Sequence[Column],
+    names: Sequence[str],
+    units: Sequence[str],
+    label: str,
+    options: Mapping[str, Any],
+) -> Columns:
+    """Return the new columns of a block from spectra that the Gaia archive has.
 
     ``names`` are the catalogue's column of ids, or those of positions, which have ``units``.
     """
-
-    def __init__(
-        self,
-        model: Any,
-        new: Sequence[Column],
-        names: Sequence[str],
-        *,
-        options: Mapping[str, Any],
-        label: str,
-        units: Sequence[str] = (),
-    ) -> None:
-        self.units = list(units)
-        self.model, self.new, self.names = model, list(new), list(names)
-        self.options: dict[str, Any] = dict(options)
-        self.label = label
-
-    def compute(self, cells: Cells) -> Columns:
-        """Return the new columns of a block."""
-        if len(self.names) == 1:
-            ids = _to_ids(cells[self.names[0]], self.label)
-            return self._by_id(ids)
-        return self._by_position(cells)
-
-    def _by_id(self, ids: NDArray[np.int64]) -> Columns:
-        values = _make_empty(self.new, len(ids), QualityFlag.UNKNOWN_SOURCE_ID)
-        asked, which = np.unique(ids[ids > 0], return_inverse=True)
-        if len(asked):
-            found = dict(predict_table(asked, model=self.model, **self.options).items())
-            for column in self.new:
-                values[column.name][ids > 0] = _take(found, column)[which.reshape(-1)]
-        return values
-
-    def _by_position(self, cells: Cells) -> Columns:
+    if len(names) == 2:
         from astropy.table import Table
 
         ra, dec = (
-            to_degrees(cells[name], unit, name, self.label)
-            for name, unit in zip(self.names, self.units, strict=True)
+            to_degrees(cells[name], unit, name, label)
+            for name, unit in zip(names, units, strict=True)
         )
         positions = Table({"ra": ra, "dec": dec})
-        table = predict_table(positions, model=self.model, keep=["separation_gaia"], **self.options)
+        table = predict_table(positions, model=model, keep=["separation_gaia"], **options)
         found = dict(table.items())
-        return {column.name: _take(found, column) for column in self.new}
+        return {column.name: _take(found, column) for column in new}
+    ids = _to_ids(cells[names[0]], label)
+    values = _make_empty(new, len(ids), QualityFlag.UNKNOWN_SOURCE_ID)
+    asked, which = np.unique(ids[ids > 0], return_inverse=True)
+    if len(asked):
+        found = dict(predict_table(asked, model=model, **options).items())
+        for column in new:
+            values[column.name][ids > 0] = _take(found, column)[which.reshape(-1)]
+    return values
 
 
 class LocalPredictions:

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from gaia_redshift._files import DAMAGE, open_unpacked
 from gaia_redshift.enrich.predictions import BLOCK_ROWS, Addition, Cells
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.text import read_ecsv_header
+from gaia_redshift.readers.text import find_delimiter, read_ecsv_header
 from gaia_redshift.tables.columns import Column
 
 __all__ = ["TextCatalogue", "add_to_yaml"]
-
-_DELIMITERS = (",", "\t", ";", "|", " ")
 
 
 class TextCatalogue:
@@ -37,8 +35,13 @@ class TextCatalogue:
                 break
             else:
                 raise InputError(f"{path}: has no line of column names")
-        self.delimiter = self._find_delimiter()
+        comments = [
+            line.lstrip("\ufeff").rstrip("\r\n")[1:].removeprefix(" ") for line in self.above
+        ]
+        stated, self.infos = read_ecsv_header(comments) if ecsv else (b",", {})
         title = self.title.rstrip("\r\n")
+        found = find_delimiter(title.encode("utf-8", "surrogateescape"))
+        self.delimiter = (stated or b" " if ecsv else found).decode()
         names = next(csv.reader([title.lstrip("\ufeff")], delimiter=self.delimiter))
         self.names = [name.strip() for name in names]
         self.end = self.title[len(title) :] or "\n"
@@ -50,19 +53,8 @@ class TextCatalogue:
 
     def unit(self, name: str) -> str:
         """Return the unit of a column, where the header of an ECSV file says it."""
-        if not self.ecsv:
-            return ""
-        comments = [line[1:].removeprefix(" ").rstrip("\r\n") for line in self.above]
-        about = read_ecsv_header(comments)[1].get(name)
+        about = self.infos.get(name)
         return (about.unit if about else None) or ""
-
-    def _find_delimiter(self) -> str:
-        if self.ecsv:
-            stated = [line for line in self.above if line.startswith("# delimiter:")]
-            return "," if stated and "," in stated[0].split(":", 1)[1] else " "
-        counts = {one: self.title.count(one) for one in _DELIMITERS[:-1]}
-        best = max(counts, key=lambda one: counts[one])
-        return best if counts[best] else ","
 
     def _records(self) -> Iterator[tuple[str, list[str] | None]]:
         """Yield the text of each record and its cells; None for lines that are none."""

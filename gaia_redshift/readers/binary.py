@@ -350,11 +350,5 @@ def read_parquet_infos(schema: Any) -> dict[str, ColumnInfo]:
     if yaml is not None:  # written by astropy
         from astropy.table.meta import get_header_from_yaml
 
-        for column in get_header_from_yaml(yaml.decode().split("\n")).get("datatype", []):
-            unit = column.get("unit")
-            infos[column["name"]] = ColumnInfo(
-                str(unit) if unit else None,
-                column.get("description"),
-                (column.get("meta") or {}).get("ucd"),
-            )
+        infos |= ColumnInfo.read_yaml(get_header_from_yaml(yaml.decode().split("\n")))
     return infos

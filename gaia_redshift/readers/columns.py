@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,18 +49,10 @@ DEC_NAMES = ("dec", "dej2000", "de_icrs", "_dej2000", "dec_deg", "dedeg", "decj2
 SPECTRA_ID_NAMES = ("source_id", "sourceid")
 ID_NAMES = (
     *SPECTRA_ID_NAMES,
-    *("gaia_source_id", "dr3_source_id", "gaia_dr3_source_id", "source_id_dr3", "gaia_sourceid"),
-    *(
-        "gaia_id",
-        "gaiadr3_id",
-        "gaia_dr3_id",
-        "gaiadr3",
-        "gaia_dr3",
-        "gaiaid",
-        "designation",
-        "source",
-    ),
-)
+    "gaia_source_id", "dr3_source_id", "gaia_dr3_source_id", "source_id_dr3", "gaia_sourceid",
+    "gaia_id", "gaiadr3_id", "gaia_dr3_id", "gaiadr3", "gaia_dr3", "gaiaid",
+    "designation", "source",
+)  # fmt: skip
 """Names of columns of Gaia's source ids, in lower case, in the order in which they are looked for:
 in catalogues and lists of ids. Spectra have the first two."""
 MASK = ".mask"
@@ -109,6 +101,19 @@ class ColumnInfo:
     ucd: str | None = None
     dtype: str | None = None
 
+    @classmethod
+    def read_yaml(cls, header: Mapping[str, Any]) -> dict[str, ColumnInfo]:
+        """Take what astropy's YAML, in ECSV and elsewhere, says of each column."""
+        return {
+            column["name"]: cls(
+                str(column["unit"]) if column.get("unit") else None,
+                column.get("description"),
+                (column.get("meta") or {}).get("ucd"),
+                "array" if column.get("subtype") else column.get("datatype"),
+            )
+            for column in header.get("datatype", [])
+        }
+
 
 @dataclass
 class BandLayout:
@@ -144,17 +149,8 @@ class Layout:
     @property
     def names(self) -> list[str]:
         """Every column to be read, each once."""
-        return list(
-            dict.fromkeys(
-                [
-                    self.source_id,
-                    *self.bp.names,
-                    *self.rp.names,
-                    *self.keep.values(),
-                    *self.masks.values(),
-                ]
-            )
-        )
+        others = [*self.keep.values(), *self.masks.values()]
+        return list(dict.fromkeys([self.source_id, *self.bp.names, *self.rp.names, *others]))
 
 
 @dataclass

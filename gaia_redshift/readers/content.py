@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import atexit
 import os
-import queue
 import re
 import shutil
 import stat
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from gaia_redshift._files import DAMAGE, GZIP, gzip, one_line
+from gaia_redshift._threads import read_ahead
 from gaia_redshift.errors import GaiaRedshiftError, InputError
 
 __all__ = [
@@ -199,33 +199,11 @@ def report_damage(items: Iterator[T], label: str, kind: str) -> Iterator[T]:
 
 def read_chunks(content: Content) -> Iterator[bytes]:
     """Read ahead in a thread: unpacking gzip then costs no time besides parsing."""
-    chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=8)
-    stop = threading.Event()
 
-    def put(item: bytes | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                chunks.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+    def read() -> Generator[bytes, None, None]:
+        with content.open() as stream:
+            while chunk := stream.read(CHUNK):
+                yield chunk
 
-    def work() -> None:
-        try:
-            with content.open() as stream:
-                while not stop.is_set() and (chunk := stream.read(CHUNK)):
-                    put(chunk)
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, name="gaia_redshift-read-ahead", daemon=True)
-    thread.start()
-    try:
-        while (item := chunks.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+    with closing(read()) as chunks, closing(read_ahead(chunks, 8)) as ahead:
+        yield from ahead

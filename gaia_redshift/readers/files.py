@@ -72,7 +72,8 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     """
     import_tables()
     source = take_file(path)
-    kind = table_format(path) if source == Path(path) else _tell_format(source)
+    piped = source != Path(path)  # without an ending
+    kind = sniff_format(open_path(source)) if piped else table_format(path)
     try:
         table = READERS[kind](source)
     except Exception as error:
@@ -81,11 +82,6 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         if name.startswith("redshift_cnn") and table[name].dtype.kind == "f":
             table[name].info.format = ".4f"  # as shown; they hold every digit
     return table
-
-
-def _tell_format(path: Path) -> str:
-    """Tell what came through a pipe, which has no ending, from its first bytes."""
-    return sniff_format(open_path(path))
 
 
 def _restore(table: Table, description: str | bytes | None) -> Table:
@@ -111,16 +107,12 @@ def _restore(table: Table, description: str | bytes | None) -> Table:
     return table
 
 
-def _is_masked(column: Any) -> bool:
-    return bool(np.ma.getmaskarray(np.ma.asarray(column)).any())
-
-
 def _restore_mask(table: Table, name: str, kind: str | None) -> None:
     """Mask the empty texts of formats without masked ones; make FITS's 0, 1 and null boolean."""
     from astropy.table import MaskedColumn
 
     values = np.ma.asarray(table[name])
-    if kind == "U" and not _is_masked(values):
+    if kind == "U" and not np.ma.is_masked(values):
         table[name] = MaskedColumn(values.data, mask=values.data == "")
     elif kind == "b" and values.dtype.kind == "i":
         table[name] = MaskedColumn(values.data == 1, mask=values.mask)
@@ -143,10 +135,6 @@ def _read_ecsv(path: Path) -> Table:
     from astropy.table import Table
 
     return Table.read(path, format="ascii.ecsv")
-
-
-def _read_csv(path: Path) -> Table:
-    return read_columns(path)
 
 
 def _read_fits(path: Path) -> Table:
@@ -254,16 +242,6 @@ def _read_hdf5(path: Path) -> Table:
     return _restore(table, description)
 
 
-READERS: dict[str, Callable[[Path], Table]] = {
-    "ecsv": _read_ecsv,
-    "fits": _read_fits,
-    "votable": _read_votable,
-    "parquet": _read_parquet,
-    "hdf5": _read_hdf5,
-    "csv": _read_csv,
-}
-
-
 def read_columns(source: Path | Content) -> Table:
     """Read the scalar columns of a file of any kind that `read_spectra` reads, spectra or not.
 
@@ -279,6 +257,16 @@ def read_columns(source: Path | Content) -> Table:
     if not tables or not any(table.colnames for table in tables):
         raise InputError(f"{content.label}: holds no columns of numbers or text")
     return settle_types(stack_tables(tables))
+
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    "ecsv": _read_ecsv,
+    "fits": _read_fits,
+    "votable": _read_votable,
+    "parquet": _read_parquet,
+    "hdf5": _read_hdf5,
+    "csv": read_columns,
+}
 
 
 def read_ids(path: str | os.PathLike[str]) -> Table:

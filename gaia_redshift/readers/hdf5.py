@@ -164,14 +164,7 @@ def _read_yaml(dataset: Any) -> dict[str, ColumnInfo]:
     from astropy.table.meta import get_header_from_yaml
 
     lines = [line.decode("utf-8", "replace") for line in dataset[:].tolist()]
-    return {
-        column["name"]: ColumnInfo(
-            str(column["unit"]) if column.get("unit") else None,
-            column.get("description"),
-            (column.get("meta") or {}).get("ucd"),
-        )
-        for column in get_header_from_yaml(lines).get("datatype", [])
-    }
+    return ColumnInfo.read_yaml(get_header_from_yaml(lines))
 
 
 def _take_rows(columns: dict[str, Any]) -> dict[str, Any]:

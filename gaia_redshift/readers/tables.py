@@ -18,7 +18,7 @@ from gaia_redshift.readers.columns import (
 )
 from gaia_redshift.readers.values import from_arrow
 from gaia_redshift.tables.columns import split_places
-from gaia_redshift.tables.types import simplify_column
+from gaia_redshift.tables.types import simplify_column, unwrap_column
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -149,14 +149,7 @@ def _read_info(column: Any) -> ColumnInfo:
 def _open_astropy_column(column: Any) -> Any:
     if hasattr(column, "isot"):  # Time
         return simplify_column(column, "")
-    unmasked = getattr(column, "unmasked", None)
-    if unmasked is not None:  # astropy's Masked quantities
-        return np.ma.MaskedArray(getattr(unmasked, "value", unmasked), mask=column.mask)
-    if hasattr(column, "mask"):
-        return np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
-    if hasattr(column, "to_value"):
-        return column.value
-    return np.asarray(column)
+    return unwrap_column(column)
 
 
 def _open_series(series: Any, name: Any) -> Any:

@@ -13,7 +13,7 @@ from gaia_redshift.errors import InputError
 from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_id_name, find_layout
 from gaia_redshift.readers.content import Content, read_chunks
 
-__all__ = ["iter_text_blocks", "read_ecsv_header"]
+__all__ = ["find_delimiter", "iter_text_blocks", "read_ecsv_header"]
 
 _DELIMITERS = (b",", b"\t", b";", b"|", b" ")
 BLOCK_ROWS = 2048
@@ -28,7 +28,7 @@ def iter_text_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     with closing(chunks):
         rest, comments, header = _read_header(chunks, content.label)
         delimiter, infos = read_ecsv_header(comments)
-        delimiter = delimiter or _find_delimiter(header)
+        delimiter = delimiter or find_delimiter(header)
         fields = _Cutter(content.label, delimiter).cut_row(header + b"\n", 0, header.find(b'"'))[0]
         names = [cell.decode("utf-8", errors="replace").strip() for cell in fields]
         layout = find_layout(names, options, content.label)
@@ -189,7 +189,7 @@ class _Cutter:
         return cells + last, end, quote
 
 
-def _find_delimiter(header: bytes) -> bytes:
+def find_delimiter(header: bytes) -> bytes:
     """Choose the delimiter between which the header has source ids, else the most frequent one."""
     for delimiter in _DELIMITERS:
         cells = [cell.strip(b' "\r').decode("utf-8", "replace") for cell in header.split(delimiter)]
@@ -205,13 +205,4 @@ def read_ecsv_header(comments: list[str]) -> tuple[bytes | None, dict[str, Colum
     from astropy.table.meta import get_header_from_yaml
 
     header = get_header_from_yaml(comments[1:])
-    infos = {
-        column["name"]: ColumnInfo(
-            str(column["unit"]) if column.get("unit") else None,
-            column.get("description"),
-            (column.get("meta") or {}).get("ucd"),
-            "array" if column.get("subtype") else column.get("datatype"),
-        )
-        for column in header.get("datatype", [])
-    }
-    return header.get("delimiter", " ").encode(), infos
+    return header.get("delimiter", " ").encode(), ColumnInfo.read_yaml(header)

@@ -25,7 +25,7 @@ from gaia_redshift.tables.columns import (
 )
 from gaia_redshift.tables.types import Note, choose_storage, join_notes, measure_text, note_column
 
-__all__ = ["FITS_CARDS", "FITSSink", "add_words", "list_cards"]
+__all__ = ["FITS_CARDS", "FITSSink", "add_words", "list_cards", "list_column_cards"]
 
 FITS_CARDS = {
     "gaia_redshift_version": "GRZVER",
@@ -226,23 +226,13 @@ class FITSSink:
             ]
         )
         for i, (column, field) in enumerate(zip(self.columns, fields, strict=True), 1):
-            words = {
-                # What FITS does not know GRZMETA tells, where there is one.
-                "TUNIT": name_unit(column.unit, "fits", column.unit if self.meta is None else None),
-                "TUCD": column.ucd,
-                "TCOMM": column.description,
-            }
-            cards: dict[str, Any] = {
-                "TTYPE": column.name,
-                "TFORM": field.form,
+            # What FITS does not know GRZMETA tells, where there is one.
+            unit = name_unit(column.unit, "fits", column.unit if self.meta is None else None)
+            more = {
                 "TDIM": field.lengths or None,
                 "TZERO": _HALF if field.stored == np.uint64 else None,
-                "TNULL": field.null,
-                **{k: v.encode("ascii", "replace").decode() for k, v in words.items() if v},
             }
-            for key, value in cards.items():
-                if value is not None:
-                    table[f"{key}{i}"] = value
+            table.update(list_column_cards(i, column, field.form, unit, field.null, **more))
         if self.meta is not None:
             table["EXTNAME"] = "REDSHIFTS"
             table.extend(list_cards(self.meta))
@@ -271,6 +261,16 @@ def _store(
     if stored.kind == "u" and stored.itemsize == 8:
         return (data.astype(np.uint64) - np.uint64(_HALF)).astype(np.int64)
     return data
+
+
+def list_column_cards(
+    number: int, column: Column, form: str, unit: str | None, null: int | None, **more: Any
+) -> list[tuple[str, Any]]:
+    """Return the cards that say what a column is; ``number`` counts from 1."""
+    words = {"TUNIT": unit, "TUCD": column.ucd, "TCOMM": column.description}
+    texts = {key: text.encode("ascii", "replace").decode() for key, text in words.items() if text}
+    cards = {"TTYPE": column.name, "TFORM": form, **more, "TNULL": null, **texts}
+    return [(f"{key}{number}", value) for key, value in cards.items() if value is not None]
 
 
 def list_cards(meta: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -216,21 +216,13 @@ def build_table(
         percentiles, standard deviations and densities where given, ``flags_cnn`` (int32), then the
         input's columns.
     """
-
-    def to_floats(values: ArrayLike | None) -> NDArray[np.float32] | None:
-        return None if values is None else np.asarray(values, dtype=np.float32)
-
+    numbers = {"redshift": redshift, "lower": lower, "upper": upper, "std": std, "shape": shape}
+    numbers |= {"probability_galaxy": probability_galaxy, "pdf": pdf, "peaks": peaks}
+    given = {name: values for name, values in numbers.items() if values is not None}
     return PredictedRows(
         source_id=np.asarray(source_id, dtype=np.int64),
-        redshift=np.asarray(redshift, dtype=np.float32),
         flags=np.asarray(flags, dtype=np.int32),
-        lower=to_floats(lower),
-        upper=to_floats(upper),
-        std=to_floats(std),
-        shape=to_floats(shape),
-        probability_galaxy=to_floats(probability_galaxy),
-        pdf=to_floats(pdf),
-        peaks=to_floats(peaks),
+        **{name: np.asarray(values, dtype=np.float32) for name, values in given.items()},
         redshift_grid=None if redshift_grid is None else np.asarray(redshift_grid),
         columns=columns,
         meta=dict(meta or {}),

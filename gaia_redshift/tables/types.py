@@ -27,6 +27,7 @@ __all__ = [
     "measure_text",
     "note_column",
     "simplify_column",
+    "unwrap_column",
 ]
 
 Note = dict[str, Any]
@@ -52,14 +53,7 @@ def simplify_column(column: Any, name: str) -> NDArray[Any] | np.ma.MaskedArray[
         texts = np.ma.asarray(column.isot)
         hidden = np.ma.getmaskarray(np.ma.asarray(getattr(column, "mask", False)))
         return np.ma.MaskedArray(np.ma.getdata(texts), mask=np.broadcast_to(hidden, texts.shape))
-    unmasked = getattr(column, "unmasked", None)
-    if unmasked is not None:  # astropy's Masked quantities
-        values = np.asarray(getattr(unmasked, "value", unmasked))
-        array: Any = np.ma.MaskedArray(values, mask=column.mask)
-    elif hasattr(column, "mask"):
-        array = np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
-    else:
-        array = np.asarray(getattr(column, "value", column))
+    array = unwrap_column(column)
     data = np.ma.getdata(array)
     kind = data.dtype.kind
     if not data.dtype.isnative and kind in "iufU":
@@ -84,6 +78,16 @@ def simplify_column(column: Any, name: str) -> NDArray[Any] | np.ma.MaskedArray[
             " leave it out, or make numbers or text of it"
         )
     return array  # type: ignore[no-any-return]
+
+
+def unwrap_column(column: Any) -> Any:
+    """Return what a column of astropy's, or an array, holds, masked where it is."""
+    unmasked = getattr(column, "unmasked", None)
+    if unmasked is not None:  # astropy's Masked quantities
+        return np.ma.MaskedArray(getattr(unmasked, "value", unmasked), mask=column.mask)
+    if hasattr(column, "mask"):
+        return np.ma.MaskedArray(np.asarray(column.data.data), mask=column.mask)
+    return np.asarray(getattr(column, "value", column))
 
 
 def _simplify_objects(array: Any, name: str) -> Any:
