@@ -552,6 +552,19 @@ def test_kept_columns(with_columns, tmp_path, extension):
         read_spectra(path, keep=["z"])
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 64])
+def test_csv_reads_the_same_wherever_its_pieces_end(tmp_path, monkeypatch, size):
+    path = tmp_path / "spectra.csv"
+    note = '"a ""word"", and\na second line"'
+    lines = [f'{number},"(1,{number})","(2,3)",{note}' for number in range(1, 6)]
+    path.write_text("source_id,bp_coefficients,rp_coefficients,note\n" + "\n".join(lines))
+    monkeypatch.setattr("gaia_redshift.readers.content.CHUNK", size)
+    found = read_spectra(path, keep="note")
+    assert found.source_id.tolist() == [1, 2, 3, 4, 5]
+    assert found.bp.coefficients.tolist() == [[1.0, number] for number in range(1, 6)]
+    assert found.columns["note"].tolist() == ['a "word", and\na second line'] * 5
+
+
 def test_kept_columns_of_csv_widen(tmp_path):
     """A column may look whole at first and not later, also across blocks and files."""
     head = "source_id,bp_coefficients,rp_coefficients,a,b,c,d\n"

@@ -80,8 +80,11 @@ def _iter_rows(
     rows: list[tuple[bytes, ...]] = []
     first_row, rest = 1, b""
     for chunk in chunks:
-        data = rest + chunk
-        rest = data[cutter.cut(data, rows) :]
+        # Mostly the line that goes on ends the row: then not all of the chunk is copied.
+        start = chunk.find(b"\n") + 1 if rest else 0
+        if rest and cutter.cut(rest + chunk[:start], rows) == 0:
+            chunk, start = rest + chunk, 0  # noqa: PLW2901
+        rest = chunk[cutter.cut(chunk, rows, start) :]
         if len(rest) > LONGEST_LINE:
             raise cutter.complain("does not end (a quote too many?)")
         # Rows are about equally long.
@@ -114,10 +117,10 @@ class _Cutter:
         """Return an error about the row that comes next."""
         return InputError(f"{self.label}, row {self.n_rows + 1}: {problem}")
 
-    def cut(self, data: bytes, rows: list[tuple[bytes, ...]]) -> int:
+    def cut(self, data: bytes, rows: list[tuple[bytes, ...]], at: int = 0) -> int:
         """Append the wanted cells of each row; return where one begins that has no end yet."""
-        at, size, take = 0, len(data), self.take
-        quote = data.find(b'"')
+        size, take = len(data), self.take
+        quote = data.find(b'"', at)
         while at < size:
             if data[at] in _BLANK_OR_COMMENT:
                 end = data.find(b"\n", at)
