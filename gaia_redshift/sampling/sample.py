@@ -36,8 +36,9 @@ __all__ = ["sample_block", "sample_spectra", "warn_of_unknown_sets"]
 
 logger = logging.getLogger(__name__)
 
-ERROR_BLOCK = 256
-"""Sources whose covariances are worked on at once: they then fit in a processor's cache."""
+ERROR_BLOCK = 128
+"""Sources whose covariances are worked on at once: 1.5 MB a band, which malloc keeps for the next
+ones; with larger ones the system's clearing of new memory can take as long as all else here."""
 NO_ERROR = int(QualityFlag.NO_FLUX_ERROR)
 CORRELATION_SLACK = 1e-4
 """How far beyond 1 a correlation may lie: the archive stores them with 32 bits."""
@@ -297,19 +298,19 @@ def sample_variance(
         variance = multiply_rows(errors**2, squares)
     given: NDArray[np.bool_] = np.zeros(len(errors), dtype=bool)
     if band.correlations is not None and k > 1:
-        triangle = np.array(band.correlations[rows, : n_correlations(k)], dtype=np.float64)
+        triangle = band.correlations[rows, : n_correlations(k)]
         given |= ~np.isnan(triangle).all(axis=1) & ~missing & ~bad
         with np.errstate(invalid="ignore", over="ignore"):
             largest = np.maximum(triangle.max(axis=1), -triangle.min(axis=1))  # NaN where any is
-            bad |= given & ~(largest <= 1 + CORRELATION_SLACK)
-            buffer = np.empty_like(triangle)
-            for index in np.tril_indices(k, -1):  # correlations become covariances
-                np.take(errors, index, axis=1, out=buffer, mode="clip")
-                triangle *= buffer
+            bad |= given & ~(largest.astype(np.float64) <= 1 + CORRELATION_SLACK)
+            later, earlier = _list_pairs(k)
+            covariances = np.take(errors, later, axis=1, mode="clip")
+            covariances *= triangle
+            covariances *= np.take(errors, earlier, axis=1, mode="clip")
             if given.all():
-                variance += multiply_rows(triangle, products)
+                variance += multiply_rows(covariances, products)
             elif given.any():
-                variance[given] += multiply_rows(triangle[given], products)
+                variance[given] += multiply_rows(covariances[given], products)
     flags[~given & ~missing] |= QualityFlag.DIAGONAL_FLUX_ERROR
     with np.errstate(invalid="ignore"):
         bad |= ~missing & ~(np.isfinite(variance) & (variance > 0)).all(axis=1)
@@ -329,5 +330,11 @@ def multiply_pairs(
     matrix: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ``b_i^2`` (k, m) and ``2 b_i b_j`` (k (k - 1) / 2, m) in the triangle's order."""
-    j, i = np.tril_indices(len(matrix), -1)
+    j, i = _list_pairs(len(matrix))
     return matrix**2, 2 * matrix[i] * matrix[j]
+
+
+@lru_cache(maxsize=16)
+def _list_pairs(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Later and earlier coefficient of each pair, (k (k - 1) / 2,), in the triangle's order."""
+    return np.tril_indices(k, -1)
