@@ -87,7 +87,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
         parser,
         "--processes N",
         "predict so many files at once, each in a process of its own that takes one processor"
-        " and some 400 MB (0: as many as there are processors; default: 1)",
+        " and some 300 MB (0: as many as there are processors; default: 1)",
         type=int,
         default=1,
     )

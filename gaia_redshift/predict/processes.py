@@ -123,26 +123,25 @@ class _Queue:
     def __init__(self, folder: Path | None) -> None:
         where = None if folder is None else str(folder)
         self._file: Any = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=where)  # noqa: SIM115
-        self._taken = 0
+        self._taken = self._end = 0
         self.ended = False
         self.close = self._file.close
 
     def put(self, data: bytes) -> None:
         """Add a step."""
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(data)
+        self._file.seek(self._end)
+        self._end += self._file.write(data)
 
     def take(self) -> Iterator[Any]:
-        """Take the steps that are there; the file is then empty."""
-        end = self._file.seek(0, os.SEEK_END)
-        while self._taken < end:
+        """Take the steps that are there, also those that come meanwhile; it is then empty."""
+        while self._taken < self._end:
             self._file.seek(self._taken)
             item = pickle.load(self._file)
             self._taken = self._file.tell()
             yield item
         self._file.seek(0)
         self._file.truncate()
-        self._taken = 0
+        self._taken = self._end = 0
 
 
 class _Crowd:
@@ -190,7 +189,8 @@ class _Crowd:
                 if isinstance(item, Exception):
                     raise item
                 yield replace(item, index=index)
-            if not ended:
+                self._receive(timeout=0)  # nobody is to wait for what is done with a step
+            if not queue.ended:
                 self._receive()
         self._queues.pop(index).close()
 
@@ -215,9 +215,9 @@ class _Crowd:
                 with self._watch(worker):
                     worker.pipe.send((source, row))
 
-    def _receive(self) -> None:
+    def _receive(self, timeout: float | None = None) -> None:
         """Wait for steps, and put them where they wait."""
-        ready = wait([worker.pipe for worker in self._workers])
+        ready = wait([worker.pipe for worker in self._workers], timeout)
         for worker in self._workers:
             if worker.pipe not in ready:
                 continue
