@@ -36,7 +36,7 @@ from gaia_redshift.evaluate import compare_predictions, write_report
 from gaia_redshift.simulate import simulate_spectra
 from gaia_redshift.simulate.survey import load_parameters
 from gaia_redshift.train import TrainingConfig, make_fine_tuning_config, train_model
-from gaia_redshift.train.config import get_recipe
+from gaia_redshift.train.networks import get_recipe
 
 TESTS = Path(__file__).parents[1] / "tests"
 QUERY = (

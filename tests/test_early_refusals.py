@@ -46,7 +46,7 @@ def test_columns_that_are_not_there_are_told_before_any_work(
 
     if words[0] == "evaluate":
         monkeypatch.setattr("gaia_redshift.predict.load_for_prediction", refuse)
-    monkeypatch.setattr("gaia_redshift.train.fit.import_keras_for_training", refuse)
+    monkeypatch.setattr("gaia_redshift.train.training.import_keras_for_training", refuse)
     out = tmp_path / "outputs"
     out.mkdir()
     words = [w.replace("SPECTRA", str(spectra)).replace("OUT", str(out / "new")) for w in words]

@@ -322,14 +322,14 @@ def test_layers_that_are_not_known_are_refused():
 
 @needs_keras
 def test_a_graph_that_differs_from_keras_is_not_written(tmp_path, monkeypatch):
-    from gaia_redshift.train import export
+    from gaia_redshift.train import graph
 
     network = build_convolution()
-    written = export.build_graph(network)
+    written = graph.build_graph(network)
     fill_weights(network)
-    monkeypatch.setattr(export, "build_graph", lambda network: written)
+    monkeypatch.setattr(graph, "build_graph", lambda network: written)
     with pytest.raises(ModelError, match="differ from Keras's by up to"):
-        export.write_graph(tmp_path / "network.onnx", network)
+        graph.write_graph(tmp_path / "network.onnx", network)
     assert not list(tmp_path.iterdir())
 
 

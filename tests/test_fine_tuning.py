@@ -15,9 +15,9 @@ from gaia_redshift.datasets import SkySplit, build_training_set, read_dataset
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import FluxVectors
 from gaia_redshift.train import TrainingConfig, fit, make_fine_tuning_config, train_model
-from gaia_redshift.train.checkpoint import read_checkpoint, write_checkpoint
-from gaia_redshift.train.config import get_recipe
-from gaia_redshift.train.fine_tuning import freeze_layers, read_parent
+from gaia_redshift.train.fit import read_checkpoint, write_checkpoint
+from gaia_redshift.train.networks import freeze_layers, get_recipe
+from gaia_redshift.train.training import read_parent
 
 pytestmark = [
     pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs the extra 'train'"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from importlib.util import find_spec
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from moving_bumps import make_galaxies
 from gaia_redshift.errors import InputError
 from gaia_redshift.train import TrainingConfig, search_networks
 from gaia_redshift.train import search as module
-from gaia_redshift.train.config import get_recipe, read_config
-from gaia_redshift.train.networks import get_network
+from gaia_redshift.train.config import read_config
+from gaia_redshift.train.networks import get_network, get_recipe
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
@@ -105,16 +104,15 @@ def test_a_search_writes_its_tables(finished):
     assert not list(folder.glob("trial_*"))
 
 
-def pretend(dataset, config, kind, objective, **options):
+def pretend(network, dataset, config, objective, **options):
     """Instead of a training: a loss that depends on the configuration, and no time."""
     loss = 100 * config.learning_rate + config.network_options.get("units", 384) / 100
-    network = SimpleNamespace(count_params=lambda: 7)
-    return network, [{"validation_loss": loss, "validation_mae": loss / 10}]
+    return [{"validation_loss": loss, "validation_mae": loss / 10}]
 
 
-def pretend_with_defaults(dataset, config, *arguments, **options):
+def pretend_with_defaults(network, dataset, *arguments, **options):
     assert len(dataset.rows["train"]) == 108
-    return pretend(dataset, config, *arguments, **options)
+    return pretend(network, dataset, *arguments, **options)
 
 
 def test_an_interrupted_search_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):

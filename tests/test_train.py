@@ -24,9 +24,9 @@ from gaia_redshift.train import (
     fit,
     train_model,
 )
-from gaia_redshift.train.checkpoint import write_checkpoint
 from gaia_redshift.train.dataset import check_parts, prepare_dataset
 from gaia_redshift.train.finish import measure_bins
+from gaia_redshift.train.fit import write_checkpoint
 from gaia_redshift.train.networks import get_network
 from gaia_redshift.train.sources import LabelledVectors, collect_vectors
 

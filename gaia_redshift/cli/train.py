@@ -166,7 +166,8 @@ def _make_config(arguments: argparse.Namespace) -> TrainingConfig:
     """The network's recipe, over it the configuration file, over it the options given."""
     from gaia_redshift.datasets.file import is_dataset
     from gaia_redshift.train import TrainingConfig, make_fine_tuning_config
-    from gaia_redshift.train.config import get_recipe, read_config
+    from gaia_redshift.train.config import read_config
+    from gaia_redshift.train.networks import get_recipe
 
     stored = read_config(arguments.config) if arguments.config else {}
     given = take(arguments, "network epochs batch_size learning_rate seed grid_jitter patience")

@@ -17,7 +17,7 @@ from gaia_redshift.model.novelty import Novelty
 from gaia_redshift.model.postprocess import measure_overlap
 from gaia_redshift.model.prior import MagnitudePrior, measure_rp_flux
 from gaia_redshift.model.scaler import measure_mean_flux
-from gaia_redshift.train.objectives import measure_cross_entropy
+from gaia_redshift.train.networks import measure_cross_entropy
 
 __all__ = ["HeldOut", "calibrate_bins", "fit_novelty", "fit_temperature", "import_sklearn"]
 

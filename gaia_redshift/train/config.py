@@ -13,8 +13,7 @@ from typing import Any
 
 from gaia_redshift.errors import InputError
 
-__all__ = ["FINE_TUNING", "RECIPES", "TrainingConfig", "get_recipe", "read_config"]
-
+__all__ = ["TrainingConfig", "read_config"]
 
 OPTIMIZERS = ("adamax", "adamw")
 SCHEDULES = ("constant", "cosine")
@@ -24,7 +23,7 @@ SCHEDULES = ("constant", "cosine")
 class TrainingConfig:
     """Configuration of a training; the defaults are the recipe of Kiraleos (2023).
 
-    ``get_recipe`` gives the defaults of each network.
+    `gaia_redshift.train.networks.get_recipe` gives those of each network.
 
     Parameters
     ----------
@@ -184,47 +183,6 @@ class TrainingConfig:
             return cls(**content)
         except (TypeError, ValueError) as error:
             raise InputError(f"unusable training configuration: {error}") from None
-
-
-RECIPES: dict[str, dict[str, Any]] = {
-    "kiraleos2023": {},
-    "residual": {
-        "name": "residual",
-        "network": "residual",
-        "epochs": 8,
-        "batch_size": 256,
-        "optimizer": "adamw",
-        "learning_rate": 0.002,
-        "schedule": "cosine",
-        "weight_decay": 1e-4,
-        "weight_average": 0.999,
-        "split": (0.9, 0.05, 0.05),
-        "grid_jitter": 0.4,
-        "error_jitter": 0.25,
-        "bins": 300,
-    },
-}
-"""What each network's training differs in from the defaults of `TrainingConfig`."""
-
-FINE_TUNING: dict[str, Any] = {
-    "epochs": 20,
-    "learning_rate": 3e-4,
-    "grid_jitter": 0.0,
-    "patience": 4,
-    "weight_average": 0.95,
-    "split": (0.7, 0.2, 0.1),
-}
-"""What a training that starts from a model differs in from that model's own."""
-
-
-def get_recipe(network: str) -> dict[str, Any]:
-    """Return the options with which a network is usually trained.
-
-    Raises `InputError` if there is no such network.
-    """
-    if network not in RECIPES:
-        raise InputError(f"no network named {network!r}; known: {', '.join(sorted(RECIPES))}")
-    return dict(RECIPES[network])
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -25,17 +25,15 @@ from gaia_redshift.model.manifest import (
     parse_manifest,
     read_files,
 )
-from gaia_redshift.model.onnx_engine import OnnxEngine
 from gaia_redshift.model.registry import RedshiftModel
-from gaia_redshift.model.scaler import Inputs
 from gaia_redshift.train.card import write_card
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
 from gaia_redshift.train.finish import TrainingResult
-from gaia_redshift.train.graph import build_graph
+from gaia_redshift.train.graph import write_graph
 from gaia_redshift.train.networks import get_network
 
-__all__ = ["write_frozen_vectors", "write_graph", "write_model"]
+__all__ = ["write_frozen_vectors", "write_model"]
 
 _FILES = {
     "graph": "network.onnx",
@@ -45,7 +43,7 @@ _FILES = {
 }
 _PACKAGES = ("numpy", "keras", "tensorflow", "onnx", "gaiaxpy")
 _TOLERANCE = 1e-5
-"""How far a graph's outputs may lie from Keras's, in float32."""
+"""How far predictions of the folder may lie from those of the training."""
 _N_FROZEN = 32
 
 
@@ -94,40 +92,6 @@ def write_model(
         if target.exists():
             raise ModelError(f"{target} has appeared during the training; not replaced")
         os.replace(folder, target)
-
-
-def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float:
-    """Write a network as the file that predictions run; return the two's largest difference.
-
-    They are compared on made-up values and on ``inputs``; `ModelError` if an output differs from
-    Keras's by more than 1e-5 (of its value, where that is above 1).
-    """
-    data = build_graph(network)
-    shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
-    engine = OnnxEngine(data, str(path), shapes)
-    rng = np.random.default_rng(0)
-    samples = [
-        {
-            name: rng.uniform(-0.1, 1.1, (_N_FROZEN, *shape)).astype(np.float32)
-            for name, shape in shapes.items()
-        }
-    ]
-    if inputs is not None:
-        samples += [{name: inputs[name].reshape(-1, *shape) for name, shape in shapes.items()}]
-    difference = 0.0
-    for sample in samples:
-        values = list(sample.values())
-        reference = network(values if len(values) > 1 else values[0], training=False)
-        expected = np.asarray(reference)
-        error = np.abs(engine.run(sample) - expected) / np.maximum(np.abs(expected), 1.0)
-        difference = max(difference, float(error.max()))
-    if not difference <= _TOLERANCE:
-        raise ModelError(
-            f"the graph's outputs differ from Keras's by up to {difference:.1e}, more than"
-            f" {_TOLERANCE:g}; not written"
-        )
-    path.write_bytes(data)
-    return difference
 
 
 def write_frozen_vectors(folder: Path, dataset: TrainingSet, result: TrainingResult) -> Path:

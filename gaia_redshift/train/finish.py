@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ from gaia_redshift.model.scaler import Inputs, measure_mean_flux
 from gaia_redshift.train.calibrate import HeldOut, calibrate_bins, fit_novelty
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
-from gaia_redshift.train.fine_tuning import ParentModel
-from gaia_redshift.train.objectives import DistributionObjective, Objective
+from gaia_redshift.train.networks import DistributionObjective, Objective
 from gaia_redshift.train.sources import LabelledVectors
+
+if TYPE_CHECKING:
+    from gaia_redshift.train.training import ParentModel
 
 __all__ = ["TrainingResult", "finish_training", "measure_bins", "run_network"]
 

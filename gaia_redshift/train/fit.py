@@ -1,265 +1,137 @@
-"""Train a network: `train_model`, from spectra with true redshifts to a model folder."""
+"""Fit a network: epochs of many steps in one compiled call, and the run's state after each."""
 
 from __future__ import annotations
 
-import functools
+import csv
+import json
 import logging
 import math
-import os
 import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._files import removed_if_empty
-from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.datasets.file import is_dataset
+from gaia_redshift._display import open_bar
+from gaia_redshift._files import written_whole
 from gaia_redshift.errors import InputError, ModelError
-from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
-from gaia_redshift.model.keras_engine import compile_network, import_keras_for_training
-from gaia_redshift.readers import check_columns
-from gaia_redshift.simulate.generate import SimulatedGalaxies
-from gaia_redshift.train.calibrate import import_sklearn
-from gaia_redshift.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gaia_redshift.model.keras_engine import compile_network, import_keras
 from gaia_redshift.train.config import TrainingConfig
-from gaia_redshift.train.dataset import (
-    TrainingSet,
-    check_redshifts,
-    prepare_dataset,
-    split_rows,
-)
-from gaia_redshift.train.export import write_frozen_vectors, write_model
-from gaia_redshift.train.fine_tuning import (
-    ParentModel,
-    freeze_layers,
-    make_fine_tuning_config,
-    read_parent,
-)
-from gaia_redshift.train.finish import finish_training, run_network
-from gaia_redshift.train.graph import import_onnx
-from gaia_redshift.train.networks import Network, get_network
-from gaia_redshift.train.objectives import Objective, make_objective
-from gaia_redshift.train.sources import (
-    collect_vectors,
-    find_grid,
-    mix_vectors,
-    open_source,
-)
-from gaia_redshift.train.steps import (
-    average_weights,
-    compile_steps,
-    make_optimizer,
-    open_bar,
-    run_epoch,
-    set_weights,
-)
+from gaia_redshift.train.dataset import TrainingSet
+from gaia_redshift.train.finish import run_network
+from gaia_redshift.train.networks import Objective
 
-__all__ = ["fit_network", "train_model"]
+__all__ = ["Checkpoint", "fit_network", "read_checkpoint", "write_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
-_SKY_SEED = 7000
-_MIX_SEED = 5000
-"""Added to a training's seed: galaxies mixed in are others than those of trainings and tests."""
+_CHECKPOINT = "checkpoint.npz"
+_STEPS_PER_CALL = 64
+"""Steps inside one compiled call: enough to hide Python's cost, few enough to show progress."""
+_SPECTRA_PER_CALL = 8192
+"""Their inputs are made at once."""
+_AVERAGES = 10
+"""An average of weights reaches over a training's steps divided by this, at most."""
 
 
-@preserve_settings()
-def train_model(
-    source: Any,
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights, optimiser state and history after the last complete epoch."""
+
+    path: Path
+    network: list[NDArray[Any]]
+    optimizer: list[NDArray[Any]]
+    config: dict[str, Any]
+    history: list[dict[str, float]]
+    best: list[NDArray[Any]] | None = None
+
+    def restore(self, network: Any, optimizer: Any) -> None:
+        """Put the state into a network and optimiser of the same configuration.
+
+        Raises `InputError` if they are built otherwise.
+        """
+        for variables, values in (
+            (network.variables, self.network),
+            (optimizer.variables, self.optimizer),
+        ):
+            if [tuple(v.shape) for v in variables] != [value.shape for value in values]:
+                raise InputError(f"{self.path}: this checkpoint is of another network; start anew")
+            _assign(variables, values)
+
+
+def write_checkpoint(
+    folder: Path,
+    network: Any,
+    optimizer: Any,
+    config: TrainingConfig,
+    history: list[dict[str, float]],
     *,
-    output: str | os.PathLike[str],
-    config: TrainingConfig | None = None,
-    truth: str = "redshift_true",
-    grid: SamplingGrid = DEFAULT_GRID,
-    start: str | os.PathLike[str] | None = None,
-    run_dir: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    progress: bool = True,
-    command: str = "",
-) -> Path:
-    """Train a model and write it as a folder that `gaia_redshift.load_model` loads.
+    best: list[NDArray[Any]] | None = None,
+) -> None:
+    """Write the state and ``history.csv``; an interruption leaves the older state intact.
 
-    The same source, configuration and machine (processor and number of threads) give the same
-    weights to the last bit, also when the run was interrupted and resumed.
-
-    Parameters
-    ----------
-    source : path, table, XPSpectra, list of these, SimulatedGalaxies, GalaxyDataset, or \
-            (FluxVectors, redshifts)
-        A training set of `gaia_redshift.read_dataset`, or the path of its file, with its own split;
-        spectra in any form that `gaia_redshift.read_spectra` reads, with a column of true
-        redshifts; galaxies to simulate; or vectors with their redshifts, shape (n,).
-    output : path
-        The model's folder; must not exist yet.
-    config : TrainingConfig, optional
-        By default the recipe of Kiraleos (2023), or with ``start`` that of
-        `gaia_redshift.train.make_fine_tuning_config`.
-    truth : str
-        Name of the column of true redshifts.
-    grid : SamplingGrid
-        Where to sample; vectors keep their own grid, and a parent's grid comes first.
-    start : str or path, optional
-        Model to start from, by name or folder: its weights, scaler and bins (fine-tuning).
-    run_dir : path, optional
-        Folder for sampled vectors, checkpoint and ``history.csv``; ``<output>.run`` by default.
-        It stays after the run and may then be deleted.
-    resume : bool
-        Go on with the run in ``run_dir``, if there is one.
-    progress : bool
-        Show progress bars.
-    command : str
-        The command line, for the manifest.
-
-    Returns
-    -------
-    Path
-        The model's folder.
-
-    Raises
-    ------
-    InputError
-        If the source or configuration cannot be used, or a run or model is already there.
-    ModelError
-        If the training diverges, or if what it needs (the extra ``train``) is not installed.
+    ``best`` are the network's weights after the epoch with the smallest validation loss.
     """
-    if config is None:
-        config = TrainingConfig() if start is None else make_fine_tuning_config(start)
-    target = Path(output)
-    if target.exists():
-        raise InputError(f"{target} exists already; choose another folder for the model")
-    design = get_network(config.network)
-    design.check_options(config.network_options)
-    # Before hours of simulation and training: what is missing.
-    import_onnx()
-    if design.distribution:
-        import_sklearn()
-    if isinstance(source, str | os.PathLike) and not is_dataset(source):
-        check_columns(source, [truth])
-    import_keras_for_training()  # last, as it takes seconds
-    parent = None if start is None else read_parent(start)
-    if parent is not None:
-        parent.check(config)
-        grid = parent.model.grid
-    source = open_source(source, config.redshift_range)
-    own_grid = find_grid(source)
-    if own_grid is not None:
-        if parent is not None and own_grid != grid:
-            raise InputError(
-                f"the vectors are on another grid than those of {parent.model.name}: sample"
-                " the spectra on its grid"
-            )
-        grid = own_grid
-    folder = Path(run_dir) if run_dir is not None else target.with_name(target.name + ".run")
-    found = _find_run(folder, config, resume)
-    folder.mkdir(parents=True, exist_ok=True)
-    collect = functools.partial(
-        collect_vectors, grid=grid, errors=design.uses_errors, progress=progress
-    )
-    with removed_if_empty(folder):
-        jitter_seed = config.seed if config.grid_jitter else None
-        vectors = collect(source, folder, truth=truth, jitter_seed=jitter_seed)
-    if config.mix:
-        check_redshifts(vectors, config)
-        simulated = SimulatedGalaxies(config.mix, "mixed", _MIX_SEED + config.seed)
-        vectors = mix_vectors(
-            vectors, split_rows(vectors, config), collect(simulated, folder / "mix")
-        )
-    dataset = prepare_dataset(
-        vectors, config, design.scaler, None if parent is None else parent.model.scaler
-    )
-    has_others = bool(len(dataset.others["train"]))
-    if has_others and not design.distribution:
-        raise InputError(f"the network {config.network} cannot learn what is no galaxy")
-    objective = make_objective(config, design.distribution, has_others)
-    network, history = fit_network(
-        dataset,
-        config,
-        design,
-        objective,
-        parent=parent,
-        folder=folder,
-        found=found,
-        progress=progress,
-    )
-    sky = None
-    if vectors.description.get("sky", "sdss") != "sdss":
-        n_sky = min(60_000, max(300, len(vectors) // 10))
-        sky = collect(SimulatedGalaxies(n_sky, "sdss", _SKY_SEED + config.seed), folder / "sky")
-    result = finish_training(network, dataset, config, objective, parent, sky=sky)
-    write_frozen_vectors(folder, dataset, result)
-    write_model(
-        target,
-        network=network,
-        dataset=dataset,
-        config=config,
-        grid=grid,
-        result=result,
-        history=history,
-        command=command,
-        parent=None if parent is None else parent.describe(),
-    )
-    return target
+    arrays: dict[str, Any] = {
+        "state": np.array(json.dumps({"config": config.to_dict(), "history": history}))
+    }
+    arrays |= {f"network_{i:03d}": np.asarray(v) for i, v in enumerate(network.variables)}
+    arrays |= {f"optimizer_{i:03d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+    arrays |= {f"best_{i:03d}": value for i, value in enumerate(best or [])}
+    with written_whole(folder / _CHECKPOINT) as part, part.open("wb") as stream:
+        np.savez(stream, **arrays)
+    with (folder / "history.csv").open("w", newline="") as text:
+        writer = csv.DictWriter(text, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
 
 
-def _find_run(folder: Path, config: TrainingConfig, resume: bool) -> Checkpoint | None:
-    """Return the checkpoint of a run to go on with, if there is one; it must be the same run."""
-    found = read_checkpoint(folder)
-    if found is None:
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read the state in a run's folder; None if there is none.
+
+    Raises `InputError` if the file is damaged.
+    """
+    path = folder / _CHECKPOINT
+    if not path.exists():
         return None
-    if not resume:
-        raise InputError(
-            f"{folder} holds a run of {len(found.history)} epochs: resume it (--resume), delete it"
-            " or choose another run folder (--run-dir)"
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+            state = json.loads(str(content["state"]))
+            groups = {
+                group: [content[key] for key in sorted(content.files) if key.startswith(group)]
+                for group in ("network_", "optimizer_", "best_")
+            }
+        return Checkpoint(
+            path,
+            groups["network_"],
+            groups["optimizer_"],
+            state["config"],
+            state["history"],
+            groups["best_"] or None,
         )
-    stored, given = found.config, config.to_dict()
-    defaults = TrainingConfig().to_dict()
-    if config.epochs < len(found.history):
-        raise InputError(
-            f"{folder}: this run has already done {len(found.history)} epochs, more than the"
-            f" {config.epochs} asked for"
-        )
-    # Neither words on the model nor more epochs change what was done so far.
-    free = {"name", "version", "description", "flux_tolerance"}
-    if config.schedule == "constant":
-        free.add("epochs")
-    for key in given:
-        before = stored.get(key, defaults[key])
-        if key not in free and before != given[key]:
-            raise InputError(
-                f"{folder}: this run was begun with {key} {before!r}, not"
-                f" {given[key]!r}; give the same or choose another run folder"
-            )
-    return found
-
-
-def _build_network(config: TrainingConfig, design: Network, parent: ParentModel | None) -> Any:
-    if parent is None:
-        network = design.build(config.seed, config.bins, **config.network_options)
-    else:
-        network = parent.build()
-    freeze_layers(network, config.freeze)
-    return network
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{path}: the checkpoint is damaged; delete the run folder") from None
 
 
 def fit_network(
+    network: Any,
     dataset: TrainingSet,
     config: TrainingConfig,
-    design: Network,
     objective: Objective,
     *,
-    parent: ParentModel | None = None,
     folder: Path,
     found: Checkpoint | None,
     progress: bool,
-) -> tuple[Any, list[dict[str, float]]]:
-    """Run the epochs that are still to do; return the network and the history.
+) -> list[dict[str, float]]:
+    """Run a network's epochs that are still to do; return the history.
 
     ``folder`` is the checkpoint's, ``found`` that of a run to go on with.
     """
-    import_keras_for_training()
-    network = _build_network(config, design, parent)
     rows = np.concatenate([dataset.repeat_rows(config.repeat), dataset.others["train"]])
     steps = math.ceil(len(rows) / config.batch_size)
     optimizer = make_optimizer(config, steps * config.epochs)
@@ -281,8 +153,15 @@ def fit_network(
         start = time.perf_counter()
         rng = np.random.default_rng([config.seed, epoch])
         order = rng.permutation(rows)
-        bar = open_bar(epoch, config.epochs, len(order), progress)
-        with bar:
+        with open_bar(
+            total=len(order),
+            desc=f"epoch {epoch}/{config.epochs}",
+            unit="spectra",
+            unit_scale=True,
+            mininterval=1.0,
+            disable=not progress,
+            bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {elapsed} {postfix}",
+        ) as bar:
             loss = run_epoch(run_steps, dataset, order, rng, config, bar=bar)
             trained = time.perf_counter() - start
             if not math.isfinite(loss):
@@ -319,10 +198,10 @@ def fit_network(
         logger.info("epoch %d/%d: %s", epoch, config.epochs, message)
     if config.patience and best is not None:
         logger.info("the weights of epoch %d are kept", _find_best(history) + 1)
-        set_weights(network, best)
+        _assign(network.variables, best)
     elif config.weight_average:
         optimizer.finalize_variable_values(network.trainable_variables)
-    return network, history
+    return history
 
 
 def _find_best(history: list[dict[str, float]]) -> int:
@@ -333,3 +212,113 @@ def _find_best(history: list[dict[str, float]]) -> int:
 def _is_over(history: list[dict[str, float]], patience: int) -> bool:
     """Tell whether the validation loss has not fallen for so many epochs."""
     return bool(patience and history) and len(history) - 1 - _find_best(history) >= patience
+
+
+def make_optimizer(config: TrainingConfig, steps: int) -> Any:
+    """Return Keras's optimiser for a training of so many steps."""
+    keras = import_keras()
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        warm_up = max(1, min(500, steps // 10))
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(1, steps - warm_up),
+            alpha=0.01,
+            warmup_target=config.learning_rate,
+            warmup_steps=warm_up,
+        )
+    options: dict[str, Any] = {}
+    if config.weight_average:
+        # Of a short training, an average over many steps would still be the initial weights.
+        longest = max(0.0, 1 - _AVERAGES / max(1, steps))
+        options = {"use_ema": True, "ema_momentum": min(config.weight_average, longest)}
+    if config.optimizer == "adamw":
+        return keras.optimizers.AdamW(
+            rate, weight_decay=config.weight_decay, global_clipnorm=1.0, **options
+        )
+    return keras.optimizers.Adamax(rate, **options)
+
+
+@contextmanager
+def average_weights(network: Any, optimizer: Any, config: TrainingConfig) -> Iterator[None]:
+    """Put the average of the weights in their place for a while."""
+    if not config.weight_average:
+        yield
+        return
+    variables = network.trainable_variables
+    latest = [np.array(variable) for variable in variables]
+    optimizer.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        _assign(variables, latest)
+
+
+def run_epoch(
+    run_steps: Any,
+    dataset: TrainingSet,
+    order: NDArray[np.intp],
+    rng: np.random.Generator,
+    config: TrainingConfig,
+    *,
+    bar: Any,
+) -> float:
+    """Show the rows in this order to the network; return their mean loss."""
+    total, done = 0.0, 0
+    for batches in cut_epoch(order, config.batch_size):
+        drawn = dataset.draw_inputs(batches.ravel(), rng, config)
+        inputs = {
+            name: values.reshape(*batches.shape, *values.shape[1:])
+            for name, values in drawn.items()
+        }
+        truth = dataset.get_targets(batches)
+        total += float(run_steps(inputs, truth))
+        done += batches.size
+        bar.set_postfix_str(f"loss {total / done:.6f}", refresh=False)
+        bar.update(batches.size)
+    return total / len(order)
+
+
+def _assign(variables: Any, values: list[NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def cut_epoch(order: NDArray[np.intp], batch_size: int) -> list[NDArray[np.intp]]:
+    """Cut the order into calls of whole batches, and one of the rest."""
+    whole = len(order) // batch_size
+    batches = order[: whole * batch_size].reshape(whole, batch_size)
+    steps = max(1, min(_STEPS_PER_CALL, _SPECTRA_PER_CALL // batch_size))
+    calls = [batches[i : i + steps] for i in range(0, whole, steps)]
+    if whole * batch_size < len(order):
+        calls.append(order[None, whole * batch_size :])
+    return calls
+
+
+def compile_steps(network: Any, optimizer: Any, objective: Objective) -> Any:
+    """Return a compiled function: inputs and truth (steps, batch) -> sum of the loss.
+
+    As fast as Keras's ``fit`` with ``steps_per_execution``, or faster; XLA takes twice as long.
+    """
+    import tensorflow as tf
+
+    measure_loss = objective.make_loss()
+    variables = network.trainable_variables
+    shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
+
+    @tf.function(reduce_retracing=True)
+    def run_steps(inputs: Any, truth: Any) -> Any:
+        total = tf.zeros(())
+        for i in tf.range(tf.shape(truth)[0]):
+            size = tf.shape(truth)[1]
+            values = [tf.reshape(inputs[name][i], (size, *shape)) for name, shape in shapes.items()]
+            with tf.GradientTape() as tape:
+                output = network(values if len(values) > 1 else values[0], training=True)
+                loss = measure_loss(truth[i], output)
+            optimizer.apply(tape.gradient(loss, variables), variables)
+            total += loss * tf.cast(size, tf.float32)
+        return total
+
+    return lambda inputs, truth: run_steps(
+        {name: tf.constant(inputs[name]) for name in shapes}, tf.constant(truth)
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,15 @@ from numpy.typing import NDArray
 
 from gaia_redshift.errors import ModelError
 from gaia_redshift.model.keras_engine import import_keras
+from gaia_redshift.model.onnx_engine import OnnxEngine
+from gaia_redshift.model.scaler import Inputs
 
-__all__ = ["build_graph", "import_onnx"]
+__all__ = ["build_graph", "import_onnx", "write_graph"]
 
 _OPSET, _IR_VERSION = 20, 9
+_N_SAMPLES = 32
+_TOLERANCE = 1e-5
+"""How far a graph's outputs may lie from Keras's, in float32."""
 _ACTIVATIONS = {
     "elu": "Elu",
     "gelu": "Gelu",
@@ -77,6 +83,40 @@ def build_graph(network: Any) -> bytes:
     model = writer.finish((name, index))
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
+
+
+def write_graph(path: Path, network: Any, inputs: Inputs | None = None) -> float:
+    """Write a network as the file that predictions run; return the two's largest difference.
+
+    They are compared on made-up values and on ``inputs``; `ModelError` if an output differs from
+    Keras's by more than 1e-5 (of its value, where that is above 1).
+    """
+    data = build_graph(network)
+    shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
+    engine = OnnxEngine(data, str(path), shapes)
+    rng = np.random.default_rng(0)
+    samples = [
+        {
+            name: rng.uniform(-0.1, 1.1, (_N_SAMPLES, *shape)).astype(np.float32)
+            for name, shape in shapes.items()
+        }
+    ]
+    if inputs is not None:
+        samples += [{name: inputs[name].reshape(-1, *shape) for name, shape in shapes.items()}]
+    difference = 0.0
+    for sample in samples:
+        values = list(sample.values())
+        reference = network(values if len(values) > 1 else values[0], training=False)
+        expected = np.asarray(reference)
+        error = np.abs(engine.run(sample) - expected) / np.maximum(np.abs(expected), 1.0)
+        difference = max(difference, float(error.max()))
+    if not difference <= _TOLERANCE:
+        raise ModelError(
+            f"the graph's outputs differ from Keras's by up to {difference:.1e}, more than"
+            f" {_TOLERANCE:g}; not written"
+        )
+    path.write_bytes(data)
+    return difference
 
 
 def _find_sources(node: dict[str, Any]) -> list[tuple[str, int]]:

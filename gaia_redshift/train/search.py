@@ -24,12 +24,10 @@ from gaia_redshift.errors import InputError, ModelError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.model.keras_engine import import_keras_for_training
 from gaia_redshift.readers.sources import as_json, find_changes, read_request, write_request
-from gaia_redshift.train.checkpoint import read_checkpoint
-from gaia_redshift.train.config import TrainingConfig, get_recipe
+from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet, prepare_dataset
-from gaia_redshift.train.fit import fit_network
-from gaia_redshift.train.networks import get_network
-from gaia_redshift.train.objectives import make_objective
+from gaia_redshift.train.fit import fit_network, read_checkpoint
+from gaia_redshift.train.networks import freeze_layers, get_network, get_recipe
 from gaia_redshift.train.sources import collect_vectors, find_grid, open_source
 
 __all__ = ["SEARCH_SPACE", "search_networks"]
@@ -244,11 +242,13 @@ def _try(
     design.check_options(config.network_options)
     folder.mkdir(exist_ok=True)
     start = time.perf_counter()
-    network, history = fit_network(
+    network = design.build(config.seed, config.bins, **config.network_options)
+    freeze_layers(network, config.freeze)
+    history = fit_network(
+        network,
         dataset,
         config,
-        design,
-        make_objective(config, design.distribution, bool(len(dataset.others["train"]))),
+        design.make_objective(config, bool(len(dataset.others["train"]))),
         folder=folder,
         found=read_checkpoint(folder),
         progress=progress,
