@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -92,10 +93,8 @@ class FetchAccount:
         parts = ", ".join(f"{n:,} {words}" for words, n in self.counts.items())
         text = f"{len(self):,} source{'s' * (len(self) != 1)} asked for: {parts or 'none'}"
         if self.reasons:
-            counted: dict[str, int] = {}
-            for reason in self.reasons.values():
-                counted[reason] = counted.get(reason, 0) + 1
-            most = max(counted, key=lambda reason: counted[reason])
+            counted = Counter(self.reasons.values())
+            most = counted.most_common(1)[0][0]
             others = f" (and {len(counted) - 1} other reasons)" if len(counted) > 1 else ""
             text += f"; failed because {most}{others}"
         return text

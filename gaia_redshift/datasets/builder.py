@@ -307,5 +307,5 @@ def _sum_counts(labels: Labels | None, abouts: list[dict[str, Any]]) -> CutCount
     lost = sum(counts.removed.values())
     counts.merge(labels.counts)
     unseen = max(len(labels) - written - lost, 0)
-    counts.removed["spectrum"] = counts.removed.get("spectrum", 0) + unseen
+    counts.removed["spectrum"] += unseen
     return counts

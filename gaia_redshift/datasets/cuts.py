@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,24 +114,21 @@ class TrainingCuts:
 class CutCounts:
     """How many galaxies each cut removed; counts of several pieces add up."""
 
-    def __init__(self, removed: dict[str, int] | None = None, n_given: int = 0) -> None:
-        self.removed = dict(removed or {})
+    def __init__(self, removed: Mapping[str, int] | None = None, n_given: int = 0) -> None:
+        self.removed = Counter(removed)
         self.n_given = n_given
 
     def add(self, name: str, passed: NDArray[np.bool_]) -> None:
         """Note what a cut removes."""
-        self.removed[name] = self.removed.get(name, 0) + int((~passed).sum())
+        self.removed[name] += int((~passed).sum())
 
     def merge(self, other: CutCounts) -> None:
         """Add the counts of another piece."""
         self.n_given += other.n_given
-        for name, n in other.removed.items():
-            self.removed[name] = self.removed.get(name, 0) + n
+        self.removed.update(other.removed)
 
     def __str__(self) -> str:
-        removed = (
-            f"{name} removes {self.removed[name]:,}" for name in CUTS if self.removed.get(name)
-        )
+        removed = (f"{name} removes {self.removed[name]:,}" for name in CUTS if self.removed[name])
         return ", ".join([f"{self.n_given:,} given", *removed])
 
     def to_list(self) -> list[dict[str, Any]]:
