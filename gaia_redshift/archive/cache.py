@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 ENDING = ".chunk"
 KNOWN = np.dtype([("source_id", "<i8"), ("status", "i1")])
-PLACE = np.dtype([*KNOWN.descr, ("file", "<i4"), ("row", "<i8")])
 _HEAD = struct.Struct("<8sIQI")
 """What it is, the number of ids, the bytes of the file, the checksum of the ids."""
 _NAME = b"GRZCHUNK"
@@ -111,7 +110,7 @@ class CacheFolder:
         self.path = path
         self.n_bytes = sum(f.stat().st_size for f in path.iterdir() if f.is_file())
         index = Index(path)
-        self.n_spectra = int((index.known["status"] == FetchStatus.SPECTRUM).sum())
+        self.n_spectra = int((index.status == FetchStatus.SPECTRUM).sum())
         self.n_absent = len(index.ids) - self.n_spectra
 
     def clear(self) -> None:
@@ -164,11 +163,12 @@ class SpectraCache:
         """Return the `FetchStatus` of distinct ids (n,); ``PENDING``: the archive must be asked."""
         with self._lock:
             self._index.look()
-            found = self._index.find(source_id)
+            status, file, _ = self._index.find(source_id)
             created = np.array([one.created for one in self._index.files.values()] or [0.0])
-        old = created[found["file"]] < time.time() - NEGATIVE_DAYS * 86_400
-        found["status"][old & (found["status"] > FetchStatus.SPECTRUM)] = FetchStatus.PENDING
-        return found["status"].copy()
+        old = (status > FetchStatus.SPECTRUM) & (
+            created[file] < time.time() - NEGATIVE_DAYS * 86_400
+        )
+        return np.where(old, np.int8(FetchStatus.PENDING), status)
 
     def read(
         self, source_id: NDArray[np.int64]
@@ -179,15 +179,17 @@ class SpectraCache:
         """
         with self._lock:
             self._index.look()
-            found = self._index.find(source_id)
+            status, file, row = self._index.find(source_id)
             files = list(self._index.files.items())
-        lost = found["status"] != FetchStatus.SPECTRUM
+        lost = status != FetchStatus.SPECTRUM
         parts = []
-        for number in np.unique(found["file"][~lost]).tolist():
-            positions = np.flatnonzero(~lost & (found["file"] == number))
+        for number in np.unique(file[~lost]).tolist():
+            positions = np.flatnonzero(~lost & (file == number))
             name, about = files[number]
             try:
-                spectra = read_records(self.folder / name, about, found[positions])
+                spectra = read_records(
+                    self.folder / name, about, row[positions], source_id[positions]
+                )
             except Exception as error:  # it has gone or is damaged, which can raise anything
                 logger.info("%s: cannot be used (%s)", self.folder / name, error)
                 lost[positions] = True
@@ -250,7 +252,7 @@ class ChunkFile:
 class Index:
     """What the files of a folder know: distinct ids (n,), rising, and for each the newest answer.
 
-    ``known`` (`PLACE`) tells its file, of ``files``, which are in order of time, and its row there.
+    ``file`` counts ``files``, which are in order of time; ``row`` is that of the record in it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -275,28 +277,32 @@ class Index:
             self._sort()
 
     def _sort(self) -> None:
-        parts = [np.zeros(0, dtype=PLACE)]
-        for number, about in enumerate(self.files.values()):
-            part = np.zeros(len(about.known), dtype=PLACE)
-            part["source_id"], part["status"] = about.known["source_id"], about.known["status"]
-            part["row"] = np.cumsum(part["status"] == FetchStatus.SPECTRUM) - 1
-            part["file"] = number
-            parts.append(part)
-        known = np.concatenate(parts)
-        known = known[np.argsort(known["source_id"], kind="stable")]
-        newest = np.append(np.diff(known["source_id"]) != 0, True)[: len(known)]
-        self.known = known[newest]
-        self.ids = np.ascontiguousarray(self.known["source_id"])
+        parts = [about.known for about in self.files.values()]
+        known = np.concatenate([np.zeros(0, dtype=KNOWN), *parts])
+        file = np.repeat(
+            np.arange(len(parts)), np.array([len(part) for part in parts], dtype=np.intp)
+        )
+        rows = [np.cumsum(part["status"] == FetchStatus.SPECTRUM) - 1 for part in parts]
+        order = np.argsort(known["source_id"], kind="stable")
+        ids = known["source_id"][order]
+        newest = np.append(ids[1:] != ids[:-1], True)[: len(ids)]
+        order = order[newest]
+        self.ids, self.status, self.file = ids[newest], known["status"][order], file[order]
+        self.row = np.concatenate([np.zeros(0, dtype=np.intp), *rows])[order]
 
-    def find(self, source_id: NDArray[np.int64]) -> NDArray[np.void]:
-        """Return what is known (`PLACE`) of ids (n,); the status of the others is ``PENDING``."""
-        found = np.zeros(len(source_id), dtype=PLACE)
-        found["source_id"], found["status"] = source_id, FetchStatus.PENDING
+    def find(
+        self, source_id: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int8], NDArray[np.intp], NDArray[np.intp]]:
+        """Return status, file and row of ids (n,); the status of those not there is ``PENDING``."""
         place = np.searchsorted(self.ids, source_id)
-        there = np.flatnonzero(place < len(self.ids))
-        there = there[self.ids[place[there]] == source_id[there]]
-        found[there] = self.known[place[there]]
-        return found
+        have = np.zeros(len(source_id), dtype=bool)
+        inside = place < len(self.ids)
+        have[inside] = self.ids[place[inside]] == source_id[inside]
+        status = np.full(len(source_id), FetchStatus.PENDING, dtype=np.int8)
+        file, row = (np.zeros(len(source_id), dtype=np.intp) for _ in range(2))
+        for found, values in ((status, self.status), (file, self.file), (row, self.row)):
+            found[have] = values[place[have]]
+        return status, file, row
 
 
 def _look_into(path: Path) -> ChunkFile:
@@ -353,19 +359,18 @@ def _sum_up(records: NDArray[Any]) -> NDArray[np.uint32]:
     return np.array([zlib.crc32(row, form) for row in rows[:, : size - 4]], dtype=np.uint32)
 
 
-def read_records(path: Path, about: ChunkFile, places: NDArray[np.void]) -> XPSpectra:
-    """Read the rows of places (n,), which must hold their ids; OSError or ValueError if not."""
+def read_records(
+    path: Path, about: ChunkFile, rows: NDArray[np.intp], source_id: NDArray[np.int64]
+) -> XPSpectra:
+    """Read rows (n,), which must hold these source ids (n,); OSError or ValueError if not."""
     with path.open("rb") as stream:
         stream.seek(_HEAD.size + about.known.nbytes)
         npy.read_magic(stream)
         shape, _, dtype = npy.read_array_header_1_0(stream)
         records: Any = np.memmap(stream, dtype, mode="r", offset=stream.tell(), shape=shape)
-    rows = places["row"]
     in_a_row = bool((np.diff(rows) == 1).all())  # then a slice, which costs no copy
     chosen = records[rows[0] : rows[-1] + 1] if in_a_row else records[rows]
-    if (chosen["source_id"] != places["source_id"]).any() or (
-        _sum_up(chosen) != chosen["crc32"]
-    ).any():
+    if (chosen["source_id"] != source_id).any() or (_sum_up(chosen) != chosen["crc32"]).any():
         raise ValueError("is damaged")
     bands = {}
     for band in ("bp", "rp"):
