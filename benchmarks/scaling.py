@@ -1,8 +1,8 @@
 """Cost per source and memory, by format and size, beside reading alone; what that is for a release.
 
     python benchmarks/scaling.py [--sizes 10000 100000] [--formats csv.gz parquet fits h5]
-                                 [--bare 0] [--dask 0] [--rounds 3] [--model default]
-                                 [--folder DIR]
+                                 [--bare 0] [--dask 0] [--processes 0] [--rounds 3]
+                                 [--model default] [--folder DIR]
 
 Files of simulated sources with full covariances, a few thousand that repeat under new ids. Every
 measurement is a process of its own, which first predicts a short file; both sides of a ratio are
@@ -14,8 +14,10 @@ measured in turn, in the same round. CPU seconds are those of all threads.
   alone, on inputs that are ready.
 
 `--bare N`: also Parquet files of the first size and of N sources without covariances. `--dask N`:
-N such sources through `predict_dask`, by one worker and by two, of one thread each. Then a release
-of 220 million sources is extrapolated from the largest csv.gz file. Tables are in Markdown.
+N such sources through `predict_dask`, by one worker and by two, of one thread each. `--processes N`:
+N sources in folders of 16 files through `predict_to_file`, by one process and by two, and Parquet by
+Dask's two workers. Then a release of 220 million sources is extrapolated from the largest csv.gz
+file. Tables are in Markdown.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -38,6 +41,8 @@ from end_to_end import DISTINCT, open_folder, read_peak, simulate, write_copies
 FORMATS = ("csv.gz", "parquet", "fits", "h5")
 RELEASE = 220e6
 """Sources with XP spectra in DR3 (219,197,643)."""
+PARTS = 16
+"""Files of a folder."""
 ARRAYS = ("coefficients", "coefficient_errors", "coefficient_correlations")
 
 
@@ -159,7 +164,31 @@ def run_process(*arguments: str) -> dict[str, float]:
     return found
 
 
-def measure_dask(path: str, n_workers: str, model: str) -> dict[str, float]:
+def measure_processes(path: str, n: str, errors: str, model: str) -> dict[str, float]:
+    """Predict a folder of files by so many processes, whose start counts."""
+    import numpy as np
+
+    from gaia_redshift import load_model, predict_to_file, read_table
+
+    loaded = load_model(model)
+    options: dict[str, Any] = {"model": loaded, "flux_errors": bool(errors)}
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "z.parquet"
+        predict_to_file(Path(path).with_name("short.parquet"), output, **options)
+        before, start = count_cpu(), time.perf_counter()
+        predict_to_file(path, output, overwrite=True, processes=int(n), **options)
+        wall, cpu = time.perf_counter() - start, count_cpu() - before
+        check = zlib.crc32(np.asarray(read_table(output)["redshift_cnn"]))
+    return {"wall": wall, "cpu": cpu, "check": check}
+
+
+def count_cpu() -> float:
+    """CPU seconds of this process, and of those that it started and that have ended."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def measure_dask(path: str, n_workers: str, errors: str, model: str) -> dict[str, float]:
     """Predict a folder of Parquet files by so many workers; each has done the first file before."""
     import dask
     import dask.dataframe as dd
@@ -180,7 +209,7 @@ def measure_dask(path: str, n_workers: str, model: str) -> dict[str, float]:
         spectra = dd.read_parquet(files, split_row_groups=False)
         before = sum(client.run(time.process_time).values())
         start = time.perf_counter()
-        table = predict_dask(spectra, model=model).compute()
+        table = predict_dask(spectra, model=model, flux_errors=bool(errors)).compute()
         wall = time.perf_counter() - start
         cpu = sum(client.run(time.process_time).values()) - before
         check = zlib.crc32(np.sort(table["redshift_cnn"].to_numpy()))
@@ -246,29 +275,73 @@ def extrapolate(results: dict[str, dict[str, float]]) -> None:
 
 def report_dask(folder: Path, n: int, rounds: int, model: str) -> None:
     """Print how much sooner two workers are than one."""
-    parts = folder / f"parts.{n}"
-    parts.mkdir(exist_ok=True)
-    size = max(n // 16, 1)
-    for number in range(16):
-        path = parts / f"{number:02d}.parquet"
-        write_copies(simulate(folder, DISTINCT), path, size, correlations=False)
+    parts = write_parts(folder, n, "parquet", correlations=False)
     ratios = []
     for _ in range(rounds):
-        one, two = (run_process("--dask-task", str(parts), w, model) for w in ("1", "2"))
+        one, two = (run_process("--dask-task", str(parts), w, "", model) for w in ("1", "2"))
         assert one["check"] == two["check"], "redshifts differ"
         ratios.append(one["wall"] / two["wall"])
         print(
-            f"{16 * size:,} sources by Dask: one worker {one['wall']:.1f} s, of the processor"
+            f"{n:,} sources by Dask: one worker {one['wall']:.1f} s, of the processor"
             f" {one['cpu']:.1f}; two {two['wall']:.1f} and {two['cpu']:.1f}",
             flush=True,
         )
     print(f"two workers are {statistics.median(ratios):.2f} times as fast as one")
 
 
+def report_processes(folder: Path, n: int, rounds: int, model: str) -> None:
+    """Print how much sooner two processes are than one, from start to end, beside Dask."""
+    print(
+        f"\n| {n:,} sources in {PARTS} files | flux errors | one process, s | CPU | two, s | CPU"
+        " | times as fast | two workers of Dask, s | CPU |"
+    )
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    for kind, errors in (
+        ("csv.gz", ""),
+        ("csv.gz", "errors"),
+        ("parquet", ""),
+        ("parquet", "errors"),
+    ):
+        parts = str(write_parts(folder, n, kind, correlations=True))
+        runs: dict[str, list[dict[str, float]]] = {"1": [], "2": [], "dask": []}
+        for _ in range(rounds):
+            for number in ("1", "2"):
+                runs[number].append(run_process("--processes-task", parts, number, errors, model))
+            if kind == "parquet":
+                runs["dask"].append(run_process("--dask-task", parts, "2", errors, model))
+        assert len({each["check"] for each in runs["1"] + runs["2"]}) == 1, "redshifts differ"
+        ratios = [one["wall"] / two["wall"] for one, two in zip(runs["1"], runs["2"], strict=True)]
+        cells = {
+            number: " | ".join(
+                f"{statistics.median(each[key] for each in found):.1f}" if found else ""
+                for key in ("wall", "cpu")
+            )
+            for number, found in runs.items()
+        }
+        print(
+            f"| {kind} | {'yes' if errors else 'no'} | {cells['1']} | {cells['2']}"
+            f" | {statistics.median(ratios):.2f} | {cells['dask']} |",
+            flush=True,
+        )
+
+
+def write_parts(folder: Path, n: int, kind: str, *, correlations: bool) -> Path:
+    """Write a folder of files that have n sources together."""
+    parts = folder / f"{'full' if correlations else 'bare'}.parts.{n}.{kind}"
+    parts.mkdir(exist_ok=True)
+    for number in range(PARTS):
+        path = parts / f"{number:02d}.{kind}"
+        write_copies(simulate(folder, DISTINCT), path, n // PARTS, correlations=correlations)
+    return parts
+
+
 def main() -> None:
     """Run what is asked for."""
     if sys.argv[1:2] == ["--task"]:
         print(json.dumps(measure(*sys.argv[2:])))
+        return
+    if sys.argv[1:2] == ["--processes-task"]:
+        print(json.dumps(measure_processes(*sys.argv[2:])))
         return
     if sys.argv[1:2] == ["--dask-task"]:
         print(json.dumps(measure_dask(*sys.argv[2:])))
@@ -280,6 +353,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="*", default=FORMATS, choices=FORMATS)
     parser.add_argument("--bare", type=int, default=0)
     parser.add_argument("--dask", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="default")
     parser.add_argument("--folder", type=Path, help="keep the files here for the next run")
@@ -303,6 +377,8 @@ def main() -> None:
             extrapolate(report(paths, arguments.rounds, arguments.model))
         if arguments.dask:
             report_dask(folder, arguments.dask, arguments.rounds, arguments.model)
+        if arguments.processes:
+            report_processes(folder, arguments.processes, arguments.rounds, arguments.model)
 
 
 if __name__ == "__main__":

@@ -130,10 +130,11 @@ import os, signal, sys, time
 from multiprocessing import active_children
 import gaia_redshift.predict.files as files
 import gaia_redshift.predict.journal as journal
+import gaia_redshift.predict.processes as processes
 from gaia_redshift.cli import main
 
 kind, n, *arguments = sys.argv[1:]
-journal.PART_ROWS, files.BLOCK_SIZE = 1, 32
+journal.PART_ROWS, files.BLOCK_SIZE, processes.SMALL = 1, 32, 0
 append, left = journal.Journal.append, [int(n)]
 
 def end(self, *arguments):
@@ -185,6 +186,12 @@ def is_alive(pid):
         return True
     except ProcessLookupError:
         return False
+
+
+@pytest.fixture(autouse=True)
+def _one_by_one(monkeypatch):
+    """These files are so small that one process would have them all."""
+    monkeypatch.setattr(processes_module, "SMALL", 0)
 
 
 needs_posix = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs signals")
@@ -251,7 +258,8 @@ def test_a_script_that_begins_anew_in_each_process_is_told_what_it_lacks(folder,
     assert [p.name for p in tmp_path.iterdir()] == ["script.py"]
 
 
-def test_what_is_shown_is_the_same_whoever_predicts(folder, capsys):
+def test_what_is_shown_is_the_same_whoever_predicts(folder, capsys, monkeypatch):
+    monkeypatch.setattr(processes_module, "SMALL", 100_000)  # several at a time
     shown = []
     for processes in ("1", "2"):
         assert main(["predict", str(folder), "--processes", processes]) == 1

@@ -24,7 +24,7 @@ import warnings
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._threads import count_processors, one_thread
 from gaia_redshift.errors import GaiaRedshiftError, InputError
-from gaia_redshift.predict.progress import Progress
+from gaia_redshift.predict.progress import Progress, measure_size
 from gaia_redshift.predict.stream import Step, iter_steps, warn_once
 from gaia_redshift.sampling.bases import adopt_basis_sets, basis_sets
 
@@ -48,11 +48,14 @@ AHEAD = 64
 """Inputs that may be begun behind the one whose turn it is."""
 IN_MEMORY = 1 << 20
 """Bytes of an input's steps that wait in memory; more of them wait in a file."""
+SMALL = 1 << 18
+"""Bytes of files that are given together: to ask anew for each of many small ones takes time."""
 MOST_EACH = 16
 """Processes for each processor; more would only take memory."""
 _GRACE = 2.0
 """Seconds in which a worker may end by itself."""
 _NAME = "gaia_redshift-worker"
+_Task = tuple[int, Path, int]
 
 
 def settle_processes(processes: int, settings: Settings) -> int:
@@ -109,11 +112,14 @@ def share_steps(
 
 @dataclass
 class _Worker:
-    """A process, the pipe to it, and the input on which it works, by number and as it is."""
+    """A process, the pipe to it, and its tasks, on the first of which it works.
+
+    A task is an input's number, the input, and how many rows of it were done before.
+    """
 
     process: BaseProcess
     pipe: Connection
-    task: tuple[int, Any] | None = None
+    tasks: deque[_Task] = field(default_factory=deque)
     answered: bool = False
 
 
@@ -145,16 +151,13 @@ class _Queue:
 
 
 class _Crowd:
-    """Workers that predict files, begun in order.
-
-    ``tasks`` are numbers of inputs, the inputs, and the rows that were done before.
-    """
+    """Workers that predict files, begun in order."""
 
     def __init__(
         self,
         n: int,
         settings: Settings,
-        tasks: deque[tuple[int, Any, int]],
+        tasks: deque[_Task],
         progress: Progress,
         folder: Path | None,
     ) -> None:
@@ -208,12 +211,17 @@ class _Crowd:
             queue.close()
 
     def _give_work(self) -> None:
+        """Give who has none the next file, with those behind it as long as they are small."""
         for worker in self._workers:
-            if worker.task is None and self._tasks and self._tasks[0][0] <= self._turn + AHEAD:
-                index, source, row = self._tasks.popleft()
-                worker.task = index, source
+            if worker.tasks:
+                continue
+            size = -1
+            while size < SMALL and self._tasks and self._tasks[0][0] <= self._turn + AHEAD:
+                worker.tasks.append(self._tasks.popleft())
+                size += measure_size(worker.tasks[-1][1])
+            if worker.tasks:
                 with self._watch(worker):
-                    worker.pipe.send((source, row))
+                    worker.pipe.send(list(worker.tasks))
 
     def _receive(self, timeout: float | None = None) -> None:
         """Wait for steps, and put them where they wait."""
@@ -224,8 +232,7 @@ class _Crowd:
             with self._watch(worker):
                 read, n_rows, ended = worker.pipe.recv()
                 data = worker.pipe.recv_bytes()
-            assert worker.task is not None
-            index = worker.task[0]
+            index = worker.tasks[0][0]
             if read is not None:
                 self._progress.follow(index, *read)
             self._progress.update(n_rows)
@@ -233,7 +240,7 @@ class _Crowd:
             worker.answered = True
             if ended:
                 self._queues[index].ended = True
-                worker.task = None
+                worker.tasks.popleft()
 
     @contextmanager
     def _watch(self, worker: _Worker) -> Iterator[None]:
@@ -249,10 +256,11 @@ class _Crowd:
                     " the script, which must do its work under `if __name__ == '__main__':`"
                 ) from None
             how = f"killed by signal {-code}" if code and code < 0 else f"exit code {code}"
-            doing = f"the process that predicted {worker.task[1]}" if worker.task else "a process"
+            source = worker.tasks[0][1] if worker.tasks else "nothing now"
             raise GaiaRedshiftError(
-                f"{doing} has ended ({how}; was there too little memory?): what was written is"
-                " kept, and resume=True (--resume) goes on, with fewer processes if need be"
+                f"the process that predicted {source} has ended ({how}; was there too little"
+                " memory?): what was written is kept, and resume=True (--resume) goes on, if need be"
+                " with fewer processes"
             ) from None
 
 
@@ -319,13 +327,13 @@ def _work(pipe: Connection) -> None:
     with suppress(EOFError, OSError), one_thread():
         packed = pipe.recv_bytes()
         while True:
-            source, row = pipe.recv()
-            progress = Progress([source], shown=False)
-            for item in _predict_file(source, row, packed, progress):
-                rows = getattr(item, "rows", None)
-                n_rows, ended = 0 if rows is None else len(rows), getattr(item, "ended", True)
-                pipe.send((progress.read.get(0), n_rows, ended))
-                pipe.send_bytes(pickle.dumps((item, recorder.take())))
+            for _, source, row in pipe.recv():
+                progress = Progress([source], shown=False)
+                for item in _predict_file(source, row, packed, progress):
+                    rows = getattr(item, "rows", None)
+                    n_rows, ended = 0 if rows is None else len(rows), getattr(item, "ended", True)
+                    pipe.send((progress.read.get(0), n_rows, ended))
+                    pipe.send_bytes(pickle.dumps((item, recorder.take())))
 
 
 def _predict_file(

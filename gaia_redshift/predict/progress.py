@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Progress", "count_rows"]
+__all__ = ["Progress", "count_rows", "measure_size"]
 
 
 class Progress:
@@ -29,7 +29,7 @@ class Progress:
 
         counts = [_count(source) for source in sources]
         self._known = sum(n for n in counts if n is not None)
-        self._sizes = {i: _measure(sources[i]) for i, n in enumerate(counts) if n is None}
+        self._sizes = {i: measure_size(sources[i]) for i, n in enumerate(counts) if n is None}
         self._all_bytes = sum(self._sizes.values())
         self._bar = open_bar(
             desc="predicting", unit=" sources", unit_scale=True, initial=done, leave=False
@@ -69,7 +69,8 @@ class Progress:
         self._bar.total = max(total, self._bar.n)
 
 
-def _measure(source: Any) -> int:
+def measure_size(source: Any) -> int:
+    """Return the bytes of a file; 0 where it is none, or is there no more."""
     with suppress(OSError, TypeError):
         return os.path.getsize(source)
     return 0
