@@ -14,10 +14,10 @@ measured in turn, in the same round. CPU seconds are those of all threads.
   alone, on inputs that are ready.
 
 `--bare N`: also Parquet files of the first size and of N sources without covariances. `--dask N`:
-N such sources through `predict_dask`, by one worker and by two, of one thread each. `--processes N`:
-N sources in folders of 16 files through `predict_to_file`, by one process and by two, and Parquet by
-Dask's two workers. Then a release of 220 million sources is extrapolated from the largest csv.gz
-file. Tables are in Markdown.
+N such sources through `predict_dask`, by one worker and by two, of one thread each. `--processes
+N`: N sources in folders of 16 files through `predict_to_file`, by one process and by two, whose
+start counts, and Parquet by Dask's two workers, which have begun before. Then a release of 220
+million sources is extrapolated from the largest csv.gz file. Tables are in Markdown.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -296,12 +297,7 @@ def report_processes(folder: Path, n: int, rounds: int, model: str) -> None:
         " | times as fast | two workers of Dask, s | CPU |"
     )
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
-    for kind, errors in (
-        ("csv.gz", ""),
-        ("csv.gz", "errors"),
-        ("parquet", ""),
-        ("parquet", "errors"),
-    ):
+    for kind, errors in product(("csv.gz", "parquet"), ("", "errors")):
         parts = str(write_parts(folder, n, kind, correlations=True))
         runs: dict[str, list[dict[str, float]]] = {"1": [], "2": [], "dask": []}
         for _ in range(rounds):

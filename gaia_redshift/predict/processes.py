@@ -259,8 +259,8 @@ class _Crowd:
             source = worker.tasks[0][1] if worker.tasks else "nothing now"
             raise GaiaRedshiftError(
                 f"the process that predicted {source} has ended ({how}; was there too little"
-                " memory?): what was written is kept, and resume=True (--resume) goes on, if need be"
-                " with fewer processes"
+                " memory?): what was written is kept; resume=True (--resume) goes on, with fewer"
+                " processes if need be"
             ) from None
 
 
