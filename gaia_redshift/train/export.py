@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import tempfile
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,6 @@ from gaia_redshift.model.manifest import (
     read_files,
 )
 from gaia_redshift.model.registry import RedshiftModel
-from gaia_redshift.train.card import write_card
 from gaia_redshift.train.config import TrainingConfig
 from gaia_redshift.train.dataset import TrainingSet
 from gaia_redshift.train.finish import TrainingResult
@@ -173,3 +174,118 @@ def _check_folder(
     again = model.predict(test.flux, test.flux_error, prior=prior).redshift
     if not np.allclose(again, predicted[:_N_FROZEN], rtol=0, atol=_TOLERANCE):
         raise ModelError("the written model does not predict what the trained network did")
+
+
+def write_card(manifest: dict[str, Any], n_parameters: int) -> str:
+    """Fill in the card (Markdown): what a model is, from what, how good, and what is unknown."""
+    path = files("gaia_redshift") / "data" / "train" / "card.toml"
+    texts = tomllib.loads(path.read_text(encoding="utf-8"))
+    say = texts["sentences"]
+    training, metrics = manifest["training"], manifest["metrics"]
+    config, data, test = training["config"], training["data"], metrics["test"]
+    command = f"```\n{training['command']}\n```\n" if training["command"] else ""
+    n_test = training["n_galaxies"]["test"]
+    moved, average = config["grid_jitter"], config["weight_average"]
+    prior = ""
+    if metrics.get("prior", "training") != "training":
+        form = "drawn_prior" if data.get("sky", "sdss") == "sdss" else "sky_prior"
+        prior = say[form].format(prior=metrics["prior"], n=n_test)
+    kind = texts["distribution" if "coverage_68" in test else "redshift"]
+    values = config | manifest | texts["simulated" if data["simulated"] else "given"]
+    values |= {
+        **{
+            key: text.format(**config, hidden=100 * config["error_dropout"])
+            for key, text in kind.items()
+        },
+        **{f"n_{part}": n for part, n in training["n_galaxies"].items()},
+        "low": manifest["redshift_range"][0],
+        "high": manifest["redshift_range"][1],
+        "parameters": n_parameters,
+        "errors": say["errors" if manifest["uses_errors"] else "no_errors"],
+        "grid": _describe_grid(manifest["grid"]),
+        "trained_on_sentence": _describe_data(data, say),
+        "unusable": f"{data['n_unusable']:,} of {data['n_given']:,} spectra could not be sampled"
+        " and were left out.",
+        "description": f"\n- {config['description']}" if config["description"] else "",
+        "optimizer": {"adamax": "Adamax", "adamw": "AdamW"}[config["optimizer"]],
+        "weights": f"weights averaged with factor {average:g}"
+        if average
+        else "weights of the last",
+        "date": training["date"][:10],
+        "package_version": training["packages"]["gaia_redshift"],
+        "keras": training["packages"]["keras"],
+        "tensorflow": training["packages"]["tensorflow"],
+        "moved": say["moved"].format(moved_percent=100 * moved) if moved else "",
+        "parent": _describe_parent(training, say),
+        "command": command and f"\n{command}",
+        "n_measured": test.get("n", n_test),
+        "same": ", simulated in the same way" if data["simulated"] else "",
+        "prior": prior,
+        "metrics": "\n".join(
+            f"| {text} | {test[key]:.4f} |" for key, text in texts["metrics"].items() if key in test
+        ),
+        "bins": "\n".join(
+            f"| {row['low']:.2f}-{row['high']:.2f} | {row['n']:,} | {row['mean_error']:+.4f}"
+            f" | {row['scatter']:.4f} |"
+            for row in metrics["test_bins"]
+        ),
+        "honesty": _tabulate_honesty(metrics, say),
+        "retrain": command + say["retrain"],
+    }
+    return str(texts["card"]).format(**values)
+
+
+def _describe_parent(training: dict[str, Any], say: dict[str, str]) -> str:
+    config, parent = training["config"], training.get("parent")
+    mixed = training["data"].get("mixed_with")
+    frozen = ", ".join(config["freeze"]) or "none"
+    text = "" if parent is None else say["parent"].format(**parent, frozen=frozen)
+    return text + (say["mixed"].format(n=mixed["n"], repeat=config["repeat"]) if mixed else "")
+
+
+def _tabulate_honesty(metrics: dict[str, Any], say: dict[str, str]) -> str:
+    """Write coverage by predicted redshift and by brightness, the PIT, and what passes."""
+    test, passing = metrics["test"], metrics.get("galaxies")
+    lines = []
+    for key, words, form in (
+        ("by_prediction", "predicted redshift", "{:.2f}-{:.2f}"),
+        ("by_brightness", "mean flux (e-/s per sample)", "{:.3g} to {:.3g}"),
+    ):
+        if key not in test:
+            continue
+        lines += [
+            f"\n| {words} | galaxies | mean error | MAE | within 68 % | within 95 % |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {form.format(row['low'], row['high'])} | {row['n']:,} | {row['mean_error']:+.4f}"
+            f" | {row['mae']:.4f} | {row['coverage_68']:.3f} | {row['coverage_95']:.3f} |"
+            for row in test[key]
+        ]
+    if lines:
+        lines.append(say["pit"].format(tenths=", ".join(f"{value:.2f}" for value in test["pit"])))
+    text = "\n".join(lines)
+    if passing is not None:
+        shares = {key: 100 * passing[key] for key in ("kept", "others_kept")}
+        text += say["galaxies"].format(**(passing | shares))
+    return text
+
+
+def _describe_data(data: dict[str, Any], say: dict[str, str]) -> str:
+    if data["kind"] == "simulated":
+        sky = data.get("sky", "sdss")
+        n_others = round(data["n"] * data.get("contaminants", 0.0))
+        forms = ["data"] + ["blind"] * (sky != "sdss") + ["contaminants"] * (n_others > 0)
+        return "".join(say[f] for f in forms).format(**(data | {"sky": sky}), n_others=n_others)
+    names = [str(part.get("file") or part.get("table")) for part in data.get("parts", [])]
+    named = f" from {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
+    what = "simulated galaxies (none is real)" if data["simulated"] else "galaxies"
+    return f"{data['n_given']:,} {what}{named}."
+
+
+def _describe_grid(grid: dict[str, list[float]]) -> str:
+    return ", ".join(
+        f"{band.upper()} {nm[0]:g}-{nm[-1]:g} nm"
+        + (" (uniform in pseudo-wavelength)" if len(nm) == 2 else f" ({len(nm)} wavelengths)")
+        for band, nm in grid.items()
+    )
