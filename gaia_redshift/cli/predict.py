@@ -293,6 +293,7 @@ PREDICT = Command(
   gaia-redshift predict a.fits b.zip -o redshifts.vot  write a VOTable
   gaia-redshift predict galaxies.parquet --keep ra,dec,phot_g_mean_mag -o redshifts.fits
   gaia-redshift predict bulk/ -o redshifts.parquet     larger than memory: written as it comes
+  gaia-redshift predict bulk/ -o redshifts.parquet --processes 8
   gaia-redshift predict bulk/ -o redshifts.parquet --resume
   gaia-redshift predict simulated.csv.gz --plot z.png  compare with the column redshift_true
   gaia-redshift predict a.fits --prior flat --pdf -o z.parquet
