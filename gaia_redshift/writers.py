@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaia_redshift._files import expand_path, written_whole
+from gaia_redshift._files import expand_path
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import BandSpectra, XPSpectra
-from gaia_redshift.tables import is_packed, open_sink, table_format
+from gaia_redshift.tables import table_format, written_sink
 from gaia_redshift.tables.columns import Arrays, Column, Sink
 from gaia_redshift.tables.types import cast_column, simplify_column
 
@@ -79,11 +79,10 @@ class SpectraWriter:
         self.overwrite = overwrite
         self.n_written = 0
         self._check_target()
-        self._kind = _choose_format(self.path)
+        _check_format(self.path)
         self._columns: list[Column] = []
         self._sink: Sink | None = None
         self._stack = ExitStack()
-        self._part: Path | None = None
 
     def _check_target(self) -> None:
         if self.path.is_dir():
@@ -106,9 +105,7 @@ class SpectraWriter:
         try:
             if self._sink is None:
                 self._columns = _plan_columns(block)
-                self._part = self._stack.enter_context(written_whole(self.path))
-                packed = is_packed(self.path)
-                self._sink = open_sink(self._kind, self._part, self._columns, packed=packed)
+                self._sink = self._stack.enter_context(written_sink(self.path, self._columns))
             _check_block(block, self._columns)
             for part in block.blocks(ROWS_AT_ONCE):
                 self._sink.write({c.name: _take_values(part, c) for c in self._columns})
@@ -129,9 +126,8 @@ class SpectraWriter:
                 raise InputError(f"{self.path}: no spectra were given to write")
             self._check_target()
             try:
-                self._sink.close()
-                self._sink = None
                 self._stack.close()
+                self._sink = None
             except OSError as error:
                 raise InputError(f"{self.path}: cannot be written: {error}") from error
         except BaseException:
@@ -140,13 +136,10 @@ class SpectraWriter:
 
     def abort(self) -> None:
         """Give up: remove what was written."""
-        if self._sink is not None:
-            with suppress(Exception):
-                self._sink.abort()
-            self._sink = None
-        if self._part is not None:
-            self._part.unlink(missing_ok=True)
-        self._stack.close()
+        given_up = InputError(f"{self.path}: given up")
+        with suppress(Exception):
+            self._stack.__exit__(InputError, given_up, None)
+        self._sink = None
 
     def __enter__(self) -> SpectraWriter:
         return self
@@ -194,10 +187,9 @@ def write_spectra(
         writer.write(spectra)
 
 
-def _choose_format(path: Path) -> str:
-    """Choose a format by the extension."""
+def _check_format(path: Path) -> None:
     try:
-        return table_format(path)
+        table_format(path)
     except InputError:
         raise InputError(
             f"{path}: unknown extension; spectra are written as .csv, .csv.gz, .ecsv, .fits, .xml"

@@ -218,16 +218,16 @@ class ParquetCatalogue:
     def scan(self, wanted: Sequence[str]) -> Iterator[Cells]:
         """Yield the wanted columns block by block."""
         with self._open() as file:
-            masks = [self.masks[name] for name in wanted if name in self.masks]
-            columns = list(dict.fromkeys([*wanted, *masks]))
+            columns = list(dict.fromkeys([*wanted, *self._choose_masks(wanted).values()]))
             for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=columns):
                 yield self._pick(batch, wanted)
 
+    def _choose_masks(self, wanted: Sequence[str]) -> dict[str, str]:
+        return {name: self.masks[name] for name in wanted if name in self.masks}
+
     def _pick(self, batch: Any, wanted: Sequence[str]) -> Cells:
-        masks = {name: self.masks[name] for name in wanted if name in self.masks}
-        names = batch.schema.names
-        columns = {n: batch.column(names.index(n)) for n in (*wanted, *masks.values())}
-        folded = fold_masks(columns, masks)
+        masks = self._choose_masks(wanted)
+        folded = fold_masks({n: batch.column(n) for n in (*wanted, *masks.values())}, masks)
         return {name: from_arrow(folded[name]) for name in wanted}
 
     def rewrite(self, target: Path, added: Addition) -> None:

@@ -80,10 +80,10 @@ def read_spectra(
     Numbers in text are read exactly as `float` reads them, correlations in text then rounded to
     32 bits, the archive's own precision.
     """
+    options = ReadOptions(errors, correlations, parse_keep(keep), settle=False)
     if isinstance(sources, XPSpectra):
-        found = _select_columns(sources, _make_options(errors, correlations, keep))
+        found = _select_columns(sources, options)
     else:
-        options = replace(_make_options(errors, correlations, keep), settle=False)
         found = XPSpectra.concatenate(list(_iter_parts(sources, options, progress)))
         if found.columns is not None:
             settle_types(found.columns)
@@ -140,13 +140,8 @@ def iter_spectra(
     """
     if block_size < 1:
         raise InputError(f"block_size is {block_size}; at least 1 source a block is needed")
-    options = replace(
-        _make_options(errors, correlations, keep),
-        optional=tuple(optional),
-        skip=Skip(start),
-        meter=meter,
-        settle=settle,
-    )
+    kept = parse_keep(keep), tuple(optional)
+    options = ReadOptions(errors, correlations, *kept, Skip(start), meter, settle=settle)
     return _rebatch(_iter_parts(sources, options, progress), block_size)
 
 
@@ -166,12 +161,6 @@ def _rebatch(parts: Iterator[XPSpectra], block_size: int) -> Iterator[XPSpectra]
             n_waiting += len(rest)
     if waiting:
         yield XPSpectra.concatenate(waiting)
-
-
-def _make_options(
-    errors: bool, correlations: bool, keep: str | Sequence[str] | None
-) -> ReadOptions:
-    return ReadOptions(errors, correlations, parse_keep(keep))
 
 
 def _iter_parts(sources: Any, options: ReadOptions, progress: bool) -> Iterator[XPSpectra]:

@@ -23,7 +23,7 @@ from gaia_redshift.readers.columns import ReadOptions, set_masks_apart
 from gaia_redshift.readers.content import Content, open_path, take_file
 from gaia_redshift.readers.formats import iter_content_blocks, sniff_format
 from gaia_redshift.readers.hdf5 import check_dataset
-from gaia_redshift.readers.values import build_kept_columns, fold_masks, to_source_ids
+from gaia_redshift.readers.values import build_kept_columns, fold_masks, to_scalars, to_source_ids
 from gaia_redshift.readers.votable import FITSInsideError, parse_votable
 from gaia_redshift.tables import table_format
 from gaia_redshift.tables.arrow import is_number, take_numbers
@@ -214,17 +214,7 @@ def _take_arrow(column: Any, name: str) -> Any:
         except ValueError:  # of different lengths
             return None
         return data if data.dtype.kind in "biuf" and data.ndim > 1 else None
-    if is_number(kind):
-        data, null = take_numbers(column)
-        if data.dtype.kind == "f":
-            data = np.where(null, data.dtype.type(np.nan), data)
-        return np.ma.MaskedArray(data, mask=null)
-    null = take_numbers(column.is_null())[0]
-    cells = np.empty(len(column), dtype=object)
-    cells[:] = column.to_pylist()
-    values = simplify_column(np.ma.MaskedArray(cells, mask=null), name)
-    # Nothing but nulls is text, as in csv files.
-    return values if len(values) and not null.all() else np.ma.MaskedArray(cells.astype("U1"), null)
+    return to_scalars(column, name)[0]
 
 
 def _read_hdf5(path: Path) -> Table:

@@ -122,17 +122,18 @@ def iter_file_blocks(path: Path, options: ReadOptions) -> Iterator[Block]:
 
 def iter_content_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
     """Read bytes from anywhere in blocks, as `iter_file_blocks` does a file's."""
-    if sniff_format(content) != "zip":
-        yield from _iter_content(content, options)
+    kind = sniff_format(content)
+    if kind != "zip":
+        yield from _iter_content(content, FORMATS[kind], options)
         return
     for member in _iter_members(content):
-        if sniff_format(member) == "zip":
+        kind = sniff_format(member)
+        if kind == "zip":
             raise InputError(f"{member.label}: a zip inside a zip is not read; unpack it first")
-        yield from _iter_content(member, options)
+        yield from _iter_content(member, FORMATS[kind], options)
 
 
-def _iter_content(content: Content, options: ReadOptions) -> Iterator[Block]:
-    found = FORMATS[sniff_format(content)]
+def _iter_content(content: Content, found: Format, options: ReadOptions) -> Iterator[Block]:
     empty, still = True, options.skip.n
     for block in report_damage(found.read(content, options), content.label, found.name):
         empty = False
@@ -144,7 +145,7 @@ def _iter_content(content: Content, options: ReadOptions) -> Iterator[Block]:
 def _iter_members(content: Content) -> Iterator[Content]:
     """Yield the members of a zip that hold continuous XP spectra, read in memory only."""
     try:
-        with _open_zip(content) as archive:
+        with zipfile.ZipFile(content.path or io.BytesIO(content.read())) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
             names = [info.filename for info in members]
             for name in names:
@@ -157,12 +158,6 @@ def _iter_members(content: Content) -> Iterator[Content]:
         raise InputError(
             f"{content.label}: cannot be read as a zip (damaged or cut short?): {one_line(error)}"
         ) from error
-
-
-def _open_zip(content: Content) -> zipfile.ZipFile:
-    if content.path is not None:
-        return zipfile.ZipFile(content.path)
-    return zipfile.ZipFile(io.BytesIO(content.read()))
 
 
 def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, content: Content) -> Content:

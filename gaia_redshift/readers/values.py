@@ -30,6 +30,7 @@ __all__ = [
     "hide",
     "to_degrees",
     "to_numbers",
+    "to_scalars",
     "to_source_ids",
     "to_unit_vectors",
 ]
@@ -272,7 +273,7 @@ def build_kept_columns(block: Block) -> Table | None:
     for name, actual in block.layout.keep.items():
         info = block.get_info(actual)
         try:
-            column, as_written = _to_scalars(block.columns[actual], name, info.dtype)
+            column, as_written = to_scalars(block.columns[actual], name, info.dtype)
         except InputError as error:
             if not block.layout.keep_all:
                 raise InputError(f"{block.label}: {error}") from None
@@ -297,7 +298,7 @@ def build_kept_columns(block: Block) -> Table | None:
     return table if table.colnames else None
 
 
-def _to_scalars(column: Any, name: str, dtype: str | None) -> tuple[Any, bool]:
+def to_scalars(column: Any, name: str, dtype: str | None = None) -> tuple[Any, bool]:
     """Return a 1-D array or masked array, and whether it is text as written in a csv file.
 
     None stands for a column of arrays.

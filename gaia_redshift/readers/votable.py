@@ -72,41 +72,13 @@ def _parse(walk: _Walk) -> Any:
 
 def _check_longs(tables: list[Any], walk: _Walk) -> None:
     """Refuse integers that astropy has cut off at 64 bits: no cell has their digits."""
-    edges = {str(_LONG.max): 0, str(_LONG.min): 0}
-    for table in tables:
-        for column in table.fields:
-            values = table.array[column.ID]
-            if column.datatype == "long" and values.dtype.kind == "i":
-                for edge in edges:
-                    edges[edge] += int((values == int(edge)).sum() or 0)
-    if any(edges.values()) and not walk.binary:
-        written = _count_cells(walk.data, list(edges))
-        if any(written[edge] < n for edge, n in edges.items()):
+    if walk.binary:
+        return
+    fields = [(table.array[one.ID], one.datatype) for table in tables for one in table.fields]
+    longs = [values for values, kind in fields if kind == "long" and values.dtype.kind == "i"]
+    for edge, written in walk.edges.items():
+        if sum(int((values == int(edge)).sum() or 0) for values in longs) > written:
             raise InputError(f"{walk.label}: holds integers beyond 64 bits")
-
-
-def _count_cells(data: bytes, texts: list[str]) -> dict[str, int]:
-    """Count the cells that hold just these texts."""
-    counts, letters = dict.fromkeys(texts, 0), [""]
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        letters[0] = ""
-
-    def take(text: str) -> None:
-        letters[0] += text
-
-    def end(tag: str) -> None:
-        word = letters[0].strip().lstrip("+")
-        if word in counts and tag.rpartition(":")[2] == "TD":
-            counts[word] += 1
-        letters[0] = ""
-
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = take
-    parser.Parse(data, True)
-    return counts
 
 
 @dataclass
@@ -139,6 +111,7 @@ class _Walk:
         self.fits: list[bytes] = []
         self.binary = False
         self.patches: list[tuple[int, str]] = []
+        self.edges = {str(edge): 0 for edge in (_LONG.max, _LONG.min)}  # cells with just these
         self._path: list[str] = []
         self._letters: list[str] = []
         parser = expat.ParserCreate()
@@ -217,8 +190,11 @@ class _Walk:
     def _end(self, tag: str) -> None:
         name = self._path.pop()
         if name == "TD":
+            cell = "".join(self._letters)
+            if (word := cell.strip().lstrip("+")) in self.edges:
+                self.edges[word] += 1
             if self.keep_rows:
-                self.tables[-1].rows[-1].append("".join(self._letters))
+                self.tables[-1].rows[-1].append(cell)
         elif name == "STREAM":
             self._end_stream()
         elif name == "INFO":

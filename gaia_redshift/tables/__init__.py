@@ -111,11 +111,20 @@ def write_blocks(
 ) -> None:
     """Write rows as they come as one file, which appears when it is complete."""
     # Warnings would be of names and units that are not usual.
-    with explain_failure(path), ignore_warnings(), written_whole(path) as temporary:
+    with explain_failure(path), ignore_warnings(), written_sink(path, columns, meta) as sink:
+        for block in blocks:
+            sink.write(block)
+
+
+@contextmanager
+def written_sink(
+    path: Path, columns: Sequence[Column], meta: Mapping[str, Any] | None = None
+) -> Iterator[Sink]:
+    """Give what writes a file, which appears when it is complete."""
+    with written_whole(path) as temporary:
         sink = open_sink(table_format(path), temporary, columns, meta, packed=is_packed(path))
         try:
-            for block in blocks:
-                sink.write(block)
+            yield sink
             sink.close()
         except BaseException:
             sink.abort()
