@@ -330,6 +330,20 @@ def test_input_is_not_changed_or_shared(spectra):
         np.testing.assert_array_equal(columns[name], values)
 
 
+def test_arrow_tables_are_not_changed_or_shared(spectra, tmp_path):
+    write_spectra(spectra, tmp_path / "a.parquet")
+    table = pa.parquet.read_table(tmp_path / "a.parquet")
+    correlations = table["bp_coefficient_correlations"].chunk(0).values
+    memory = np.frombuffer(correlations.buffers()[1], np.float32)
+    memory[0] = 2  # no correlation
+    found = read_spectra(table)
+    assert memory[0] == 2
+    assert np.isnan(found.bp.correlations[0]).all()
+    before = found.bp.correlations[1:].copy()
+    memory[:] = 0
+    np.testing.assert_array_equal(found.bp.correlations[1:], before)
+
+
 # ---------------------------------------------------------------- text
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +118,7 @@ def _build_band(
     missing: QualityFlag,
 ) -> BandSpectra:
     columns, n = block.columns, len(flags)
-    ragged = _gather(columns, layout.coefficients, n)
+    ragged = _gather(block, layout.coefficients)
     coefficients = ragged.to_padded(LONGEST).astype(np.float64)  # never a view of the input
     lengths = np.minimum(ragged.lengths, LONGEST)
     said = np.full(n, np.nan)
@@ -144,7 +143,7 @@ def _build_band(
     k = int(lengths.max(initial=0))
     errors, correlations = None, None
     if options.errors:
-        errors, correlations = _build_errors(columns, layout, lengths, k, flags)
+        errors, correlations = _build_errors(block, layout, lengths, k, flags)
     basis_id = np.full(n, -1, dtype=np.int16)
     if layout.basis_id is not None:
         ids = to_numbers(columns[layout.basis_id])
@@ -159,11 +158,14 @@ def _build_band(
     )
 
 
-def _gather(columns: Mapping[str, Any], names: tuple[str, ...], n: int) -> Ragged:
+def _gather(block: Block, names: tuple[str, ...]) -> Ragged:
+    """Return the arrays of a column, or of one a coefficient, in memory of their own."""
+    columns = block.columns
     if not names:
-        return Ragged.empty(n)
+        return Ragged.empty(len(block))
     if len(names) == 1:
-        return to_ragged(columns[names[0]])
+        ragged = to_ragged(columns[names[0]])
+        return replace(ragged, values=ragged.values.copy()) if block.shared else ragged
     return Ragged.from_matrix(np.stack([to_numbers(columns[name]) for name in names], axis=1))
 
 
@@ -182,16 +184,15 @@ def _trim_padding(
 
 
 def _build_errors(
-    columns: Mapping[str, Any],
+    block: Block,
     layout: BandLayout,
     lengths: NDArray[np.int64],
     k: int,
     flags: NDArray[np.int32],
 ) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None]:
     """Return errors and correlations, NaN in rows where either is unusable."""
-    n = len(lengths)
     present = lengths > 0
-    ragged = _gather(columns, layout.errors, n)
+    ragged = _gather(block, layout.errors)
     errors, given, bad = _fit(ragged, lengths, k)
     with np.errstate(invalid="ignore"):
         bad |= given & (errors < 0).any(axis=1)
@@ -200,7 +201,7 @@ def _build_errors(
 
     correlations = None
     if layout.correlations:
-        ragged = _gather(columns, layout.correlations, n)
+        ragged = _gather(block, layout.correlations)
         correlations, given, mismatched = _fit(
             ragged, lengths * (lengths - 1) // 2, n_correlations(k)
         )
@@ -244,10 +245,7 @@ def _fit(
         right = nan.sum(axis=1) == padded.shape[1] - expected
         right &= ~(nan & inside).any(axis=1)
         bad = ragged.damaged | (given & ~right)
-    values = padded[:, :width]
-    if values.flags.writeable and values.base is not None and not ragged.text:
-        values = values.copy()  # the input's own memory, which its owner may change
-    return values, given, bad
+    return padded[:, :width], given, bad
 
 
 def _blank(values: NDArray[np.floating], rows: NDArray[np.bool_]) -> NDArray[np.floating]:

@@ -158,7 +158,8 @@ class Block:
     """Consecutive rows of one table, columns as the format holds them.
 
     Columns are lists of bytes (text formats), ndarrays, masked arrays or pyarrow arrays; ``label``
-    names them in messages, ``source`` in ``meta["inputs"]``; ``first_row`` counts from 1.
+    names them in messages, ``source`` in ``meta["inputs"]``; ``first_row`` counts from 1. Memory
+    that is ``shared`` has another owner, who may change it.
     """
 
     columns: dict[str, Any]
@@ -168,6 +169,7 @@ class Block:
     first_row: int = 1
     infos: dict[str, ColumnInfo] = field(default_factory=dict)
     release: str | None = None
+    shared: bool = False
 
     def __post_init__(self) -> None:
         self.columns = fold_masks(self.columns, self.layout.masks)

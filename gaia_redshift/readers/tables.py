@@ -107,6 +107,7 @@ def iter_table_blocks(table: Any, options: ReadOptions) -> Iterator[Block]:
             label,
             start + 1,
             infos,
+            shared=True,
         )
 
 
