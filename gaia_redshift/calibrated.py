@@ -37,7 +37,7 @@ class CalibratedSpectra:
     flux : ndarray, shape (n, w), W m-2 nm-1
         NaN in rows without both bands, or on other bases than DR3's.
     flux_error : ndarray, shape (n, w), W m-2 nm-1
-        NaN in rows without errors.
+        NaN in rows without usable errors.
     """
 
     source_id: NDArray[np.int64]
