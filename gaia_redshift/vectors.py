@@ -21,6 +21,7 @@ from gaia_redshift._threads import as_slice, multiply_rows
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import N_BP, N_FLUX, SamplingGrid
+from gaia_redshift.readers.values import to_numbers
 from gaia_redshift.spectra import FluxVectors
 
 __all__ = [
@@ -182,28 +183,11 @@ def _compare_photometry(vectors: FluxVectors, columns: Any) -> Float | None:
     have = [] if columns is None else columns.colnames
     if any(name not in have for name in PHOTOMETRY):
         return None
-    total = sum(_to_numbers(columns[name]) for name in PHOTOMETRY)
+    total = sum(np.asarray(to_numbers(columns[name])) for name in PHOTOMETRY)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(total > 0, vectors.flux.sum(axis=1) / total, np.nan)
     ratio[(vectors.quality & int(FATAL)) != 0] = np.nan
     return np.asarray(ratio)
-
-
-def _to_numbers(column: Any) -> Float:
-    """Numbers (n,) of a column, which may be text; NaN where there is none."""
-    values = np.ma.asarray(column)
-    try:
-        return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
-    except (TypeError, ValueError):
-        cells = np.ma.filled(values.astype(object), "")
-        return np.array([_to_number(cell) for cell in cells])
-
-
-def _to_number(cell: Any) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return np.nan
 
 
 def warn_of_unit(factors: list[float], stacklevel: int) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gaia_redshift._files import one_line
 from gaia_redshift.crossmatch.matching import ARCSEC, SkyObjects
 from gaia_redshift.errors import InputError
+from gaia_redshift.metrics.points import to_floats
 from gaia_redshift.readers.columns import find_name, set_masks_apart
 from gaia_redshift.readers.values import (
     find_factor,
@@ -110,10 +111,7 @@ def to_objects(columns: Columns, label: str) -> SkyObjects:
     def numbers(name: str) -> NDArray[np.float64]:
         if name not in columns:
             return np.full(n, np.nan)
-        try:
-            return np.ma.filled(np.ma.asarray(columns[name]).astype(np.float64), np.nan)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{label}: the column for {name} does not hold numbers") from error
+        return to_floats(columns[name], f"{label}: the column for {name} does not hold numbers")
 
     def words(name: str) -> NDArray[np.str_]:
         if name not in columns:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_redshift.errors import InputError, MissingColumnError
+from gaia_redshift.metrics import points
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -193,11 +194,7 @@ def apply_cuts(
 
 def to_floats(column: Any) -> NDArray[np.float64]:
     """Return a column as float64, NaN where masked."""
-    try:
-        return np.asarray(np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan))
-    except (TypeError, ValueError):
-        name = getattr(column, "name", "?")
-        raise InputError(f"the column '{name}' does not hold numbers") from None
+    return points.to_floats(column, f"the column '{column.name}' does not hold numbers")
 
 
 def _column(table: Table, name: str) -> NDArray[np.float64]:

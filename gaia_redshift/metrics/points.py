@@ -183,12 +183,14 @@ def find_bins(values: ArrayLike, edges: Float) -> NDArray[np.intp]:
     return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
 
 
-def to_floats(values: ArrayLike) -> Float:
-    """Return an array of floats, NaN where it was masked."""
+def to_floats(
+    values: ArrayLike, complaint: str = "redshifts and what they are binned by must be numbers"
+) -> Float:
+    """Return an array of floats, NaN where it was masked; with a complaint if it holds others."""
     try:
         filled = np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
     except (TypeError, ValueError):
-        raise InputError("redshifts and what they are binned by must be numbers") from None
+        raise InputError(complaint) from None
     return np.asarray(filled, dtype=np.float64)
 
 
