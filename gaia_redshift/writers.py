@@ -35,11 +35,7 @@ _BAND = {
         "Correlations of the {B} coefficients, column-ordered upper triangle"
     ),
 }
-_ARRAYS = {
-    "coefficients": "coefficients",
-    "coefficient_errors": "errors",
-    "coefficient_correlations": "correlations",
-}
+_ARRAYS = ("coefficients", "coefficient_errors", "coefficient_correlations")
 _OWN = {"source_id", *(f"{band}_{quantity}" for band in ("bp", "rp") for quantity in _BAND)}
 
 
@@ -214,13 +210,12 @@ def _plan_columns(spectra: XPSpectra) -> list[Column]:
         for quantity, text in _BAND.items():
             dtype = np.dtype(np.int16)
             if quantity in _ARRAYS:
-                values = getattr(band, _ARRAYS[quantity])
-                if values is None:
+                values = _get_arrays(band, quantity)
+                if values is None and not band.n_coefficients.any():
                     # One band may be missing from all rows of the first block only.
-                    other = getattr(spectra.rp if name == "bp" else spectra.bp, _ARRAYS[quantity])
-                    if other is None or band.n_coefficients.any():
-                        continue
-                    values = other
+                    values = _get_arrays(spectra.rp if name == "bp" else spectra.bp, quantity)
+                if values is None:
+                    continue
                 dtype = values.dtype
             plan.append(
                 Column(
@@ -231,6 +226,10 @@ def _plan_columns(spectra: XPSpectra) -> list[Column]:
                 )
             )
     return [*plan, *(c for c in extras if c.name != "solution_id")]
+
+
+def _get_arrays(band: BandSpectra, quantity: str) -> Any:
+    return getattr(band, quantity.removeprefix("coefficient_"))
 
 
 def _plan_extras(spectra: XPSpectra) -> list[Column]:
@@ -281,7 +280,7 @@ def _take_values(spectra: XPSpectra, column: Column) -> Arrays | np.ma.MaskedArr
         return np.ma.MaskedArray(band.basis_id.astype(np.int16), mask=band.basis_id <= 0)
     if quantity == "n_parameters":
         return np.ma.MaskedArray(lengths.astype(np.int16), mask=lengths == 0)
-    values = getattr(band, _ARRAYS[quantity])
+    values = _get_arrays(band, quantity)
     if values is None:
         return Arrays(np.empty((len(lengths), 0), dtype=column.dtype), np.zeros_like(lengths))
     if quantity == "coefficient_correlations":

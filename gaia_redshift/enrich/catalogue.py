@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -223,8 +224,8 @@ def enrich_catalogue(
             )
         result = Enrichment(target, [column.name for column in new])
         if local:
-            predictions = LocalPredictions(loaded, columns, wanted[0], label=str(source))
-            stack.callback(predictions.close)
+            file = stack.enter_context(tempfile.TemporaryFile())
+            predictions = LocalPredictions(loaded, columns, wanted[0], label=str(source), file=file)
             options = {**asked, "any_release": any_release}
             cells = report_damage(opened.scan(wanted), str(source), kind)
             predictions.read(spectra, cells, options, progress=progress)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,20 +114,14 @@ class LocalPredictions:
     """Predicts local spectra once and keeps the results on disk, to be looked up by id.
 
     In memory are 8 bytes for each row of the catalogue while spectra are read, then 16 bytes for
-    each spectrum that it asks for; results lie in a temporary file.
+    each spectrum that it asks for; results lie in ``file``.
     """
 
-    def __init__(self, model: Any, new: Sequence[Column], name: str, *, label: str) -> None:
+    def __init__(
+        self, model: Any, new: Sequence[Column], name: str, *, label: str, file: IO[bytes]
+    ) -> None:
         self.model, self.new, self.name, self.label = model, list(new), name, label
-        self.dtype = np.dtype([("source_id", np.int64), *((c.name, c.dtype) for c in new)])
-        self._folder = tempfile.TemporaryDirectory()
-        self._path = Path(self._folder.name) / "predictions"
-        self.n_spectra = 0
-
-    def close(self) -> None:
-        """Remove the temporary file."""
-        self._results: Any = np.zeros(0, dtype=self.dtype)
-        self._folder.cleanup()
+        self.file = file
 
     def read(
         self, spectra: Any, wanted: Iterable[Cells], options: Mapping[str, Any], *, progress: bool
@@ -146,21 +138,18 @@ class LocalPredictions:
                 if len(rows):
                     yield block[rows]
 
-        with self._path.open("wb") as out:
-            for block in read_ahead(choose(), 1):
-                found = predict_block(block, settings, findings).to_columns()
-                records = np.zeros(len(block), dtype=self.dtype)
-                records["source_id"] = block.source_id
-                for column in self.new:
-                    records[column.name] = _take(found, column)
-                records.tofile(out)
-                self.n_spectra += len(records)
+        dtype = np.dtype([("source_id", np.int64), *((c.name, c.dtype) for c in self.new)])
+        np.zeros(1, dtype).tofile(self.file)  # of no id: nothing could not be mapped
+        for block in read_ahead(choose(), 1):
+            found = predict_block(block, settings, findings).to_columns()
+            records = np.zeros(len(block), dtype)
+            records["source_id"] = block.source_id
+            for column in self.new:
+                records[column.name] = _take(found, column)
+            records.tofile(self.file)
         findings.warn()
-        self._results = (
-            np.memmap(self._path, dtype=self.dtype, mode="r")
-            if self.n_spectra
-            else np.zeros(0, dtype=self.dtype)
-        )
+        self.file.flush()
+        self._results = np.memmap(self.file, dtype=dtype, mode="r")
         ids = np.asarray(self._results["source_id"])
         self._order = np.argsort(ids, kind="stable")
         self._sorted = ids[self._order]
@@ -170,11 +159,10 @@ class LocalPredictions:
         ids = _to_ids(cells[self.name], self.label)
         absent = QualityFlag.MISSING_BP | QualityFlag.MISSING_RP
         values = _make_empty(self.new, len(ids), absent)
-        if self.n_spectra:
-            place, have = _find(ids, self._sorted)
-            found = self._results[self._order[place[have]]]
-            for column in self.new:
-                values[column.name][have] = found[column.name]
+        place, have = _find(ids, self._sorted)
+        found = self._results[self._order[place[have]]]
+        for column in self.new:
+            values[column.name][have] = found[column.name]
         return values
 
 

@@ -14,7 +14,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -98,16 +99,6 @@ class Content:
                     )
         return b"".join(parts)
 
-    def unzipped(self) -> Content:
-        """Return the content inside gzip."""
-        return Content(
-            self.label,
-            self.source,
-            lambda: _open_gzip(self.open),
-            packed=self.path,
-            meter=self.meter,
-        )
-
 
 def _open_gzip(opener: Callable[[], IO[bytes]]) -> IO[bytes]:
     raw = opener()
@@ -160,10 +151,10 @@ def open_path(path: Path, meter: ReadMeter | None = None) -> Content:
 def unpack(content: Content) -> Content:
     """Look through gzip, which the archive also uses without saying so in a name."""
     for _ in range(3):
-        head = read_head(content)
-        if head[:2] != GZIP:
+        if read_head(content)[:2] != GZIP:
             return content
-        content = content.unzipped()
+        opener = partial(_open_gzip, content.open)
+        content = replace(content, open=opener, path=None, packed=content.path)
     return content
 
 

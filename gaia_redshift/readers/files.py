@@ -86,8 +86,6 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 
 def _restore(table: Table, description: str | bytes | None) -> Table:
     """Give a table read from a file what `describe_table` noted."""
-    from astropy import units
-
     if description is None:
         return table
     noted = json.loads(description)
@@ -100,7 +98,7 @@ def _restore(table: Table, description: str | bytes | None) -> Table:
         _restore_type(table, name, about.get("dtype"))
         column = table[name]
         if "unit" in about:
-            column.unit = units.Unit(about["unit"], parse_strict="silent")
+            column.unit = about["unit"]
         if "description" in about:
             column.info.description = about["description"]
         column.info.meta = {key: about[key] for key in ("ucd", GRID_KEY) if key in about}
@@ -173,7 +171,6 @@ def _read_votable(path: Path) -> Table:
 
 def _read_parquet(path: Path) -> Table:
     from astropy.table import Table
-    from astropy.units import Unit
     from pyarrow import parquet
 
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
@@ -191,8 +188,7 @@ def _read_parquet(path: Path) -> Table:
         table[name] = values if hidden else np.ma.getdata(values)
     for name, info in read_parquet_infos(content.schema).items():
         if name in table.colnames:
-            table[name].unit = Unit(info.unit, parse_strict="silent") if info.unit else None
-            table[name].info.description = info.description
+            table[name].unit, table[name].info.description = info.unit or None, info.description
     return _restore(table, (content.schema.metadata or {}).get(META_KEY.encode()))
 
 

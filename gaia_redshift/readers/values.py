@@ -14,6 +14,7 @@ from gaia_redshift._quiet import import_tables
 from gaia_redshift.errors import InputError
 from gaia_redshift.readers.arrays import Ragged, parse_number_cells
 from gaia_redshift.tables.arrow import is_number, take_numbers
+from gaia_redshift.tables.columns import Column, make_column
 from gaia_redshift.tables.types import AS_WRITTEN, cast_column, simplify_column
 
 if TYPE_CHECKING:
@@ -284,17 +285,10 @@ def build_kept_columns(block: Block) -> Table | None:
                 logger.info("%s: column '%s' holds arrays and is not kept", block.label, name)
                 continue
             raise InputError(f"{block.label}: column '{name}' holds arrays, which cannot be kept")
-        table[name] = column
-        if info.unit:
-            from astropy.units import Unit
-
-            table[name].unit = Unit(info.unit, parse_strict="silent")
-        if info.description:
-            table[name].description = info.description
-        if info.ucd:
-            table[name].meta["ucd"] = info.ucd
-        if as_written:
-            table[name].meta[AS_WRITTEN] = True
+        unit, description, ucd = info.unit or None, info.description or None, info.ucd or None
+        meta = {AS_WRITTEN: True} if as_written else {}
+        about = Column(name, column.dtype, unit, description, ucd, meta=meta)
+        table[name] = make_column(about, column)
     return table if table.colnames else None
 
 

@@ -235,11 +235,8 @@ def split_places(table: Any) -> Any:
     for name in table.colnames:
         column = table[name]
         if hasattr(column, "icrs"):
-            split[f"{name}_ra"], split[f"{name}_dec"] = (
-                column.icrs.ra.to(deg),
-                column.icrs.dec.to(deg),
-            )
             for part in ("ra", "dec"):
+                split[f"{name}_{part}"] = getattr(column.icrs, part).to(deg)
                 split[f"{name}_{part}"].info.description = column.info.description
         else:
             split[name] = column

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from gaia_redshift._quiet import import_tables
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import describe_flags
 from gaia_redshift.grid import SamplingGrid
-from gaia_redshift.tables.columns import Column, stack_tables
+from gaia_redshift.tables.columns import Column, make_column, stack_tables
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -134,19 +134,13 @@ class PredictedRows:
     def to_table(self) -> Table:
         """Return the output table."""
         import_tables()
-        from astropy import units
-        from astropy.table import MaskedColumn, Table
+        from astropy.table import Table
 
         table = Table(masked=False)
         for name, values in self.to_columns().items():
-            if isinstance(values, np.ma.MaskedArray):
-                unit = units.dimensionless_unscaled
-                table[name] = MaskedColumn(values, fill_value=values.fill_value, unit=unit)
-            else:
-                table[name] = values
-            table[name].info.description = COLUMNS[name].description
-            table[name].info.meta = {"ucd": COLUMNS[name].ucd}
-            if isinstance(values, np.ma.MaskedArray):
+            masked = isinstance(values, np.ma.MaskedArray)
+            table[name] = make_column(replace(COLUMNS[name], unit="" if masked else None), values)
+            if masked:
                 table[name].info.format = ".4f"  # as shown; files hold every digit
         if self.pdf is not None and self.redshift_grid is not None:
             grid = [float(value) for value in self.redshift_grid]
