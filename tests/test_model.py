@@ -351,11 +351,13 @@ def test_unusable_scalers(folder, data, words):
 def test_a_scaler_keeps_every_digit():
     flux = np.random.default_rng(5).normal(size=(9, 186)) * np.pi
     scaler = MinMaxScaler.fit(flux)
-    again = parse_scaler(scaler.to_json(), 186, "x")
+    again = parse_scaler(scaler.to_json(), "x")
     assert np.array_equal(again.minimum, flux.min(axis=0))
     assert np.array_equal(again.maximum, flux.max(axis=0))
     constant = MinMaxScaler(np.ones(186), np.ones(186))
-    assert np.array_equal(constant.scale(np.full((1, 186), 3.0)), np.full((1, 186), 2.0))
+    assert np.array_equal(
+        constant.transform(np.full((1, 186), 3.0))["flux"], np.full((1, 186), 2.0)
+    )
 
 
 # --- unsafe files -----------------------------------------------------------------------------

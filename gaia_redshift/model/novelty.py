@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift._threads import multiply_rows
 from gaia_redshift.errors import ModelError
+from gaia_redshift.grid import N_FLUX
 from gaia_redshift.model.scaler import measure_mean_flux
 
 __all__ = ["Novelty", "parse_novelty"]
@@ -131,7 +132,7 @@ def _compare(values: Float, level: Float, at: Float, typical: Float, threshold: 
     return np.maximum((values - middle) / (limit - middle), 0.0)
 
 
-def parse_novelty(data: bytes, n_columns: int, name: str) -> Novelty:
+def parse_novelty(data: bytes, name: str) -> Novelty:
     """Read what `Novelty.to_bytes` wrote, without pickle; ``name`` is for the messages.
 
     Raises `ModelError` if it is not such a file.
@@ -151,9 +152,9 @@ def parse_novelty(data: bytes, n_columns: int, name: str) -> Novelty:
     g, d = novelty.means.shape if novelty.means.ndim == 2 else (0, 0)
     b = novelty.level.size
     shapes = dict.fromkeys(arrays, (b,)) | {  # thresholds, but for these
-        "center": (n_columns,),
-        "width": (n_columns,),
-        "components": (len(novelty.components), n_columns),
+        "center": (N_FLUX,),
+        "width": (N_FLUX,),
+        "components": (len(novelty.components), N_FLUX),
         "means": (g, d),
         "roots": (g, d, d),
         "log_weights": (g,),

@@ -108,12 +108,10 @@ class RedshiftModel:
         self.uses_errors: bool = manifest["uses_errors"]
         self.device = device
         self.sha256: str = files["weights" if device == "gpu" else "graph"]["sha256"]
-        self.scaler = parse_scaler(contents["scaler"], N_FLUX, paths["scaler"])
+        self.scaler = parse_scaler(contents["scaler"], paths["scaler"])
         self.bins = parse_bins(contents["bins"], paths["bins"]) if "bins" in files else None
         self.novelty = (
-            parse_novelty(contents["novelty"], N_FLUX, paths["novelty"])
-            if "novelty" in files
-            else None
+            parse_novelty(contents["novelty"], paths["novelty"]) if "novelty" in files else None
         )
         self._paths = paths
         self._graph: bytes | None = contents["graph"]

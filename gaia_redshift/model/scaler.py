@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from gaia_redshift.errors import ModelError
 from gaia_redshift.grid import N_BP, N_FLUX
 
 __all__ = [
-    "SCALERS",
     "Inputs",
     "MinMaxScaler",
     "NoiseScaler",
@@ -40,38 +39,24 @@ _SOFTENING = 3.0
 """Departures of up to about so many standard errors stay proportional, larger ones are damped."""
 
 
-class Scaler(Protocol):
-    """Turns vectors into what a network takes."""
-
-    kind: ClassVar[str]
-    """Its name in the file."""
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of the network's inputs by name, without the batch."""
-
-    def transform(
-        self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
-    ) -> Inputs:
-        """Turn fluxes and errors, shape (n, 186), e-/s per sample, into the network's inputs."""
-
-    def measure_excess(self, flux: NDArray[np.floating]) -> Float:
-        """How far outside the training part's brightness each row lies, shape (n,).
-
-        In parts of the distance between the training part's extremes; 0 inside.
-        """
-
-    def to_json(self) -> bytes:
-        """Write it with every digit."""
-
-
 def measure_mean_flux(flux: NDArray[np.floating]) -> Float:
     """Mean flux of each vector, shape (n,), e-/s per sample, at least a small positive number."""
     return np.maximum(np.mean(flux, axis=1, dtype=np.float64), _LOWEST_LEVEL)
 
 
+class _Arrays:
+    """A dataclass of arrays."""
+
+    kind: ClassVar[str]
+
+    def to_json(self) -> bytes:
+        """Write all arrays with every digit of their float64."""
+        arrays = {each.name: getattr(self, each.name).tolist() for each in fields(self)}  # type: ignore[arg-type]
+        return json.dumps({"kind": self.kind} | arrays, indent=1).encode()
+
+
 @dataclass(frozen=True, eq=False)
-class MinMaxScaler:
+class MinMaxScaler(_Arrays):
     """Scale each flux column to 0..1 between its extremes, e-/s per sample, in the training part.
 
     A column without spread is only shifted.
@@ -93,31 +78,23 @@ class MinMaxScaler:
         """One input, ``flux``."""
         return {"flux": self.minimum.shape}
 
-    def scale(self, flux: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Scale fluxes, shape (n, 186), e-/s per sample, in float64; returned as float32."""
-        spread = self.maximum - self.minimum
-        scaled = (flux - self.minimum) / np.where(spread > 0, spread, 1.0)
-        limit = float(np.finfo(np.float32).max)
-        return np.clip(scaled, -limit, limit).astype(np.float32)
-
     def transform(
         self, flux: NDArray[np.floating], flux_error: NDArray[np.floating] | None = None
     ) -> Inputs:
-        """Return the scaled fluxes as ``flux``, shape (n, 186); errors are not used."""
-        return {"flux": self.scale(flux)}
+        """Return ``flux`` (n, 186), scaled from fluxes, e-/s per sample, in float64."""
+        spread = self.maximum - self.minimum
+        scaled = (flux - self.minimum) / np.where(spread > 0, spread, 1.0)
+        limit = float(np.finfo(np.float32).max)
+        return {"flux": np.clip(scaled, -limit, limit).astype(np.float32)}
 
     def measure_excess(self, flux: NDArray[np.floating]) -> Float:
         """Largest excess of any column, shape (n,), in parts of the column's spread."""
-        scaled = self.scale(flux).astype(np.float64)
+        scaled = self.transform(flux)["flux"].astype(np.float64)
         return np.maximum(np.maximum(-scaled, scaled - 1.0).max(axis=1, initial=0.0), 0.0)
-
-    def to_json(self) -> bytes:
-        """Write the extremes with every digit of their float64."""
-        return _write_json(self.kind, {"minimum": self.minimum, "maximum": self.maximum})
 
 
 @dataclass(frozen=True, eq=False)
-class NoiseScaler:
+class NoiseScaler(_Arrays):
     """Separate a spectrum's shape, its noise and its brightness.
 
     The network gets, for each sample, the flux relative to the spectrum's mean, in units of the
@@ -205,24 +182,18 @@ class NoiseScaler:
         level = np.log(measure_mean_flux(flux))
         return np.maximum(np.maximum(low - level, level - high), 0.0) / (high - low)
 
-    def to_json(self) -> bytes:
-        """Write all arrays with every digit of their float64."""
-        return _write_json(self.kind, {name: getattr(self, name) for name in _NOISE_SIZES})
 
-
-_NOISE_SIZES = {
-    "center": N_FLUX,
-    "width": N_FLUX,
-    "context_center": 3,
-    "context_width": 3,
-    "level_range": 2,
+Scaler = MinMaxScaler | NoiseScaler
+_SIZES: dict[type[Scaler], dict[str, int]] = {
+    MinMaxScaler: {"minimum": N_FLUX, "maximum": N_FLUX},
+    NoiseScaler: {
+        "center": N_FLUX,
+        "width": N_FLUX,
+        "context_center": 3,
+        "context_width": 3,
+        "level_range": 2,
+    },
 }
-
-SCALERS: dict[str, type[MinMaxScaler] | type[NoiseScaler]] = {
-    "minmax": MinMaxScaler,
-    "noise": NoiseScaler,
-}
-"""Scalers by the kind that their file names."""
 
 
 def _average_bands(values: NDArray[np.floating]) -> Float:
@@ -236,38 +207,38 @@ def _avoid_zero(width: Float) -> Float:
     return np.where(width > 0, width, 1.0)
 
 
-def _write_json(kind: str, arrays: Mapping[str, Float]) -> bytes:
-    content = {"kind": kind} | {key: [float(v) for v in values] for key, values in arrays.items()}
-    return json.dumps(content, indent=1).encode()
-
-
-def parse_scaler(data: bytes, n_columns: int, name: str) -> Scaler:
+def parse_scaler(data: bytes, name: str) -> Scaler:
     """Read what a scaler's ``to_json`` wrote; ``name`` is for the messages.
 
-    Raises `ModelError` if the content is not a scaler for ``n_columns`` columns.
+    Raises `ModelError` if the content is not a scaler for vectors.
     """
     try:
         content: Any = json.loads(data)
         kind = content["kind"]
-        sizes = _NOISE_SIZES if kind == "noise" else {"minimum": n_columns, "maximum": n_columns}
-        arrays = {key: np.asarray(content[key], dtype=np.float64) for key in sizes}
-    except (ValueError, TypeError, KeyError, RecursionError):
+        arrays = {
+            key: np.asarray(values, dtype=np.float64)
+            for key, values in content.items()
+            if key != "kind"
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ModelError(f"{name}: not a scaler file (JSON with kind, minimum, maximum)") from None
-    if kind not in SCALERS:
+    scaler_type = next((each for each in _SIZES if each.kind == kind), None)
+    if scaler_type is None:
         raise ModelError(f"{name}: unknown kind of scaler {kind!r}; update gaia_redshift")
+    sizes = _SIZES[scaler_type]
     for key, size in sizes.items():
-        if arrays[key].shape != (size,) or not np.all(np.isfinite(arrays[key])):
+        if key not in arrays or arrays[key].shape != (size,) or not np.isfinite(arrays[key]).all():
             what = "minima and maxima" if kind == "minmax" else f"values of {key}"
             raise ModelError(f"{name}: a scaler needs {size} finite {what}")
-    if kind == "noise":
-        if any(np.any(arrays[key] <= 0) for key in sizes if key.endswith("width")):
-            raise ModelError(f"{name}: a width is not positive")
-        if not arrays["level_range"][0] < arrays["level_range"][1]:
+    if any(np.any(arrays[key] <= 0) for key in sizes if key.endswith("width")):
+        raise ModelError(f"{name}: a width is not positive")
+    scaler = scaler_type(**{key: arrays[key] for key in sizes})
+    if isinstance(scaler, NoiseScaler):
+        if not scaler.level_range[0] < scaler.level_range[1]:
             raise ModelError(f"{name}: level_range does not rise")
-        return NoiseScaler(**arrays)
-    if not np.all(arrays["minimum"] <= arrays["maximum"]):
+    elif not np.all(scaler.minimum <= scaler.maximum):
         raise ModelError(f"{name}: a minimum lies above its maximum")
-    return MinMaxScaler(**arrays)
+    return scaler
 
 
 def check_shapes(

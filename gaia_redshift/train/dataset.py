@@ -91,7 +91,7 @@ class TrainingSet:
 def prepare_dataset(
     vectors: LabelledVectors,
     config: TrainingConfig,
-    scaler_type: type[MinMaxScaler] | type[NoiseScaler] = MinMaxScaler,
+    scaler_type: type[Scaler] = MinMaxScaler,
     scaler: Scaler | None = None,
 ) -> TrainingSet:
     """Check, split and scale: by a model's ``scaler``, or one fitted on the training part.

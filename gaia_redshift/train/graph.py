@@ -158,7 +158,7 @@ class _GraphWriter:
         if layer.dtype_policy.compute_dtype != "float32":
             raise ModelError(f"the layer {layer.name!r} computes in {layer.compute_dtype}")
         inputs = [self._tensors[source] for source in sources]
-        self._tensors[key] = _WRITERS[name](self, layer, layer.get_config(), *inputs)
+        self._tensors[key] = _WRITERS[name](self, layer, *inputs)
 
     def finish(self, key: tuple[str, int]) -> Any:
         result = self.with_channels_last(self._tensors[key])
@@ -220,125 +220,99 @@ class _GraphWriter:
             raise ModelError(f"the activation {name!r} cannot be written as a graph")
         return _Tensor(self.add_node(_ACTIVATIONS[name], [x.name]), x.shape, x.channels_first)
 
+    def write_convolution(self, layer: Any, x: _Tensor) -> _Tensor:
+        config, weights = layer.get_config(), layer.get_weights()
+        kernel, stride, dilation = (
+            config[key][0] for key in ("kernel_size", "strides", "dilation_rate")
+        )
+        pads, length = _pad(layer, x.shape[0], (kernel - 1) * dilation + 1, stride)
+        # Keras (kernel, in, out), ONNX (out, in, 1, kernel)
+        values = weights[0].transpose(2, 1, 0)[:, :, None]
+        names = [self.with_channels_first(x).name, self.add_constant("kernel", values)]
+        if config["use_bias"]:
+            names.append(self.add_constant("bias", weights[1]))
+        result = self.add_node(
+            "Conv",
+            names,
+            kernel_shape=[1, kernel],
+            strides=[1, stride],
+            dilations=[1, dilation],
+            group=config["groups"],
+            pads=pads,
+        )
+        return self.add_activation(
+            config["activation"], _Tensor(result, (length, config["filters"]), True)
+        )
 
-def _write_convolution(
-    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
-) -> _Tensor:
-    kernel, stride, dilation = (
-        config[key][0] for key in ("kernel_size", "strides", "dilation_rate")
-    )
-    length = x.shape[0]
-    reach = (kernel - 1) * dilation + 1
-    pads, length = _pad(config, layer, length, reach, stride)
-    x = writer.with_channels_first(x)
-    weights = layer.get_weights()
-    # Keras (kernel, in, out), ONNX (out, in, 1, kernel)
-    values = weights[0].transpose(2, 1, 0)[:, :, None]
-    names = [x.name, writer.add_constant("kernel", values)]
-    if config["use_bias"]:
-        names.append(writer.add_constant("bias", weights[1]))
-    result = writer.add_node(
-        "Conv",
-        names,
-        kernel_shape=[1, kernel],
-        strides=[1, stride],
-        dilations=[1, dilation],
-        group=config["groups"],
-        pads=pads,
-    )
-    return writer.add_activation(
-        config["activation"], _Tensor(result, (length, config["filters"]), True)
-    )
+    def write_pooling(self, layer: Any, x: _Tensor) -> _Tensor:
+        size, stride = layer.pool_size[0], layer.strides[0]
+        pads, length = _pad(layer, x.shape[0], size, stride)
+        result = self.add_node(
+            "MaxPool",
+            [self.with_channels_first(x).name],
+            kernel_shape=[1, size],
+            strides=[1, stride],
+            pads=pads,
+        )
+        return _Tensor(result, (length, x.shape[1]), True)
+
+    def write_flatten(self, layer: Any, x: _Tensor) -> _Tensor:
+        shape = (math.prod(x.shape),)
+        return _Tensor(self.add_reshape(self.with_channels_last(x).name, shape), shape)
+
+    def write_dense(self, layer: Any, x: _Tensor) -> _Tensor:
+        if len(x.shape) != 1:
+            raise ModelError(f"the layer {layer.name!r} works on more than one dimension")
+        config, weights = layer.get_config(), layer.get_weights()
+        kernel = self.add_constant("kernel", weights[0])
+        bias = [self.add_constant("bias", weights[1])] if config["use_bias"] else []
+        result = self.add_node("Gemm", [x.name, kernel, *bias])
+        return self.add_activation(config["activation"], _Tensor(result, (config["units"],)))
+
+    def write_sum(self, layer: Any, *inputs: _Tensor) -> _Tensor:
+        first, *others = self._align(inputs)
+        name = first.name
+        for x in others:
+            name = self.add_node("Add", [name, x.name])
+        return _Tensor(name, first.shape, first.channels_first)
+
+    def write_concatenation(self, layer: Any, *inputs: _Tensor) -> _Tensor:
+        inputs = self._align(inputs)
+        first = inputs[0].channels_first
+        axis = 1 if first else len(inputs[0].shape)
+        name = self.add_node("Concat", [x.name for x in inputs], axis=axis)
+        shape = (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs))
+        return _Tensor(name, shape, first)
+
+    def _align(self, inputs: tuple[_Tensor, ...]) -> tuple[_Tensor, ...]:
+        if any(x.channels_first for x in inputs):
+            return tuple(self.with_channels_first(x) for x in inputs)
+        return inputs
 
 
-def _pad(
-    config: dict[str, Any], layer: Any, length: int, reach: int, stride: int
-) -> tuple[list[int], int]:
+def _pad(layer: Any, length: int, reach: int, stride: int) -> tuple[list[int], int]:
     """Padding before and after, and the length that comes out."""
-    if config["padding"] == "valid":
+    if layer.padding == "valid":
         return [0, 0, 0, 0], (length - reach) // stride + 1
-    if config["padding"] != "same":
+    if layer.padding != "same":
         raise ModelError(
-            f"the layer {layer.name!r} has padding {config['padding']!r}, which cannot be written"
-            " as a graph"
+            f"the layer {layer.name!r} has padding {layer.padding!r}, which cannot be written as a"
+            " graph"
         )
     result = math.ceil(length / stride)
     total = max((result - 1) * stride + reach - length, 0)
     return [0, total // 2, 0, total - total // 2], result
 
 
-def _write_pooling(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    size, stride = config["pool_size"][0], config["strides"][0]
-    pads, length = _pad(config, layer, x.shape[0], size, stride)
-    result = writer.add_node(
-        "MaxPool",
-        [writer.with_channels_first(x).name],
-        kernel_shape=[1, size],
-        strides=[1, stride],
-        pads=pads,
-    )
-    return _Tensor(result, (length, x.shape[1]), True)
-
-
-def _write_flatten(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    shape = (math.prod(x.shape),)
-    return _Tensor(writer.add_reshape(writer.with_channels_last(x).name, shape), shape)
-
-
-def _write_dense(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    if len(x.shape) != 1:
-        raise ModelError(f"the layer {layer.name!r} works on more than one dimension")
-    weights = layer.get_weights()
-    kernel = writer.add_constant("kernel", weights[0])
-    bias = [writer.add_constant("bias", weights[1])] if config["use_bias"] else []
-    result = writer.add_node("Gemm", [x.name, kernel, *bias])
-    return writer.add_activation(config["activation"], _Tensor(result, (config["units"],)))
-
-
-def _write_sum(
-    writer: _GraphWriter, layer: Any, config: dict[str, Any], *inputs: _Tensor
-) -> _Tensor:
-    inputs = _align(writer, inputs)
-    name = inputs[0].name
-    for x in inputs[1:]:
-        name = writer.add_node("Add", [name, x.name])
-    return _Tensor(name, inputs[0].shape, inputs[0].channels_first)
-
-
-def _write_concatenation(
-    writer: _GraphWriter, layer: Any, config: dict[str, Any], *inputs: _Tensor
-) -> _Tensor:
-    inputs = _align(writer, inputs)
-    first = inputs[0].channels_first
-    axis = 1 if first else len(inputs[0].shape)
-    name = writer.add_node("Concat", [x.name for x in inputs], axis=axis)
-    shape = (*inputs[0].shape[:-1], sum(x.shape[-1] for x in inputs))
-    return _Tensor(name, shape, first)
-
-
-def _align(writer: _GraphWriter, inputs: tuple[_Tensor, ...]) -> tuple[_Tensor, ...]:
-    if any(x.channels_first for x in inputs):
-        return tuple(writer.with_channels_first(x) for x in inputs)
-    return inputs
-
-
-def _write_activation(
-    writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor
-) -> _Tensor:
-    return writer.add_activation(config["activation"], x)
-
-
-def _write_nothing(writer: _GraphWriter, layer: Any, config: dict[str, Any], x: _Tensor) -> _Tensor:
-    return x
-
-
 _WRITERS: dict[str, Callable[..., _Tensor]] = {
-    "Activation": _write_activation,
-    "Add": _write_sum,
-    "Concatenate": _write_concatenation,
-    "Conv1D": _write_convolution,
-    "Dense": _write_dense,
-    "Dropout": _write_nothing,
-    "Flatten": _write_flatten,
-    "MaxPooling1D": _write_pooling,
+    "Activation": lambda writer, layer, x: writer.add_activation(
+        layer.get_config()["activation"], x
+    ),
+    "Add": _GraphWriter.write_sum,
+    "Concatenate": _GraphWriter.write_concatenation,
+    "Conv1D": _GraphWriter.write_convolution,
+    "Dense": _GraphWriter.write_dense,
+    "Dropout": lambda writer, layer, x: x,
+    "Flatten": _GraphWriter.write_flatten,
+    "MaxPooling1D": _GraphWriter.write_pooling,
 }

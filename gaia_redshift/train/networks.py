@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from gaia_redshift.grid import N_FLUX
 from gaia_redshift.metrics.points import find_bins
 from gaia_redshift.model.distribution import compute_quantiles
 from gaia_redshift.model.keras_engine import import_keras
-from gaia_redshift.model.scaler import MinMaxScaler, NoiseScaler
+from gaia_redshift.model.scaler import MinMaxScaler, NoiseScaler, Scaler
 from gaia_redshift.train.config import TrainingConfig
 
 __all__ = [
@@ -136,19 +136,6 @@ def build_residual(
     return keras.Model([flux, context], x, name="residual")
 
 
-class Objective(Protocol):
-    """Compares outputs of a network with true redshifts."""
-
-    def make_loss(self) -> Callable[[Any, Any], Any]:
-        """Return a TensorFlow function (true redshifts (n,), outputs) -> mean loss."""
-
-    def predict(self, output: NDArray[np.float32]) -> Float:
-        """Return redshifts, shape (n,), from outputs."""
-
-    def measure_loss(self, output: NDArray[np.float32], truth: Float) -> float:
-        """Return the mean loss of outputs, in NumPy."""
-
-
 class RedshiftObjective:
     """A redshift and the Huber loss, as in Kiraleos (2023)."""
 
@@ -156,7 +143,7 @@ class RedshiftObjective:
         self._delta = config.huber_delta
 
     def make_loss(self) -> Callable[[Any, Any], Any]:
-        """Return Keras's Huber loss."""
+        """Return a function of true redshifts (n,) and outputs: Keras's Huber loss."""
         measure = import_keras().losses.Huber(delta=self._delta)
         return lambda truth, output: measure(truth[:, None], output)
 
@@ -212,6 +199,10 @@ class DistributionObjective:
         return measure_cross_entropy(output[:, :-1], find_bins(truth, self.edges))
 
 
+Objective = RedshiftObjective | DistributionObjective
+"""Compares outputs of a network with true redshifts."""
+
+
 def measure_cross_entropy(logits: NDArray[np.floating], bins: NDArray[np.intp]) -> float:
     """Mean of -ln p of the given bins, from logits, shape (n, m)."""
     values = logits.astype(np.float64)
@@ -231,7 +222,7 @@ class Network:
     """
 
     build: Callable[..., Any]
-    scaler: type[MinMaxScaler] | type[NoiseScaler]
+    scaler: type[Scaler]
     distribution: bool
     options: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
