@@ -21,12 +21,14 @@ from gaia_redshift._files import escape_controls
 from gaia_redshift.clean import explain_unusable, find_clean, format_clean
 from gaia_redshift.cli.options import STREAMED
 from gaia_redshift.errors import InputError
-from gaia_redshift.flags import count_flags, decode_flags, tell_flags
+from gaia_redshift.flags import decode_flags, tell_flags
 from gaia_redshift.metrics.points import compute_metrics
 from gaia_redshift.readers.content import STANDARD
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from gaia_redshift.predict.files import FileSummary
 
 __all__ = [
     "PROGRAM",
@@ -34,7 +36,6 @@ __all__ = [
     "PlainStream",
     "Summary",
     "complain",
-    "count_columns",
     "format_columns",
     "open_output",
     "say",
@@ -137,22 +138,8 @@ class Summary:
             return f"{truth}_in"
         return truth
 
-    def finish(
-        self,
-        *,
-        n: int,
-        n_masked: int,
-        n_usable: int,
-        flags: Mapping[str, int],
-        n_written: int | None = None,
-        n_failed: int = 0,
-    ) -> None:
-        """Draw the plot that was asked for, and say how it went.
-
-        ``n`` sources, of which ``n_masked`` have no redshift and ``n_usable`` are usable;
-        ``flags``: number of sources with each, by name; ``n_written`` rows of the output, where it
-        is a clean sample; ``n_failed`` inputs that could not be read.
-        """
+    def finish(self, done: FileSummary) -> None:
+        """Draw the plot that was asked for, and say how it went."""
         from gaia_redshift.tables.columns import stack_tables
 
         arguments = self.arguments
@@ -170,26 +157,26 @@ class Summary:
                 save_plot(plot_predictions(table, self._truth), arguments.plot)
         if arguments.json:
             found: dict[str, Any] = {
-                "sources": n,
-                "with_redshift": n - n_masked,
-                "usable": n_usable,
-                "flags": dict(flags),
-                "failed_inputs": n_failed,
+                "sources": done.n_rows,
+                "with_redshift": done.n_rows - done.n_masked,
+                "usable": done.n_usable,
+                "flags": done.flags,
+                "failed_inputs": len(done.failed),
                 "output": arguments.where,
                 "plot": arguments.plot,
             }
             if arguments.clean:
-                found |= {"clean": arguments.clean, "written": n_written}
+                found |= {"clean": arguments.clean, "written": done.n_written}
             if metrics is not None:
                 found["metrics"] = {"truth": self._truth, **_plain(metrics)}
             print(json.dumps(found))
             return
-        lines = [_summarise_counts(n, n_masked, n_usable, flags)]
+        lines = [_summarise_counts(done)]
         if metrics is not None:
             lines.append(_summarise_metrics(metrics, str(self._truth)))
-        if n_written is not None and arguments.clean:
+        if arguments.clean:
             chosen = format_clean(arguments.clean, self.columns)
-            lines.append(f"{n_written:,} of {n:,} are {arguments.clean}: {chosen}")
+            lines.append(f"{done.n_written:,} of {done.n_rows:,} are {arguments.clean}: {chosen}")
         if arguments.where:
             lines.append(f"table: {arguments.where}")
         if arguments.plot:
@@ -203,26 +190,15 @@ def _plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if np.isfinite(value) else None for name, value in plain.items()}
 
 
-def count_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how many sources there are, without a redshift, usable, and with each flag."""
-    flags = np.asarray(columns["flags_cnn"])
-    masked = int(np.ma.getmaskarray(np.ma.asarray(columns["redshift_cnn"])).sum())
-    return {
-        "n": len(flags),
-        "n_masked": masked,
-        "n_usable": int(find_clean(columns, "usable").sum()),
-        "flags": count_flags(flags),
-    }
-
-
-def _summarise_counts(n: int, n_masked: int, n_usable: int, flags: Mapping[str, int]) -> str:
-    """Return these numbers in words; ``flags`` by their names."""
+def _summarise_counts(done: FileSummary) -> str:
+    """Return these numbers in words."""
+    n, n_masked, n_usable = done.n_rows, done.n_masked, done.n_usable
     text = f"{n:,} source{'s' * (n != 1)}, {n - n_masked:,} with a redshift"
     if n_masked:
         text += f", {n_masked:,} masked" + (": no redshift at all" if n_masked == n else "")
     if n_usable < n - n_masked:
-        text += f"; {explain_unusable(n, n_usable, dict(flags))}"
-    return f"{text}; flags: {tell_flags(flags)}"
+        text += f"; {explain_unusable(n, n_usable, done.flags)}"
+    return f"{text}; flags: {tell_flags(done.flags)}"
 
 
 def _summarise_metrics(found: Mapping[str, Any], truth: str) -> str:

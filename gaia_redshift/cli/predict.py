@@ -27,7 +27,6 @@ from gaia_redshift.cli.output import (
     TRUTH,
     Summary,
     complain,
-    count_columns,
     format_columns,
     open_output,
     say,
@@ -221,14 +220,7 @@ def _write(
         raise
     if done.n_resumed:
         say(arguments, f"{done.n_resumed:,} sources were predicted before")
-    summary.finish(
-        n=done.n_rows,
-        n_masked=done.n_masked,
-        n_usable=done.n_usable,
-        n_written=done.n_written,
-        flags=done.flags,
-        n_failed=len(done.failed),
-    )
+    summary.finish(done)
     return len(done.failed), done.flags.get("fetch_failed", 0)
 
 
@@ -237,12 +229,13 @@ def _show(
 ) -> tuple[int, int]:
     """Print the first rows; return how many inputs and fetched sources failed."""
     from gaia_redshift.predict.blocks import join_rows
+    from gaia_redshift.predict.files import FileSummary
     from gaia_redshift.predict.processes import settle_processes, share_steps
     from gaia_redshift.predict.progress import Progress
     from gaia_redshift.tables.columns import settle_types
 
     found: dict[int, list[PredictedRows]] = {}
-    failed = 0
+    done = FileSummary(Path())
     processes = settle_processes(arguments.processes, settings)
     bar = Progress(inputs, shown=arguments.progress)
     steps = share_steps(inputs, settings, progress=bar, processes=processes)
@@ -253,13 +246,13 @@ def _show(
                 if "archive_account" in step.rows.meta:
                     say(arguments, step.rows.meta["archive_account"])
             elif step.failure is not None:
-                failed += 1
                 found.pop(step.index, None)
                 path = inputs[step.index]
+                done.failed[str(step.index)] = step.failure
                 here = getattr(path, "name", "") in step.failure
                 complain(step.failure if here else f"{path}: {step.failure}")
     if not found:
-        return failed, 0
+        return len(done.failed), 0
     predicted = join_rows([rows for several in found.values() for rows in several])
     summary = Summary(arguments)
     if predicted.columns is None and not arguments.plot:
@@ -278,9 +271,10 @@ def _show(
         print(format_columns(shown))
         sys.stdout.flush()
     summary.columns = list(columns)
-    counts = count_columns(columns)
-    summary.finish(**counts, n_written=len(shown["flags_cnn"]), n_failed=failed)
-    return failed, counts["flags"].get("fetch_failed", 0)
+    done.count(columns)
+    done.n_written = len(shown["flags_cnn"])
+    summary.finish(done)
+    return len(done.failed), done.flags.get("fetch_failed", 0)
 
 
 PREDICT = Command(

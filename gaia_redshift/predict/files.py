@@ -68,12 +68,12 @@ class FileSummary:
     flags: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def count(self, table: Table) -> None:
-        """Add the rows of a table."""
-        self.n_rows += len(table)
-        self.n_masked += int(np.ma.getmaskarray(np.ma.asarray(table["redshift_cnn"])).sum())
-        self.n_usable += int(find_clean(table, "usable").sum())
-        for name, n in count_flags(table["flags_cnn"]).items():
+    def count(self, rows: Table | Mapping[str, Any]) -> None:
+        """Add the rows of a table, or of columns by their names."""
+        self.n_rows += len(rows["flags_cnn"])
+        self.n_masked += int(np.ma.getmaskarray(np.ma.asarray(rows["redshift_cnn"])).sum())
+        self.n_usable += int(find_clean(rows, "usable").sum())
+        for name, n in count_flags(rows["flags_cnn"]).items():
             self.flags[name] = self.flags.get(name, 0) + n
 
 
