@@ -109,6 +109,22 @@ def test_batches_cut_the_work_and_not_the_result(engine):
     assert np.array_equal(engine.run({"flux": inputs}, 130), whole)
 
 
+def test_batches_are_the_same_with_any_number_of_threads(engine, monkeypatch):
+    """So the bits are, too."""
+    sizes = []
+    run_batch = engine._run_batch
+    monkeypatch.setattr(
+        engine, "_run_batch", lambda batch: sizes.append(len(batch["flux"])) or run_batch(batch)
+    )
+    found = []
+    for n_threads in (1, 2, 5):
+        monkeypatch.setattr(engine._crew, "_most", n_threads)
+        engine.run(draw_inputs(150))
+        found.append(sorted(sizes))
+        sizes.clear()
+    assert found[0] == found[1] == found[2]
+
+
 def predict_in_child(engine, inputs, queue):
     queue.put(engine.run(inputs))
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,9 @@ from pyarrow import parquet
 
 import gaia_redshift.predict.journal as journal_module
 import gaia_redshift.predict.processes as processes_module
-from gaia_redshift import predict_to_file, read_spectra
+from gaia_redshift import load_model, predict_to_file, read_spectra
 from gaia_redshift.cli import main
-from gaia_redshift.errors import GaiaRedshiftError, InputError
+from gaia_redshift.errors import GaiaRedshiftError, InputError, ModelIntegrityError
 from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.predict.progress import Progress
 from gaia_redshift.writers import write_spectra
@@ -266,6 +267,32 @@ def test_what_is_shown_is_the_same_whoever_predicts(folder, capsys, monkeypatch)
         shown.append(capsys.readouterr())
     assert shown[0] == shown[1]
     assert "2 of 10 inputs could not be read" in shown[0].err
+
+
+def test_steps_that_wait_are_taken_in_order_and_what_is_taken_takes_no_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes_module, "IN_MEMORY", 1000)
+    queue, found = processes_module._Queue(tmp_path), []
+    for number in range(100):
+        queue.put(pickle.dumps((number, b"x" * 50)))
+    for number, _ in queue.take():
+        found.append(number)
+        if number < 50:
+            queue.put(pickle.dumps((100 + number, b"")))
+    assert found == list(range(150))
+    assert not list(queue.take())
+    assert queue._file.seek(0, os.SEEK_END) == 0
+    queue.close()
+
+
+def test_a_model_goes_to_another_process_only_as_it_was_loaded(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(load_model("default").folder, folder)
+    packed = pickle.dumps(load_model(folder))
+    assert pickle.loads(packed) is load_model(folder)
+    shutil.rmtree(folder)
+    shutil.copytree(load_model("kiraleos2023").folder, folder)
+    with pytest.raises(ModelIntegrityError, match="another model is here"):
+        pickle.loads(packed)
 
 
 @pytest.mark.parametrize("processes", [-1, 1.5, True, "two", None, 10**6])

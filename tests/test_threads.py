@@ -55,6 +55,20 @@ def test_who_is_to_keep_to_one_thread_starts_no_other(monkeypatch):
     assert crew.n_threads == 4
 
 
+def test_who_is_to_keep_to_one_thread_reads_nothing_ahead():
+    begun = []
+
+    def count():
+        for number in range(5):
+            begun.append((number, threading.current_thread()))
+            yield number
+
+    with one_thread():
+        for n, result in enumerate(map_ahead(str, read_ahead(count(), 2), n_threads=2, ahead=3)):
+            assert (result, len(begun)) == (str(n), n + 1)
+    assert {thread for _, thread in begun} == {threading.current_thread()}
+
+
 def test_results_come_in_order_and_no_more_is_begun_than_waits():
     begun, most = [], []
 
