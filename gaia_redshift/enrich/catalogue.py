@@ -207,9 +207,8 @@ def enrich_catalogue(
         opened = _open(source, kind, stack, names)
         wanted = _find_wanted(opened, source, source_id, ra, dec)
         loaded = load_for_prediction(model)
-        asked: dict[str, Any] = {} if prior is None else {"prior": prior}
-        if std:
-            asked["std"] = True
+        asked = ({} if prior is None else {"prior": prior}) | ({"std": True} if std else {})
+        options = {**asked, "any_release": any_release}
         columns, meta = describe_output(loaded, asked)
         local = not (isinstance(spectra, str) and spectra == "archive")
         if len(wanted) == 2:
@@ -226,7 +225,6 @@ def enrich_catalogue(
         if local:
             file = stack.enter_context(tempfile.TemporaryFile())
             predictions = LocalPredictions(loaded, columns, wanted[0], label=str(source), file=file)
-            options = {**asked, "any_release": any_release}
             cells = report_damage(opened.scan(wanted), str(source), kind)
             predictions.read(spectra, cells, options, progress=progress)
             find: Any = predictions.compute
@@ -238,7 +236,7 @@ def enrich_catalogue(
                 names=wanted,
                 units=[opened.unit(name) for name in wanted],
                 label=str(source),
-                options={**asked, "any_release": any_release, "archive": dict(archive or {})},
+                options={**options, "archive": dict(archive or {})},
             )
         bar = stack.enter_context(open_bar(desc="catalogue", unit=" rows", disable=not progress))
 
@@ -307,15 +305,13 @@ def _find_wanted(
         return found
 
     positions = ra is not None or dec is not None
-    found = None
-    if source_id is not None:
-        found = find(source_id, ())
-    elif not positions:
+    found = find(source_id, ())
+    if found is None and not positions:
         found = choose_ids(opened.names, lambda name: next(opened.scan([name]), {}).get(name, []))
     if found is not None:
         return [found]
-    place = [find(ra, RA_NAMES), find(dec, DEC_NAMES)]
-    if None in place:
+    place = [name for name in (find(ra, RA_NAMES), find(dec, DEC_NAMES)) if name is not None]
+    if len(place) < 2:
         raise MissingColumnError(
             f"{source}: has neither source ids nor positions; there are:"
             f" {', '.join(opened.names[:12])}",
@@ -324,8 +320,8 @@ def _find_wanted(
     if not positions:
         tell_unused_ids(opened.names, str(source))
     for name in place:
-        find_factor(opened.unit(str(name)), str(name), str(source))  # before any work
-    return [str(name) for name in place]
+        find_factor(opened.unit(name), name, str(source))  # before any work
+    return place
 
 
 def _write(opened: Format, source: Path, target: Path, added: Addition) -> None:

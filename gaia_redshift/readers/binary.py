@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.readers.arrays import Ragged
 from gaia_redshift.readers.columns import (
+    BLOCK_ROWS,
     RA_NAMES,
     Block,
     ColumnInfo,
     Layout,
     ReadOptions,
+    cut_blocks,
     find_id_name,
     find_layout,
 )
@@ -38,7 +41,6 @@ __all__ = [
     "unscale",
 ]
 
-BLOCK_ROWS = 2048
 SUMMED = 2880 << 10
 MOST_FIELDS = 999
 """Columns that a FITS table may have."""
@@ -101,14 +103,10 @@ def iter_fits_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
         for hdu, layout in choose_layouts(tables, options, content.label):
             infos = {c.name: _fits_info(hdu.header, i) for i, c in enumerate(hdu.columns, 1)}
             n = int(hdu.header["NAXIS2"])
-            for start in range(0, n, BLOCK_ROWS):
-                stop = min(start + BLOCK_ROWS, n)
-                if options.skip.take(stop - start):
-                    continue
-                columns = {
-                    name: _read_fits_column(hdu, name, start, stop, buffer) for name in layout.names
-                }
-                yield Block(columns, layout, content.label, content.source, start + 1, infos)
+            read = partial(_read_fits_column, hdu, buffer)
+            about = {"label": content.label, "source": content.source, "infos": infos}
+            for block in cut_blocks(n, read, layout, options, **about):
+                yield block
                 _forget_pages(hdu.data)
                 _forget_pages(buffer)
 
@@ -176,21 +174,18 @@ def _sum_words(buffer: NDArray[np.uint8], start: int, end: int, total: int = 0) 
 
 
 def _fits_info(header: Any, number: int) -> ColumnInfo:
-    def get(key: str) -> str | None:
-        value = str(header.get(f"{key}{number}", "")).strip()
-        return value or None
-
-    return ColumnInfo(get("TUNIT"), get("TCOMM"), get("TUCD"))
+    cards = (str(header.get(f"{key}{number}", "")) for key in ("TUNIT", "TCOMM", "TUCD"))
+    return ColumnInfo(*(card.strip() or None for card in cards))
 
 
-def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArray[np.uint8]) -> Any:
+def _read_fits_column(hdu: Any, buffer: NDArray[np.uint8], name: str, rows: slice) -> Any:
     column = hdu.columns[name]
     match = re.match(r"\s*(\d*)([PQ])([A-Z])", str(column.format))
     if match is None:
         if re.fullmatch(r"\s*1?L\s*", str(column.format)):  # T, F, or 0 for none
-            cells = _view_rows(hdu, start, stop, buffer)[:, _column_offset(hdu, name)]
+            cells = _view_rows(hdu, buffer, rows)[:, _column_offset(hdu, name)]
             return np.ma.MaskedArray(cells == ord("T"), mask=cells == 0)
-        values = hdu.data.field(name)[start:stop]
+        values = hdu.data.field(name)[rows]
         null = find_null(column)
         if null is not None and values.dtype.kind in "iuf":
             return np.ma.MaskedArray(values, mask=values == null)
@@ -204,13 +199,13 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     # Variable length: (length, offset) pairs in the rows, numbers in the heap behind them.
     code = {"D": ">f8", "E": ">f4", "J": ">i4", "I": ">i2", "K": ">i8"}.get(match[3])
     if code is None:
-        return np.array([str(v) for v in hdu.data[start:stop].field(name)], dtype=object)
+        return np.array([str(v) for v in hdu.data[rows].field(name)], dtype=object)
     header, data_start = hdu.header, hdu.fileinfo()["datLoc"]
-    rows = _view_rows(hdu, start, stop, buffer)
+    raw_rows = _view_rows(hdu, buffer, rows)
     offset = _column_offset(hdu, name)
     pointer = ">i4" if match[2] == "P" else ">i8"
     size = 2 * np.dtype(pointer).itemsize
-    pairs = np.ascontiguousarray(rows[:, offset : offset + size]).view(pointer).astype(np.int64)
+    pairs = np.ascontiguousarray(raw_rows[:, offset : offset + size]).view(pointer).astype(np.int64)
     rows_end = int(header["NAXIS1"]) * int(header["NAXIS2"])
     heap_start = data_start + int(header.get("THEAP", rows_end))
     heap = buffer[heap_start : data_start + rows_end + int(header.get("PCOUNT", 0))]
@@ -227,10 +222,10 @@ def _read_fits_column(hdu: Any, name: str, start: int, stop: int, buffer: NDArra
     return Ragged(values.astype(native), lengths, np.zeros(len(lengths), dtype=bool))
 
 
-def _view_rows(hdu: Any, start: int, stop: int, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return rows of a table as bytes, shape (stop - start, width)."""
+def _view_rows(hdu: Any, buffer: NDArray[np.uint8], rows: slice) -> NDArray[np.uint8]:
+    """Return rows of a table as bytes, shape (n, width)."""
     begin, width = hdu.fileinfo()["datLoc"], int(hdu.header["NAXIS1"])
-    return buffer[begin + start * width : begin + stop * width].reshape(-1, width)
+    return buffer[begin + rows.start * width : begin + rows.stop * width].reshape(-1, width)
 
 
 def unscale(raw: NDArray[Any], scale: Any, zero: Any) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from gaia_redshift.readers.content import ReadMeter
 from gaia_redshift.readers.values import fold_masks, to_source_ids
 
 __all__ = [
+    "BLOCK_ROWS",
     "DEC_NAMES",
     "ID_NAMES",
     "RA_NAMES",
@@ -25,6 +26,7 @@ __all__ = [
     "ReadOptions",
     "Skip",
     "choose_ids",
+    "cut_blocks",
     "find_id_name",
     "find_layout",
     "find_name",
@@ -55,6 +57,7 @@ ID_NAMES = (
 )  # fmt: skip
 """Names of columns of Gaia's source ids, in lower case, in the order in which they are looked for:
 in catalogues and lists of ids. Spectra have the first two."""
+BLOCK_ROWS = 2048
 MASK = ".mask"
 _SHOWN = 12
 
@@ -180,6 +183,25 @@ class Block:
     def get_info(self, name: str) -> ColumnInfo:
         """Return what the format says about a column."""
         return self.infos.get(name, ColumnInfo())
+
+
+def cut_blocks(
+    n: int,
+    read: Callable[[str, slice], Any],
+    layout: Layout,
+    options: ReadOptions,
+    **about: Any,
+) -> Iterator[Block]:
+    """Cut a table of n rows into blocks, all else of which is the same.
+
+    ``read`` gives some rows of a column.
+    """
+    for start in range(0, n, BLOCK_ROWS):
+        rows = slice(start, min(start + BLOCK_ROWS, n))
+        if options.skip.take(rows.stop - start):
+            continue
+        columns = {name: read(name, rows) for name in layout.names}
+        yield Block(columns, layout, first_row=start + 1, **about)
 
 
 def choose_ids(names: Sequence[str], peek: Callable[[str], Any]) -> str | None:

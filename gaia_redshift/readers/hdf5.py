@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-import numpy as np
-
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts
+from gaia_redshift.readers.binary import choose_layouts
 from gaia_redshift.readers.columns import (
     RA_NAMES,
     SPECTRA_ID_NAMES,
     Block,
     ColumnInfo,
     ReadOptions,
+    cut_blocks,
     find_id_name,
 )
 from gaia_redshift.readers.content import Content
@@ -61,14 +61,8 @@ def iter_hdf5_blocks(content: Content, options: ReadOptions) -> Iterator[Block]:
                         f" '{layout.source_id}' has {n}"
                     )
             infos = {name: _hdf5_info(table[name]) for name in layout.names}
-            for start in range(0, n, BLOCK_ROWS):
-                if options.skip.take(min(BLOCK_ROWS, n - start)):
-                    continue
-                columns = {
-                    name: _read_hdf5_column(table[name], start, start + BLOCK_ROWS)
-                    for name in layout.names
-                }
-                yield Block(columns, layout, content.label, content.source, start + 1, infos)
+            about = {"label": content.label, "source": content.source, "infos": infos}
+            yield from cut_blocks(n, partial(_read_rows, table), layout, options, **about)
 
 
 class _Field:
@@ -185,17 +179,9 @@ def _has_pickles(file: Any, h5py: Any) -> bool:
 
 
 def _hdf5_info(dataset: Any) -> ColumnInfo:
-    def get(key: str) -> str | None:
-        value = dataset.attrs.get(key)
-        return value.decode() if isinstance(value, bytes) else value
-
-    return ColumnInfo(get("unit"), get("description"), get("ucd"))
+    words = (dataset.attrs.get(key) for key in ("unit", "description", "ucd"))
+    return ColumnInfo(*(word.decode() if isinstance(word, bytes) else word for word in words))
 
 
-def _read_hdf5_column(dataset: Any, start: int, stop: int) -> Any:
-    values = dataset[start:stop]
-    if values.dtype.kind == "O" and len(values) and isinstance(values[0], bytes):
-        values = np.array([v.decode("utf-8", "backslashreplace") for v in values], dtype=object)
-    elif values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "backslashreplace")
-    return values
+def _read_rows(table: dict[str, Any], name: str, rows: slice) -> Any:
+    return table[name][rows]

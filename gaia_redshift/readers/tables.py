@@ -14,6 +14,7 @@ from gaia_redshift.readers.columns import (
     Block,
     ColumnInfo,
     ReadOptions,
+    cut_blocks,
     find_layout,
 )
 from gaia_redshift.readers.values import from_arrow
@@ -30,8 +31,6 @@ __all__ = [
     "open_table",
     "to_astropy",
 ]
-
-BLOCK_ROWS = 2048
 
 
 def is_table(value: Any) -> bool:
@@ -99,16 +98,8 @@ def iter_table_blocks(table: Any, options: ReadOptions) -> Iterator[Block]:
             )
     if n == 0:
         raise InputError(f"{label}: holds no sources")
-    for start in range(0, n, BLOCK_ROWS):
-        yield Block(
-            {name: column[start : start + BLOCK_ROWS] for name, column in needed.items()},
-            layout,
-            label,
-            label,
-            start + 1,
-            infos,
-            shared=True,
-        )
+    about = {"label": label, "source": label, "infos": infos, "shared": True}
+    yield from cut_blocks(n, lambda name, rows: needed[name][rows], layout, options, **about)
 
 
 def _wrap(value: Any) -> Any:

@@ -10,13 +10,19 @@ from operator import itemgetter
 from typing import Any
 
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.columns import Block, ColumnInfo, ReadOptions, find_id_name, find_layout
+from gaia_redshift.readers.columns import (
+    BLOCK_ROWS,
+    Block,
+    ColumnInfo,
+    ReadOptions,
+    find_id_name,
+    find_layout,
+)
 from gaia_redshift.readers.content import Content, read_chunks
 
 __all__ = ["find_delimiter", "iter_text_blocks", "read_ecsv_header"]
 
 _DELIMITERS = (b",", b"\t", b";", b"|", b" ")
-BLOCK_ROWS = 2048
 BLOCK_BYTES = 8 << 20
 LONGEST_LINE = 8 << 20
 _BLANK_OR_COMMENT = frozenset(b"# \t\r\n\v\f")

@@ -19,8 +19,8 @@ import numpy as np
 
 from gaia_redshift._quiet import ignore_warnings
 from gaia_redshift.errors import InputError
-from gaia_redshift.readers.binary import BLOCK_ROWS, choose_layouts, iter_fits_blocks
-from gaia_redshift.readers.columns import Block, ColumnInfo, Layout, ReadOptions
+from gaia_redshift.readers.binary import choose_layouts, iter_fits_blocks
+from gaia_redshift.readers.columns import Block, ColumnInfo, Layout, ReadOptions, cut_blocks
 from gaia_redshift.readers.content import Content
 from gaia_redshift.readers.votable_rows import (
     BinaryLayout,
@@ -282,17 +282,15 @@ def _iter_astropy_blocks(walk: _Walk, content: Content, options: ReadOptions) ->
             )
             for field in fields.values()
         }
-        array = table.array
-        for start in range(0, len(array), BLOCK_ROWS):
-            columns = {
-                name: _take_column(array[fields[name].ID][start : start + BLOCK_ROWS], fields[name])
-                for name in layout.names
-            }
-            yield Block(columns, layout, content.label, content.source, start + 1, infos)
+        about = {"label": content.label, "source": content.source, "infos": infos}
+        read = partial(_take_rows, table.array, fields)
+        yield from cut_blocks(len(table.array), read, layout, options, **about)
 
 
-def _take_column(column: Any, about: Any) -> Any:
+def _take_rows(array: Any, fields: dict[str, Any], name: str, rows: slice) -> Any:
     """Return numbers as they are; for objects let the mask hide only whole rows."""
+    about = fields[name]
+    column = array[about.ID][rows]
     if column.ndim == 2 and str(about.arraysize) == "1":  # one number a row, said in words
         column = column[:, 0]
     if column.dtype.kind == "f":  # astropy masks what is NaN

@@ -156,12 +156,6 @@ class PredictedRows:
         return table
 
 
-_ROW_ARRAYS = (
-    "source_id", "redshift", "flags", "lower", "upper", "std", "shape", "probability_galaxy", "pdf",
-    "peaks",
-)  # fmt: skip
-
-
 def build_table(
     source_id: ArrayLike,
     redshift: ArrayLike,
@@ -272,10 +266,11 @@ def stack_rows(parts: Sequence[PredictedRows]) -> PredictedRows:
     first = parts[0]
     if len(parts) == 1:
         return first
+    others = ("redshift_grid", "columns", "meta")
     arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in _ROW_ARRAYS
-        if getattr(first, name) is not None
+        name: np.concatenate([vars(part)[name] for part in parts])
+        for name, values in vars(first).items()
+        if values is not None and name not in others
     }
     return PredictedRows(
         **arrays,
