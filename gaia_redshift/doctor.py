@@ -18,7 +18,6 @@ import numpy as np
 from gaia_redshift import __version__
 from gaia_redshift._extras import find_version
 from gaia_redshift._quiet import preserve_settings
-from gaia_redshift.archive.cache import find_cache_root
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.datalink import request_spectra
 from gaia_redshift.archive.failures import Patience, read_reason
@@ -33,7 +32,7 @@ from gaia_redshift.archive.releases import (
     find_release,
     find_tables,
 )
-from gaia_redshift.archive.settings import ArchiveSettings, Login
+from gaia_redshift.archive.settings import ArchiveSettings, Login, find_cache_root
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import ArchiveError, GaiaRedshiftError
 from gaia_redshift.spectra import XPSpectra

@@ -9,8 +9,9 @@ from archive_samples import FIRST_ID, check_rows, make_archive, make_settings, m
 
 from gaia_redshift import fetch_spectra
 from gaia_redshift.archive import FetchStatus, fetch_with_account, open_stream
-from gaia_redshift.archive.cache import SpectraCache, find_cache_root, list_cache_folders
+from gaia_redshift.archive.cache import SpectraCache, list_cache_folders
 from gaia_redshift.archive.releases import RELEASES
+from gaia_redshift.archive.settings import find_cache_root
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError
 from gaia_redshift.flags import QualityFlag
 from gaia_redshift.spectra import BandSpectra, XPSpectra

@@ -32,13 +32,14 @@ from numpy.typing import NDArray
 
 from gaia_redshift._files import written_whole
 from gaia_redshift.archive.account import FetchStatus
+from gaia_redshift.archive.settings import find_cache_root
 from gaia_redshift.errors import InputError
 from gaia_redshift.spectra import BandSpectra, XPSpectra
 
 if TYPE_CHECKING:
     from gaia_redshift.archive.releases import Release
 
-__all__ = ["CacheFolder", "SpectraCache", "find_cache_root", "find_limit", "list_cache_folders"]
+__all__ = ["CacheFolder", "SpectraCache", "find_limit", "list_cache_folders"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,34 +54,6 @@ NEGATIVE_DAYS = 30.0
 """For so long "no public XP" and "unknown id" are believed without asking again."""
 STALE_SECONDS = 86_400.0
 """Files that were not finished are removed when they are older than this."""
-
-
-def find_cache_root(cache: bool | str | os.PathLike[str] = True) -> Path:
-    """Return the folder of the cache, which need not exist yet.
-
-    Parameters
-    ----------
-    cache : True or path
-        True: ``GAIA_REDSHIFT_CACHE_DIR`` if it is set, else astropy's place for caches
-        (``$XDG_CACHE_HOME/gaia_redshift``, usually ``~/.cache/gaia_redshift``).
-
-    Returns
-    -------
-    Path
-    """
-    if cache is not True:
-        if isinstance(cache, bool) or not isinstance(cache, str | os.PathLike):
-            raise InputError(f"cache takes True, False or a folder, not {cache!r}")
-        return Path(os.fspath(cache)).expanduser().absolute()
-    named = os.environ.get("GAIA_REDSHIFT_CACHE_DIR", "").strip()
-    if named:
-        return Path(named).expanduser().absolute()
-    from astropy.config import paths
-
-    try:
-        return Path(paths.get_cache_dir_path("gaia_redshift", ensure_exists=False))
-    except (AttributeError, TypeError):  # astropy before version 8
-        return Path(paths.get_cache_dir("gaia_redshift"))
 
 
 def find_limit() -> float:

@@ -15,10 +15,10 @@ import numpy as np
 from gaia_redshift._display import tell
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift.archive.account import FetchAccount
-from gaia_redshift.archive.cache import SpectraCache, find_cache_root
+from gaia_redshift.archive.cache import SpectraCache
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.releases import DEFAULT_RELEASE, Release, find_release
-from gaia_redshift.archive.settings import ArchiveSettings, Login
+from gaia_redshift.archive.settings import ArchiveSettings, Login, find_cache_root
 from gaia_redshift.archive.sources import AskedSources, bring_over, resolve_sources
 from gaia_redshift.archive.stream import FetchStream
 from gaia_redshift.errors import GaiaRedshiftWarning, InputError, MissingColumnError
@@ -63,7 +63,7 @@ def fetch_spectra(
         is also ``separation_gaia``, in arcsec.
     cache : bool or path
         True: keep what is fetched, and fetch nothing that is kept (where: see
-        `gaia_redshift.archive.cache.find_cache_root`). A path: keep it in that folder.
+        `gaia_redshift.archive.settings.find_cache_root`). A path: keep it in that folder.
         False: keep nothing.
     offline : bool
         Use the cache alone: what is not there has the flag ``fetch_failed``.

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from gaia_redshift._files import one_line
 from gaia_redshift._quiet import ignore_warnings, preserve_settings
-from gaia_redshift.archive.cache import find_cache_root
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.failures import (
     Answer,
@@ -32,7 +31,7 @@ from gaia_redshift.archive.failures import (
     read_reason,
     to_votable,
 )
-from gaia_redshift.archive.settings import ArchiveSettings, Login
+from gaia_redshift.archive.settings import ArchiveSettings, Login, find_cache_root
 from gaia_redshift.archive.web import TimedSession, to_answer
 from gaia_redshift.errors import ArchiveError, GaiaRedshiftWarning, InputError
 

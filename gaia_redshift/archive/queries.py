@@ -15,7 +15,6 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from gaia_redshift.archive.cache import find_cache_root
 from gaia_redshift.archive.connection import Connections
 from gaia_redshift.archive.jobs import run_query
 from gaia_redshift.archive.releases import (
@@ -28,7 +27,7 @@ from gaia_redshift.archive.releases import (
     find_release,
     find_tables,
 )
-from gaia_redshift.archive.settings import ArchiveSettings
+from gaia_redshift.archive.settings import ArchiveSettings, find_cache_root
 from gaia_redshift.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Where the archive is, how patiently it is asked, and who asks.
+"""Where the archive is, how patiently it is asked, who asks, and where what it gave is kept.
 
 Credentials come from the places where astroquery looks for them, and are never logged.
 """
@@ -21,6 +21,7 @@ __all__ = [
     "Credentials",
     "Login",
     "Mirror",
+    "find_cache_root",
     "find_credentials",
     "use_mirror",
 ]
@@ -186,6 +187,34 @@ def use_mirror(name: str, settings: ArchiveSettings | None = None) -> ArchiveSet
         spectra_table=mirror.table,
         chunk_size=min(settings.chunk_size, MIRROR_IDS),
     )
+
+
+def find_cache_root(cache: bool | str | os.PathLike[str] = True) -> Path:
+    """Return the folder of the cache, which need not exist yet.
+
+    Parameters
+    ----------
+    cache : True or path
+        True: ``GAIA_REDSHIFT_CACHE_DIR`` if it is set, else astropy's place for caches
+        (``$XDG_CACHE_HOME/gaia_redshift``, usually ``~/.cache/gaia_redshift``).
+
+    Returns
+    -------
+    Path
+    """
+    if cache is not True:
+        if isinstance(cache, bool) or not isinstance(cache, str | os.PathLike):
+            raise InputError(f"cache takes True, False or a folder, not {cache!r}")
+        return Path(os.fspath(cache)).expanduser().absolute()
+    named = os.environ.get("GAIA_REDSHIFT_CACHE_DIR", "").strip()
+    if named:
+        return Path(named).expanduser().absolute()
+    from astropy.config import paths
+
+    try:
+        return Path(paths.get_cache_dir_path("gaia_redshift", ensure_exists=False))
+    except (AttributeError, TypeError):  # astropy before version 8
+        return Path(paths.get_cache_dir("gaia_redshift"))
 
 
 Login = Any

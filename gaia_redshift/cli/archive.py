@@ -180,7 +180,8 @@ def _declare_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_cache(arguments: argparse.Namespace) -> int:
-    from gaia_redshift.archive.cache import find_cache_root, find_limit, list_cache_folders
+    from gaia_redshift.archive.cache import find_limit, list_cache_folders
+    from gaia_redshift.archive.settings import find_cache_root
 
     cache = arguments.cache_dir or True
     if arguments.action == "path":
