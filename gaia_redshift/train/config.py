@@ -23,7 +23,7 @@ SCHEDULES = ("constant", "cosine")
 class TrainingConfig:
     """Configuration of a training; the defaults are the recipe of Kiraleos (2023).
 
-    `gaia_redshift.train.networks.get_recipe` gives those of each network.
+    ``gaia_redshift.train.networks.get_recipe`` gives those of each network.
 
     Parameters
     ----------
