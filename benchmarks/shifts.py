@@ -36,7 +36,11 @@ from gaia_redshift.sampling import sample_spectra, sample_wavelengths
 from gaia_redshift.simulate import simulate_spectra
 from gaia_redshift.simulate.generate import TRUTH_COLUMNS
 from gaia_redshift.simulate.noise import draw_noise, observe_sources
-from gaia_redshift.simulate.observation import point_source_coefficients, smear_sources
+from gaia_redshift.simulate.observation import (
+    give_source_ids,
+    point_source_coefficients,
+    smear_sources,
+)
 from gaia_redshift.simulate.redshifts import Survey
 from gaia_redshift.simulate.survey import (
     SurveyParameters,
@@ -82,11 +86,9 @@ def simulate(
         smear_sources(point_source_coefficients(truth, parameters, rng), truth),
         truth,
         rng,
-        parameters=parameters,
+        parameters,
         columns=columns,
-        index=0,
-        seed=seed,
-        kind="galaxy",
+        source_id=give_source_ids("galaxy", seed, 0, len(truth["rp_flux"])),
         label="simulated galaxies",
     )
 

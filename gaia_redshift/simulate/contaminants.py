@@ -12,6 +12,7 @@ continuum redward of 4661 A: the composite's holds host galaxies, which are left
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -143,19 +144,21 @@ def draw_contaminants(
     else:  # a point's level hardly depends on the scan angle
         for name in ("level_error_bp", "level_error_rp", "level_sigma_bp", "level_sigma_rp"):
             truth[name] = truth[name] * _POINT_LEVEL
-    calibration = rng if scene.noise else None
+    disperse = functools.partial(
+        disperse_fluxes,
+        truth=truth,
+        parameters=parameters,
+        rng=rng if scene.noise else None,
+        instrument=instrument,
+    )
 
     def disperse_stars() -> dict[str, Float]:
         median, scatter, most = _STAR_EBV
         teff = truth["teff"] = draw_temperatures(CHUNK, rng)
         strength = np.exp(rng.normal(0.0, 0.25, CHUNK))
         truth["ebv"] = np.minimum(rng.lognormal(np.log(median), scatter, CHUNK), most)
-        return disperse_fluxes(
-            lambda band: star_fluxes(teff, strength, getattr(instrument, band).wavelength),
-            truth,
-            parameters,
-            calibration,
-            instrument,
+        return disperse(
+            lambda band: star_fluxes(teff, strength, getattr(instrument, band).wavelength)
         )
 
     if kind == "quasar":
@@ -166,13 +169,7 @@ def draw_contaminants(
             CHUNK,
         )
         truth["redshift_true"] = quasars["redshift"]
-        point = disperse_fluxes(
-            lambda band: quasar_fluxes(quasars, getattr(instrument, band).edges),
-            truth,
-            parameters,
-            calibration,
-            instrument,
-        )
+        point = disperse(lambda band: quasar_fluxes(quasars, getattr(instrument, band).edges))
     else:
         second = disperse_stars() if kind == "double_star" else None
         point = disperse_stars()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gaia_redshift._display import open_bar
 from gaia_redshift._quiet import preserve_settings
 from gaia_redshift._threads import map_ahead
 from gaia_redshift.errors import InputError
@@ -30,6 +31,7 @@ from gaia_redshift.simulate.noise import observe_sources
 from gaia_redshift.simulate.observation import (
     CHUNK,
     Scene,
+    give_source_ids,
     point_source_coefficients,
     smear_sources,
 )
@@ -260,22 +262,10 @@ def simulate_blocks(
     if kind == "galaxy" and not isinstance(brightness, str):
         raise InputError("the brightness of galaxies is that of the survey; give parameters")
     chosen, p = Survey.resolve(survey), parameters or load_parameters()
-    scene = Scene(
-        survey=chosen,
-        draw_flux=resolve_brightness(brightness, chosen, p),
-        parameters=p,
-        instrument=instrument or load_instrument(),
-        library=None,
-        noise=noise,
-    )
+    draw_flux = resolve_brightness(brightness, chosen, p)
+    scene = Scene(chosen, draw_flux, p, instrument or load_instrument(), None, noise)
     return _simulate(
-        KINDS[kind],
-        n,
-        block_size,
-        scene,
-        seed=seed,
-        correlations=correlations,
-        progress=progress,
+        KINDS[kind], n, block_size, scene, seed=seed, correlations=correlations, progress=progress
     )
 
 
@@ -331,14 +321,8 @@ def simulate_seds(
         colour_active_factor=1.0,
         colour_scatter=np.broadcast_to(scatter, p.colour_scatter.shape),
     )
-    scene = Scene(
-        survey=chosen,
-        draw_flux=resolve_brightness("galaxies", chosen, plain),
-        parameters=plain,
-        instrument=load_instrument(),
-        library=library,
-        noise=noise,
-    )
+    draw_flux = resolve_brightness("galaxies", chosen, plain)
+    scene = Scene(chosen, draw_flux, plain, load_instrument(), library, noise)
     kind = Kind("sed", "galaxies with given spectra", _draw_galaxies, _SED_COLUMNS)
     blocks = _simulate(
         kind, n, max(n, 1), scene, seed=seed, correlations=correlations, progress=progress
@@ -356,7 +340,7 @@ def _simulate(
     correlations: bool,
     progress: bool,
 ) -> Iterator[XPSpectra]:
-    """Check the numbers, and yield blocks of a kind."""
+    """Check the numbers, and return blocks of a kind."""
     if n < 1:
         raise InputError(f"the number of {kind.plural} must be positive, not {n}")
     if block_size < 1:
@@ -374,11 +358,9 @@ def _simulate(
             light,
             truth,
             rng,
-            parameters=scene.parameters,
+            scene.parameters,
             columns=kind.columns,
-            index=index,
-            seed=seed,
-            kind=kind.name,
+            source_id=give_source_ids(kind.name, seed, index * CHUNK, CHUNK),
             label=label,
             correlations=correlations,
             noise=scene.noise,
@@ -393,8 +375,6 @@ def _join_chunks(
     make_chunk: Callable[[int], XPSpectra], n: int, block_size: int, *, unit: str, progress: bool
 ) -> Iterator[XPSpectra]:
     """Make chunks in two threads, a few ahead and never all of them, and join them to blocks."""
-    from gaia_redshift._display import open_bar
-
     waiting: list[XPSpectra] = []
     numbers = range(-(-n // CHUNK))
     with (

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from gaia_redshift.simulate.contaminants import star_fluxes
 from gaia_redshift.simulate.instrument import BANDS, Band, Instrument, load_instrument
-from gaia_redshift.simulate.observation import CHUNK, disperse_fluxes, give_source_ids
+from gaia_redshift.simulate.observation import disperse_fluxes
 from gaia_redshift.simulate.profile import (
     constant_coefficients,
     displace_coefficients,
@@ -267,12 +267,10 @@ def observe_sources(
     clean: Mapping[str, Float],
     truth: Mapping[str, NDArray[Any]],
     rng: np.random.Generator,
-    *,
     parameters: SurveyParameters,
+    *,
     columns: Mapping[str, tuple[str | None, str]],
-    index: int,
-    seed: int,
-    kind: str,
+    source_id: NDArray[np.int64],
     label: str,
     correlations: bool = True,
     noise: bool = True,
@@ -280,8 +278,8 @@ def observe_sources(
 ) -> XPSpectra:
     """Disturb spectra, (n, k) a band in e-/s, add noise, and put them into the archive's form.
 
-    Of ``truth`` those in ``columns`` (name to unit and description) go along; ``kind``, ``seed``
-    and ``index`` of the chunk make the source_id; ``label`` says where the spectra came from.
+    Of ``truth`` those in ``columns`` (name to unit and description) go along; ``label`` says where
+    the spectra came from.
     """
     from astropy.table import Table
 
@@ -317,7 +315,7 @@ def observe_sources(
         table[f"{band}_n_measurements"] = transits.astype(np.int32) * SAMPLES_PER_TRANSIT
         table[f"{band}_standard_deviation"] = deviation.astype(np.float32)
     return XPSpectra(
-        source_id=give_source_ids(kind, seed, index * CHUNK, n),
+        source_id=source_id,
         bp=parts["bp"],
         rp=parts["rp"],
         columns=table,

@@ -20,7 +20,13 @@ from gaia_redshift.datasets.file import GalaxyDataset, is_dataset, read_dataset
 from gaia_redshift.errors import InputError
 from gaia_redshift.flags import FATAL, QualityFlag
 from gaia_redshift.grid import N_FLUX, SamplingGrid, draw_grid
-from gaia_redshift.simulate.generate import SimulatedGalaxies
+from gaia_redshift.readers import iter_spectra
+from gaia_redshift.readers.sources import identify, iter_sources
+from gaia_redshift.sampling import sample_block, sample_spectra
+from gaia_redshift.simulate.contaminants import CONTAMINANTS
+from gaia_redshift.simulate.generate import SimulatedGalaxies, simulate_blocks
+from gaia_redshift.simulate.observation import are_simulated
+from gaia_redshift.simulate.survey import SKIES, load_parameters
 from gaia_redshift.spectra import FluxVectors, XPSpectra
 
 __all__ = ["LabelledVectors", "collect_vectors", "find_grid", "mix_vectors", "open_source"]
@@ -91,8 +97,6 @@ def _describe_source(source: Any, *, truth: str, grid: SamplingGrid) -> dict[str
             "sha256": _hash_arrays(*arrays, np.asarray(source.split, dtype="S10")),
             "grid": vectors.grid.to_dict(),
         }
-    from gaia_redshift.readers.sources import identify, iter_sources
-
     parts = [identify(part) for part in iter_sources(source)]
     return {"kind": "spectra", "parts": parts, "truth": truth, "grid": grid.to_dict()}
 
@@ -158,8 +162,6 @@ def collect_vectors(
     arrays = {
         name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays
     }
-    from gaia_redshift.simulate.observation import are_simulated
-
     simulated = isinstance(source, GalaxyDataset) and source.simulated
     description = {
         **{key: value for key, value in request.items() if key != "grid"},
@@ -246,9 +248,6 @@ def _iter_blocks(
         split = np.asarray(source.split)
         yield _label(source.vectors, source.redshift, "redshift", errors, split=split)
         return
-    from gaia_redshift.sampling import sample_spectra
-    from gaia_redshift.simulate.contaminants import CONTAMINANTS
-
     rng = None if jitter_seed is None else np.random.default_rng([jitter_seed, 1])
     for spectra in _iter_spectra(source, truth, errors, progress):
         columns = spectra.columns
@@ -263,8 +262,6 @@ def _iter_blocks(
 
 def _sample_moved(spectra: XPSpectra, rng: np.random.Generator) -> NDArray[np.float32]:
     """Sample each spectrum on one of a few grids drawn for this block, shape (n, 186)."""
-    from gaia_redshift.sampling import sample_block
-
     flux = np.empty((len(spectra), N_FLUX), dtype=np.float32)
     which = rng.integers(_GRIDS_PER_BLOCK, size=len(spectra))
     for number in range(_GRIDS_PER_BLOCK):
@@ -276,34 +273,17 @@ def _sample_moved(spectra: XPSpectra, rng: np.random.Generator) -> NDArray[np.fl
 
 
 def _iter_spectra(source: Any, truth: str, errors: bool, progress: bool) -> Iterator[XPSpectra]:
-    if isinstance(source, SimulatedGalaxies):
-        yield from _simulate(source, errors, progress)
-        return
-    from gaia_redshift.readers import iter_spectra
-
-    yield from iter_spectra(
-        source,
-        block_size=_BLOCK_SIZE,
-        correlations=errors,
-        errors=errors,
-        keep=[truth],
-        progress=progress,
-    )
-
-
-def _simulate(source: SimulatedGalaxies, correlations: bool, progress: bool) -> Iterator[XPSpectra]:
-    """Galaxies, then equal numbers of each kind of what is none."""
-    from gaia_redshift.simulate import simulate_blocks
-    from gaia_redshift.simulate.contaminants import CONTAMINANTS
-    from gaia_redshift.simulate.survey import SKIES, load_parameters
-
-    if source.sky not in SKIES:
-        raise InputError(f"no sky named {source.sky!r}; known: {', '.join(SKIES)}")
+    """Of what is simulated yield galaxies, then equal numbers of each kind of what is none."""
     options: dict[str, Any] = {
         "block_size": _BLOCK_SIZE,
-        "correlations": correlations,
+        "correlations": errors,
         "progress": progress,
     }
+    if not isinstance(source, SimulatedGalaxies):
+        yield from iter_spectra(source, errors=errors, keep=[truth], **options)
+        return
+    if source.sky not in SKIES:
+        raise InputError(f"no sky named {source.sky!r}; known: {', '.join(SKIES)}")
     skies = SKIES[source.sky]
     for i, change in enumerate(skies):
         options["parameters"] = change(load_parameters())
