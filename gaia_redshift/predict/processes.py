@@ -4,8 +4,8 @@ A worker predicts whole files, one after the other, in one thread each, by the s
 a process that is alone, and hands on each step as it comes, with the warnings and the log that go
 with it. Steps of the file whose turn it is are passed on at once; those of files behind it wait in
 memory, from a megabyte on in a file. So nobody waits for a long file, and memory is bounded: rows
-of redshifts are small beside spectra, and lie on the disk anyway until a run ends. Only so many
-files ahead that a kill would lose much does a worker wait.
+of redshifts are small beside spectra, and lie on the disk anyway until a run ends. A worker waits
+only where it is `AHEAD` files in front, since a kill loses what has not had its turn.
 """
 
 from __future__ import annotations
@@ -306,7 +306,7 @@ class _Recorder(logging.Handler):
 
     def note_warning(self, message: Any, category: Any, file: str, line: int, *_: Any) -> None:
         """Take the place of ``warnings.showwarning``."""
-        self._words.append((message, category, file, line))
+        self._words.append((_as_picklable(message), category, file, line))
 
     def take(self) -> list[Any]:
         """Return what has come since the last time."""
@@ -346,7 +346,16 @@ def _predict_file(
     except Exception as error:
         if not isinstance(error, GaiaRedshiftError):
             error.add_note("".join(traceback.format_exception(error)))
-        yield error
+        yield _as_picklable(error)
+
+
+def _as_picklable(told: Exception) -> Exception:
+    """Return a warning or an error as another process can have it: else its words alone."""
+    with suppress(Exception):
+        pickle.loads(pickle.dumps(told))
+        return told
+    kind = UserWarning if isinstance(told, Warning) else GaiaRedshiftError
+    return kind(f"{type(told).__name__}: {told}")
 
 
 @lru_cache(maxsize=1)
