@@ -80,7 +80,8 @@ def open_fits(content: Content) -> Iterator[tuple[list[tuple[Any, list[str]]], N
     from astropy.io import fits
 
     if content.path is not None:
-        buffer: NDArray[np.uint8] = np.memmap(content.path, dtype=np.uint8, mode="r")
+        # A plain array of it: slices of a memmap are slow, and let go of Python's lock.
+        buffer: NDArray[np.uint8] = np.asarray(np.memmap(content.path, dtype=np.uint8, mode="r"))
         opened: Any = content.path
     else:
         import io
@@ -213,13 +214,30 @@ def _read_fits_column(hdu: Any, buffer: NDArray[np.uint8], name: str, rows: slic
     ends = pairs[:, 1] + pairs[:, 0] * item
     if (pairs < 0).any() or (pairs[:, 0] > len(heap)).any() or (ends > len(heap)).any():
         raise InputError(f"column '{name}' points out of its table's heap (file damaged?)")
-    parts = [heap[where : where + length * item].view(code) for length, where in pairs]
-    values = np.concatenate(parts) if parts else np.empty(0)
-    lengths = np.array([len(part) for part in parts], dtype=np.int64)
-    native = np.float32 if match[3] == "E" else np.float64
+    values, lengths = _take_arrays(heap, pairs, np.dtype(code))
+    native: Any = np.float32 if match[3] == "E" else np.float64
     if column.bscale not in (None, "", 1) or column.bzero not in (None, "", 0):
         values = unscale(values, column.bscale or 1, column.bzero or 0)
-    return Ragged(values.astype(native), lengths, np.zeros(len(lengths), dtype=bool))
+    return Ragged(values.astype(native).ravel(), lengths, np.zeros(len(lengths), dtype=bool))
+
+
+def _take_arrays(
+    heap: NDArray[np.uint8], pairs: NDArray[np.int64], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the numbers of all arrays, as rows or one after the other, and their lengths.
+
+    ``pairs`` (n, 2): an array's length and where it begins.
+    """
+    lengths, places = pairs[:, 0], pairs[:, 1]
+    steps = np.diff(places)
+    if steps.size and steps[0] > 0 and (steps == steps[0]).all() and (lengths == lengths[0]).all():
+        shape, strides = (len(places), int(lengths[0])), (int(steps[0]), dtype.itemsize)
+        return np.ndarray(shape, dtype, heap, int(places[0]), strides), lengths
+    parts = [
+        heap[place : place + length * dtype.itemsize].view(dtype)
+        for length, place in zip(lengths, places, strict=True)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0), lengths
 
 
 def _view_rows(hdu: Any, buffer: NDArray[np.uint8], rows: slice) -> NDArray[np.uint8]:
