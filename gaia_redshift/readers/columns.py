@@ -262,16 +262,25 @@ def list_names(names: Iterable[str]) -> str:
 def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layout:
     """Find source_id, the bands' columns and those to keep; upper and lower case are alike."""
     names, masks = set_masks_apart(names)
-    if not options.spectra:
-        if not names:
-            raise InputError(f"{label}: holds no columns")
-        layout = Layout(find_id_name(names) or names[0], BandLayout(), BandLayout())
-        layout.keep, layout.keep_all = {n: n for n in names}, True
-        if isinstance(options.keep, tuple):
-            wanted = {name.lower() for name in (*options.keep, *options.optional)}
-            layout.keep = {n: n for n in names if n.lower() in wanted}
-        layout.masks = {name: mask for name, mask in masks.items() if name in layout.names}
-        return layout
+    layout = (_find_spectra if options.spectra else _find_others)(names, options, label)
+    read = set(layout.names)
+    layout.masks = {name: mask for name, mask in masks.items() if name in read}
+    return layout
+
+
+def _find_others(names: Sequence[str], options: ReadOptions, label: str) -> Layout:
+    """Keep all columns of any table, or those named."""
+    if not names:
+        raise InputError(f"{label}: holds no columns")
+    layout = Layout(find_id_name(names) or names[0], BandLayout(), BandLayout(), keep_all=True)
+    layout.keep = {name: name for name in names}
+    if isinstance(options.keep, tuple):
+        wanted = {name.lower() for name in (*options.keep, *options.optional)}
+        layout.keep = {name: name for name in names if name.lower() in wanted}
+    return layout
+
+
+def _find_spectra(names: Sequence[str], options: ReadOptions, label: str) -> Layout:
     by_lower: dict[str, str] = {}
     for name in names:
         by_lower.setdefault(name.lower().strip(), name)
@@ -292,22 +301,16 @@ def find_layout(names: Sequence[str], options: ReadOptions, label: str) -> Layou
         raise InputError(_describe_wrong_columns(names, by_lower, source_id, label))
     layout = Layout(source_id, bands["bp"], bands["rp"])
     if options.keep == "all":
-        layout.keep = {name: name for name in names if name not in used}
-        layout.keep_all = True
-    else:
-        for wanted in dict.fromkeys([*(options.keep or ()), *options.optional]):
-            actual = find_name(names, (wanted,))
-            if actual is None and wanted not in (options.keep or ()):
-                continue
-            if actual is None:
-                raise MissingColumnError(
-                    f"{label}: no column '{wanted}' to keep; there are: {list_names(names)}",
-                    wanted,
-                )
-            if actual != source_id:  # always there
-                layout.keep[wanted] = actual
-    read = set(layout.names)
-    layout.masks = {name: mask for name, mask in masks.items() if name in read}
+        layout.keep, layout.keep_all = {name: name for name in names if name not in used}, True
+        return layout
+    for wanted in dict.fromkeys([*(options.keep or ()), *options.optional]):
+        actual = find_name(names, (wanted,))
+        if actual is None and wanted in (options.keep or ()):
+            raise MissingColumnError(
+                f"{label}: no column '{wanted}' to keep; there are: {list_names(names)}", wanted
+            )
+        if actual not in (None, source_id):  # which is always there
+            layout.keep[wanted] = actual
     return layout
 
 
