@@ -164,17 +164,23 @@ def multiply_rows(rows: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDA
 
     Its other threads would go on spinning for milliseconds, which the network's need.
     """
-    n, k = rows.shape
-    m = matrix.shape[1]
+    (n, k), m = rows.shape, matrix.shape[1]
     many = n // _PRODUCT_ROWS
     whole = many * _PRODUCT_ROWS
-    terms = max(_PRODUCT_SIZE // (_PRODUCT_ROWS * m), 1)
+    parts = -(-k // max(_PRODUCT_SIZE // (_PRODUCT_ROWS * m), 1))
+    even = k // parts * parts
+    factors = matrix[:even].reshape(parts, 1, k // parts, m)
     out = np.empty((n, m))
-    stacked = rows[:whole].reshape(many, _PRODUCT_ROWS, k)
-    np.matmul(stacked[..., :terms], matrix[:terms], out=out[:whole].reshape(many, _PRODUCT_ROWS, m))
-    np.matmul(rows[whole:, :terms], matrix[:terms], out=out[whole:])
-    for start in range(terms, k, terms):
-        part = slice(start, start + terms)
-        out[:whole] += np.matmul(stacked[..., part], matrix[part]).reshape(whole, m)
-        out[whole:] += rows[whole:, part] @ matrix[part]
+    for stack, into in (
+        (rows[:whole].reshape(many, _PRODUCT_ROWS, k), out[:whole].reshape(many, _PRODUCT_ROWS, m)),
+        (rows[None, whole:], out[None, whole:]),
+    ):
+        if parts == 1:
+            np.matmul(stack, matrix, out=into)
+            continue
+        # All in one call: after each, threads queue for Python's lock.
+        split = stack[..., :even].reshape(*stack.shape[:2], parts, k // parts).transpose(2, 0, 1, 3)
+        np.sum(np.matmul(split, factors), axis=0, out=into)
+        if even < k:
+            np.add(into, np.matmul(stack[..., even:], matrix[even:]), out=into)
     return out
