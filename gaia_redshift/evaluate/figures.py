@@ -10,15 +10,13 @@ import numpy as np
 from gaia_redshift.errors import InputError
 from gaia_redshift.evaluate.comparison import UGC_WEAK_RANGES
 from gaia_redshift.evaluate.evaluation import Evaluation
-from gaia_redshift.plot.canvas import make_axes, place_legend
+from gaia_redshift.plot.canvas import draw_diagonal, draw_pairs, make_axes, place_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_bias", "plot_coverage", "plot_density", "plot_pit", "plot_scatter"]
 
-CROWDED = 3000
-"""Above so many galaxies their density is drawn instead of points."""
 FEWEST = 20
 """Bins with fewer galaxies are drawn hollow: their numbers say little."""
 Evaluations = Evaluation | Mapping[str, Evaluation]
@@ -46,13 +44,7 @@ def plot_density(
     true, predicted = evaluation.z_true[usable], evaluation.z_pred[usable]
     top = 1.05 * float(max(0.1, *(np.percentile(z, 99.8) for z in (true, predicted))))
     low = float(min(0.0, np.percentile(predicted, 0.2)))
-    if len(true) > CROWDED:
-        drawn = ax.hexbin(
-            true, predicted, gridsize=80, extent=(low, top, low, top), bins="log", mincnt=1
-        )
-        ax.figure.colorbar(drawn, ax=ax, label="galaxies")
-    else:
-        ax.plot(true, predicted, ".", ms=3, alpha=0.5, color="tab:blue")
+    draw_pairs(ax, true, predicted, (low, top), unit="galaxies", ms=3, alpha=0.5)
     by_true = evaluation.tables["by_true"]
     for row in by_true[by_true["n"] >= FEWEST]:
         inside = (true >= row["low"]) & (true < row["high"])
@@ -67,17 +59,11 @@ def plot_density(
                 color="tab:red",
                 capsize=2,
             )
-    line = np.array([low, top])
-    ax.plot(line, line, "-", color="black", lw=1)
-    for sign in (-1, 1):
-        ax.plot(line, line + sign * 0.05 * (1 + line), ":", color="grey", lw=1)
+    draw_diagonal(ax, (low, top), 0.05)
     if evaluation.prediction == "redshift_ugc":
         _mark_weak(ax, low, top, vertical=False)
     m = evaluation.metrics
     ax.set(
-        xlim=(low, top),
-        ylim=(low, top),
-        aspect="equal",
         xlabel="true redshift" + _note(evaluation),
         ylabel=label or evaluation.prediction,
         title=f"{m['n']:,} galaxies, $\\sigma_{{NMAD}}$ {m['sigma_nmad']:.4f}, MAE {m['mae']:.4f}",

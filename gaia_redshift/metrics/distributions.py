@@ -7,6 +7,7 @@ Both are integrated exactly and normalised; outside the grid there is nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -147,11 +148,7 @@ def compute_pit(z_true: ArrayLike, pdf: ArrayLike, grid: ArrayLike) -> Float:
     InputError
         If shapes disagree or the grid does not rise.
     """
-    true, density, nodes = _check(z_true, pdf, grid)
-    parts = [
-        _Gridded.build(density[rows], nodes).cumulative(true[rows]) for rows in _blocks(len(true))
-    ]
-    return np.where(np.isfinite(true), np.concatenate([np.empty(0), *parts]), np.nan)
+    return _measure(_Gridded.cumulative, z_true, pdf, grid)
 
 
 def compute_crps(z_true: ArrayLike, pdf: ArrayLike, grid: ArrayLike) -> Float:
@@ -177,9 +174,7 @@ def compute_crps(z_true: ArrayLike, pdf: ArrayLike, grid: ArrayLike) -> Float:
     -----
     ``integral of (F(x) - [x >= z])^2 dx`` (Gneiting & Raftery 2007), exact for these densities.
     """
-    true, density, nodes = _check(z_true, pdf, grid)
-    parts = [_Gridded.build(density[rows], nodes).crps(true[rows]) for rows in _blocks(len(true))]
-    return np.where(np.isfinite(true), np.concatenate([np.empty(0), *parts]), np.nan)
+    return _measure(_Gridded.crps, z_true, pdf, grid)
 
 
 def find_quantiles(pdf: ArrayLike, grid: ArrayLike, levels: ArrayLike) -> Float:
@@ -376,6 +371,17 @@ def summarise_crps(crps: ArrayLike) -> dict[str, Any]:
         "crps": mean,
         "crps_error": mean_error_of(usable),
     }
+
+
+def _measure(
+    measure: Callable[[_Gridded, Float], Float], z_true: ArrayLike, pdf: ArrayLike, grid: ArrayLike
+) -> Float:
+    """Measure distributions at the true redshifts, (n,), some thousand at once."""
+    true, density, nodes = _check(z_true, pdf, grid)
+    parts = [
+        measure(_Gridded.build(density[rows], nodes), true[rows]) for rows in _blocks(len(true))
+    ]
+    return np.where(np.isfinite(true), np.concatenate([np.empty(0), *parts]), np.nan)
 
 
 def _check(z_true: ArrayLike, pdf: ArrayLike, grid: ArrayLike) -> tuple[Float, Float, Float]:

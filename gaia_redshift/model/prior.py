@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaia_redshift.errors import InputError
 from gaia_redshift.grid import N_BP
+from gaia_redshift.metrics.points import find_bins
 
 __all__ = ["KEPT_RP", "MagnitudePrior", "measure_rp_flux"]
 
@@ -137,13 +138,12 @@ class MagnitudePrior:
         number = int(np.clip(z.size // 20, 4, _NODES))
         ends = np.quantile(level, [0.005, 0.995])
         nodes = np.unique(np.round(np.linspace(float(ends[0]), float(ends[1]), number), 4))
-        bins = borders.size - 1
-        cell = np.clip(np.searchsorted(borders, z, side="right") - 1, 0, bins - 1)
+        cell = find_bins(z, borders)
+        nearest = min(z.size - 1, max(20, z.size // 40))
         rows = []
         for node in nodes:
             distance = np.abs(level - node)
-            near = np.partition(distance, min(z.size - 1, max(20, z.size // 40)))
-            width = max(_WIDTH, float(near[min(z.size - 1, max(20, z.size // 40))]))
+            width = max(_WIDTH, float(np.partition(distance, nearest)[nearest]))
             weight = np.exp(-0.5 * (distance / width) ** 2)
             rows.append(_smooth(z, weight, cell, borders))
         return cls(nodes.astype(np.float64), borders, np.array(rows))

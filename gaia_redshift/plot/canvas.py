@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_plot",
+    "draw_diagonal",
+    "draw_pairs",
     "find_row",
     "make_axes",
     "make_figure",
@@ -31,6 +33,8 @@ __all__ = [
     "show_window",
 ]
 
+CROWDED = 3000
+"""Above so many galaxies their density is drawn instead of points."""
 Draw = Callable[["Figure", int], None]
 """Draws one of several on a figure, which it clears."""
 
@@ -62,6 +66,27 @@ def make_figure(width: float, height: float, *, layout: str = "constrained") -> 
 def make_axes(width: float, height: float, **options: Any) -> Axes:
     """Return axes on a new figure of pyplot."""
     return make_figure(width, height).add_subplot(**options)
+
+
+def draw_pairs(
+    ax: Axes, true: Any, predicted: Any, ends: tuple[float, float], *, unit: str, **dots: Any
+) -> None:
+    """Draw predicted over true redshifts as dots, of many their density; ``ends`` of both axes."""
+    if len(true) <= CROWDED:
+        ax.plot(true, predicted, ".", color="tab:blue", **dots)
+        return
+    extent = (*ends, *ends)
+    drawn = ax.hexbin(true, predicted, gridsize=80, extent=extent, bins="log", mincnt=1)
+    ax.figure.colorbar(drawn, ax=ax, label=unit)
+
+
+def draw_diagonal(ax: Axes, ends: tuple[float, float], width: float) -> None:
+    """Draw where predicted redshifts are the true ones, and where dz is ``width`` on both sides."""
+    line = np.array(ends)
+    ax.plot(line, line, "-", color="black", lw=1)
+    for sign in (-1, 1):
+        ax.plot(line, line + sign * width * (1 + line), ":", color="grey", lw=1)
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
 
 
 def place_legend(ax: Axes, title: str = "", *, columns: int = 2) -> None:

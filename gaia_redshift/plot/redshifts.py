@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from gaia_redshift.clean import explain_table, find_clean
 from gaia_redshift.errors import InputError
 from gaia_redshift.metrics.points import compute_metrics, to_floats
-from gaia_redshift.plot.canvas import make_axes
+from gaia_redshift.plot.canvas import draw_diagonal, draw_pairs, make_axes
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["plot_predictions", "plot_redshift_cone", "plot_redshift_map"]
 
 Floats = NDArray[np.float64]
-
-CROWDED = 3000
-"""Above so many galaxies their density is drawn instead of points."""
 
 
 def plot_predictions(
@@ -95,32 +92,12 @@ def _draw_comparison(ax: Axes, predicted: Any, true: Any, usable: Any, others: A
     low = float(min([0.0, *(z.min() for z in both if len(z))]))
     if others.any():
         ax.plot(true[others], predicted[others], "x", ms=3, color="0.7", label="not usable")
-    if usable.sum() > CROWDED:
-        drawn = ax.hexbin(
-            true[usable],
-            predicted[usable],
-            gridsize=80,
-            extent=(low, top, low, top),
-            bins="log",
-            mincnt=1,
-        )
-        ax.figure.colorbar(drawn, ax=ax, label="sources")
-    else:
-        true, predicted = true[usable], predicted[usable]
-        ax.plot(true, predicted, ".", ms=4, alpha=0.6, color="tab:blue", label="usable")
+    dots: Any = {"ms": 4, "alpha": 0.6, "label": "usable"}
+    draw_pairs(ax, true[usable], predicted[usable], (low, top), unit="sources", **dots)
     if others.any():
         ax.legend(loc="upper left", frameon=False)
-    line = np.array([low, top])
-    ax.plot(line, line, "-", color="black", lw=1)
-    for sign in (-1, 1):
-        ax.plot(line, line + sign * 0.15 * (1 + line), ":", color="grey", lw=1)
-    ax.set(
-        xlim=(low, top),
-        ylim=(low, top),
-        aspect="equal",
-        xlabel="true redshift",
-        ylabel="predicted redshift",
-    )
+    draw_diagonal(ax, (low, top), 0.15)
+    ax.set(xlabel="true redshift", ylabel="predicted redshift")
 
 
 def find_truth(table: Table, truth: str | ArrayLike) -> Any:

@@ -236,10 +236,9 @@ def load_selection(p: SurveyParameters, library: GalaxyLibrary) -> Selection:
         p.colour_redshift_knots,
         p.colour_median,
         p.colour_scatter,
-        np.array([p.colour_active_offset, p.colour_active_factor]),
+        [p.colour_active_offset, p.colour_active_factor],
     ]
-    key: tuple[Any, ...] = tuple(np.asarray(v, dtype=float).tobytes() for v in deciding)
-    key = (*p.type_fractions, *key)
+    key = (*p.type_fractions, *(np.asarray(v, dtype=float).tobytes() for v in deciding))
     if (key, library) not in _selections:
         while len(_selections) >= _KEPT:
             _selections.pop(next(iter(_selections)))

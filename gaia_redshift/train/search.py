@@ -141,7 +141,8 @@ def search_networks(
             name: trial.suggest_categorical(name, list(values)) for name, values in space.items()
         }
         tried = _apply(config, chosen)
-        logger.info("trial %d of %d: %s", done + 1, trials, _join(chosen))
+        words = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+        logger.info("trial %d of %d: %s", done + 1, trials, words)
         record = _try(dataset, tried, folder / f"trial_{done:03d}", progress)
         for name in _RESULTS:
             trial.set_user_attr(name, record[name])
@@ -224,13 +225,12 @@ def _open_study(
         storage=storage, study_name="search", direction="minimize", load_if_exists=True
     )
     # What was under way when the search was interrupted is done again, under a new number.
-    failed, running = optuna.trial.TrialState.FAIL, optuna.trial.TrialState.RUNNING
-    waiting = optuna.trial.TrialState.WAITING
-    for trial in study.get_trials(deepcopy=False, states=(running,)):
-        study.tell(trial.number, state=failed)
-    for trial in study.get_trials(deepcopy=False, states=(waiting,)):
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        study.tell(trial.number, state=states.FAIL)
+    for trial in study.get_trials(deepcopy=False, states=(states.WAITING,)):
         study.ask()
-        study.tell(trial.number, state=failed)
+        study.tell(trial.number, state=states.FAIL)
     return study
 
 
@@ -299,10 +299,4 @@ def _write_tables(
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    return f"{value:,}"
-
-
-def _join(chosen: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+    return f"{value:.5g}" if isinstance(value, float) else f"{value:,}"
