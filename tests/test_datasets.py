@@ -1,6 +1,7 @@
 """Training sets: from redshifts, ids and spectra to one file without leaks, and what is refused."""
 
 import contextlib
+import gc
 import json
 import re
 import shutil
@@ -331,10 +332,11 @@ def test_spectra_that_fail_stop_the_build_and_are_asked_again(tmp_path, archive,
 
 
 def test_memory_does_not_hold_the_spectra(tmp_path, spectra):
-    """Eight files need little more than two: the vectors of six take 1.5 kB a galaxy."""
+    """Files of 30 times 240 galaxies more need less than their vectors, 1.5 kB a galaxy."""
     columns = Table({"z": np.full(N, 0.1), "dec": np.full(N, 1.0), "ra": np.linspace(0, 350, N)})
     peaks = []
-    for n in (2, 2, 16):
+    for n in (2, 2, 32):
+        gc.collect()
         parts = [
             replace(spectra, source_id=spectra.source_id + 2 * N * i, columns=columns)
             for i in range(n)
@@ -344,7 +346,7 @@ def test_memory_does_not_hold_the_spectra(tmp_path, spectra):
         build_training_set(target, spectra=parts, truth="z")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[2] - peaks[1] < 14 * N * 600, peaks
+    assert peaks[2] - max(peaks[:2]) < 30 * N * 800, peaks
 
 
 # --- splits --------------------------------------------------------------------------------------

@@ -134,6 +134,7 @@ import gaia_redshift.predict.journal as journal
 import gaia_redshift.predict.processes as processes
 from gaia_redshift.cli import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 kind, n, *arguments = sys.argv[1:]
 journal.PART_ROWS, files.BLOCK_SIZE, processes.SMALL = 1, 32, 0
 append, left = journal.Journal.append, [int(n)]
