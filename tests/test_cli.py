@@ -405,6 +405,8 @@ def test_quiet_may_stand_before_the_command_and_a_slip_is_guessed(capsys):
     assert parser.parse_args(["flags", "-vv"]).verbose == 2
     assert main(["predict", "a.csv", "--ouput", "z.csv"]) == 2
     assert "did you mean --output?" in capsys.readouterr().err
+    assert main(["predict", "a.csv", "--service", "xmatch"]) == 2
+    assert "--service xmatch (of another command)" in capsys.readouterr().err
 
 
 def test_flags_are_explained_by_name_too(capsys):

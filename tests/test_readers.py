@@ -1068,6 +1068,15 @@ def test_real_avro_as_gaiaxpy_reads_it(name, n, counts):
 
 
 @needs_shared
+@pytest.mark.parametrize("ending", ["csv", "ecsv", "fits", "xml", "votplain.xml"])
+def test_the_archives_own_tables_of_other_products_are_told_from_damaged_ones(ending):
+    """In its VOTables bits of arrays as long as they are take a byte each."""
+    path = SHARED / "dr4_datalink_samples" / f"ea.{ending}"
+    with pytest.raises(InputError, match="no BP/RP coefficient columns; found: source_id, obs_t"):
+        read_spectra(path)
+
+
+@needs_shared
 def test_real_scalar_columns():
     path = SHARED / "xp_coefficients_2000_dr3_sources.fits"
     found = read_spectra(path, keep="all")

@@ -142,7 +142,8 @@ class _Parser(argparse.ArgumentParser):
         for word in words:
             meant = get_close_matches(word.partition("=")[0], known, 1) if word[:1] == "-" else []
             if meant:
-                message += f" (did you mean {meant[0]}?)"
+                mine = meant[0] == word.partition("=")[0]
+                message += f" ({'of another command' if mine else f'did you mean {meant[0]}?'})"
                 break
         super().error(message)
 

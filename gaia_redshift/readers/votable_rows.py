@@ -86,7 +86,11 @@ class Field:
 
     def measure(self, count: int) -> int:
         """Return the bytes of so many items."""
-        return -(-count // 8) if self.datatype == "bit" else count * SIZES[self.datatype]
+        if self.datatype != "bit":
+            return count * SIZES[self.datatype]
+        # Rows with their own number of bits have a byte for each, in the archive's files as in
+        # astropy's, whatever the standard says.
+        return count if "*" in self.arraysize else -(-count // 8)
 
 
 class UnusualError(ValueError):
