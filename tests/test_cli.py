@@ -6,36 +6,25 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from fake_model import ShareModel
 
 import gaia_redshift.model.registry as registry
 from gaia_redshift.cli import main
 from gaia_redshift.cli.command import COMMANDS, build_parser
 from gaia_redshift.cli.output import PlainStream
 from gaia_redshift.errors import ModelError
-from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.readers.files import read_table
 
 
 @dataclass
-class FakeModel:
-    name: str = "fake"
-    version: str = "7"
-    sha256: str = "cd" * 32
+class FakeModel(ShareModel):
     manifest: dict = field(default_factory=lambda: {"trained_on": "simulated galaxies"})
     card: str = "# Model card\n\nIntended use: tests."
-    grid: SamplingGrid = DEFAULT_GRID
     redshift_range: tuple = (0.0, 0.6)
-    uses_errors: bool = False
-
-    def predict(self, flux, flux_error=None, *, batch_size=None, progress=False):
-        redshift = flux[:, 80:].sum(axis=1) / flux.sum(axis=1)
-        flags = np.zeros(len(flux), dtype=np.int32)
-        return SimpleNamespace(redshift=redshift, flags=flags, lower=None, upper=None)
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.table import Table
+from fake_model import ShareModel
 from pyarrow import parquet
 
 import gaia_redshift.predict.journal as journal_module
@@ -23,30 +23,22 @@ import gaia_redshift.predict.processes as processes_module
 from gaia_redshift import load_model, predict_to_file, read_spectra
 from gaia_redshift.cli import main
 from gaia_redshift.errors import GaiaRedshiftError, InputError, ModelIntegrityError
-from gaia_redshift.grid import DEFAULT_GRID, SamplingGrid
 from gaia_redshift.predict.progress import Progress
 from gaia_redshift.writers import write_spectra
 
 
 @dataclass
-class FakeModel:
-    """Predicts the share of RP in the total flux; ``poison`` is one that ends its process."""
+class FakeModel(ShareModel):
+    """``poison`` is a share that ends its process."""
 
-    name: str = "fake"
-    version: str = "7"
-    sha256: str = "cd" * 32
-    manifest: dict = field(default_factory=dict)
-    grid: SamplingGrid = DEFAULT_GRID
-    uses_errors: bool = False
     device: str = "cpu"
     poison: float = float("nan")
 
     def predict(self, flux, flux_error=None):
-        share = flux[:, 80:].sum(axis=1) / flux.sum(axis=1)
-        if np.isclose(share, self.poison, rtol=1e-6).any():
+        found = super().predict(flux, flux_error)
+        if np.isclose(found.redshift, self.poison, rtol=1e-6).any():
             os.kill(os.getpid(), signal.SIGKILL)
-        flags = np.zeros(len(flux), dtype=np.int32)
-        return SimpleNamespace(redshift=share, flags=flags, lower=None, upper=None)
+        return found
 
 
 DEMO = Path(__file__).parents[1] / "catalogs" / "demo_galaxies.parquet"
